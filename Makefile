@@ -1,0 +1,40 @@
+# The thin front of the CMake build. `make help` lists the targets.
+BUILD ?= build
+JOBS  ?= $(shell nproc)
+CMAKE_FLAGS ?=
+
+.PHONY: all help deps configure demo test asan ubsan tsan chaos bench format tidy clean
+
+all: configure  ## build everything into build/bin
+	@cmake --build $(BUILD) -j $(JOBS)
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
+
+deps:  ## install the Debian packages that cinch needs
+	@tools/deps.sh
+
+configure: deps
+	@[ -f $(BUILD)/CMakeCache.txt ] || cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
+
+demo: all  ## the real sample through separate processes to int8 artifacts, then the report
+	@tools/demo.sh $(BUILD)
+
+test: all  ## every test; the last line counts them
+	@tools/test.sh $(BUILD)
+
+asan:  ## build and test under AddressSanitizer
+	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-asan CMAKE_FLAGS="-DCINCH_SANITIZE=address -DCINCH_GPU=off"
+ubsan:  ## ... UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-ubsan CMAKE_FLAGS="-DCINCH_SANITIZE=undefined -DCINCH_GPU=off"
+tsan:  ## ... ThreadSanitizer
+	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DCINCH_SANITIZE=thread -DCINCH_GPU=off"
+
+format:  ## clang-format the tree in place
+	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
+
+tidy: configure  ## clang-tidy over the C files
+	@git ls-files '*.c' | grep -v '^tests/' | xargs clang-tidy -p $(BUILD) --quiet
+
+clean:  ## remove the build folders
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan

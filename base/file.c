@@ -1,0 +1,231 @@
+/* base/file.c - see file.h. */
+#define _GNU_SOURCE
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int cn_file_read(const char *path, size_t limit, char **data, size_t *n, struct cn_error *err)
+{
+    *data = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return cn_fail_errno(err, "%s", path);
+    size_t cap = 65536, len = 0;
+    struct stat st;
+    if (!fstat(fd, &st) && S_ISREG(st.st_mode)) cap = (size_t)st.st_size + 1;
+    int rc = 0;
+    char *buf = NULL;
+    while (!rc) {
+        if (len > limit) {
+            rc = cn_fail(err, CN_ELIMIT, "%s: larger than %zu bytes", path, limit);
+            break;
+        }
+        if (!buf || len + 1 >= cap) {
+            if (buf) cap *= 2;
+            char *grown = realloc(buf, cap + 1);
+            if (!grown) {
+                rc = cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
+                break;
+            }
+            buf = grown;
+        }
+        ssize_t got = read(fd, buf + len, cap - len);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) rc = cn_fail_errno(err, "%s", path);
+        if (got <= 0) break;
+        len += (size_t)got;
+    }
+    close(fd);
+    if (rc) {
+        free(buf);
+        return rc;
+    }
+    buf[len] = 0;
+    *data = buf;
+    if (n) *n = len;
+    return 0;
+}
+
+struct cn_writer {
+    int fd;
+    char *path;
+    char *tmp;
+};
+
+int cn_writer_open(struct cn_writer **out, const char *path, struct cn_error *err)
+{
+    *out = NULL;
+    struct cn_writer *w = calloc(1, sizeof *w);
+    if (!w) return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
+    w->fd = -1;
+    w->path = strdup(path);
+    if (!w->path || asprintf(&w->tmp, "%s.tmp-XXXXXX", path) < 0) {
+        w->tmp = NULL;
+        cn_writer_abandon(w);
+        return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
+    }
+    w->fd = mkostemp(w->tmp, O_CLOEXEC);
+    if (w->fd < 0) {
+        int rc = cn_fail_errno(err, "%s: cannot create", path);
+        cn_writer_abandon(w);
+        return rc;
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    fchmod(w->fd, 0666 & ~mask);
+    *out = w;
+    return 0;
+}
+
+int cn_writer_add(struct cn_writer *w, const void *data, size_t n, struct cn_error *err)
+{
+    const char *p = data;
+    while (n) {
+        ssize_t put = write(w->fd, p, n);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return cn_fail_errno(err, "%s: cannot write", w->path);
+        p += put;
+        n -= (size_t)put;
+    }
+    return 0;
+}
+
+static int sync_folder_of(const char *path, struct cn_error *err)
+{
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        strcpy(dir, ".");
+    else
+        snprintf(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return cn_fail_errno(err, "%s", dir);
+    int rc = fsync(fd) && errno != EINVAL ? cn_fail_errno(err, "%s: fsync", dir) : 0;
+    close(fd);
+    return rc;
+}
+
+int cn_writer_commit(struct cn_writer *w, struct cn_error *err)
+{
+    int rc = 0;
+    if (fsync(w->fd)) rc = cn_fail_errno(err, "%s: fsync", w->path);
+    if (close(w->fd) && !rc) rc = cn_fail_errno(err, "%s: close", w->path);
+    w->fd = -1;
+    if (!rc && rename(w->tmp, w->path)) rc = cn_fail_errno(err, "%s: rename", w->path);
+    if (rc) {
+        cn_writer_abandon(w);
+        return rc;
+    }
+    rc = sync_folder_of(w->path, err);
+    free(w->tmp);
+    w->tmp = NULL;
+    cn_writer_abandon(w);
+    return rc;
+}
+
+void cn_writer_abandon(struct cn_writer *w)
+{
+    if (!w) return;
+    int saved = errno;
+    if (w->fd >= 0) close(w->fd);
+    if (w->tmp) unlink(w->tmp);
+    free(w->tmp);
+    free(w->path);
+    free(w);
+    errno = saved;
+}
+
+int cn_file_write(const char *path, const void *data, size_t n, struct cn_error *err)
+{
+    struct cn_writer *w;
+    int rc = cn_writer_open(&w, path, err);
+    if (rc) return rc;
+    rc = cn_writer_add(w, data, n, err);
+    if (rc) {
+        cn_writer_abandon(w);
+        return rc;
+    }
+    return cn_writer_commit(w, err);
+}
+
+int cn_map_open(struct cn_map *m, const char *path, struct cn_error *err)
+{
+    memset(m, 0, sizeof *m);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return cn_fail_errno(err, "%s", path);
+    struct stat st;
+    int rc = 0;
+    if (fstat(fd, &st))
+        rc = cn_fail_errno(err, "%s", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = cn_fail(err, CN_EINVALID, "%s: not a regular file", path);
+    else if (st.st_size == 0)
+        rc = cn_fail(err, CN_ECORRUPT, "%s: empty file", path);
+    if (!rc) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            rc = cn_fail_errno(err, "%s: mmap", path);
+        else {
+            m->data = p;
+            m->n = (size_t)st.st_size;
+        }
+    }
+    close(fd);
+    return rc;
+}
+
+void cn_map_close(struct cn_map *m)
+{
+    if (m->data) munmap((void *)m->data, m->n);
+    memset(m, 0, sizeof *m);
+}
+
+int cn_mkdirs(const char *path, struct cn_error *err)
+{
+    char buf[PATH_MAX];
+    if (snprintf(buf, sizeof buf, "%s", path) >= (int)sizeof buf)
+        return cn_fail(err, CN_EINVALID, "%s: path too long", path);
+    for (char *p = buf + 1;; p++) {
+        if (*p && *p != '/') continue;
+        char c = *p;
+        *p = 0;
+        if (mkdir(buf, 0777) && errno != EEXIST)
+            return cn_fail_errno(err, "%s: cannot create folder", buf);
+        if (!c) break;
+        *p = c;
+    }
+    return cn_dir_exists(path) ? 0
+                               : cn_fail(err, CN_EEXISTS, "%s: exists and is not a folder", path);
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+int cn_rmtree(const char *path, struct cn_error *err)
+{
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) && errno != ENOENT)
+        return cn_fail_errno(err, "%s: cannot remove", path);
+    return 0;
+}
+
+bool cn_file_exists(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISREG(st.st_mode);
+}
+
+bool cn_dir_exists(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}

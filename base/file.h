@@ -1,0 +1,41 @@
+/* base/file.h - whole files: read, map, write so that a reader or a crash never sees half of one.
+ */
+#ifndef CINCH_BASE_FILE_H
+#define CINCH_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Reads all of `path` into malloc'ed *data (caller frees; a 0 byte follows the content). Refuses
+ * more than `limit` bytes. */
+int cn_file_read(const char *path, size_t limit, char **data, size_t *n, struct cn_error *err);
+
+/* Writes through a temporary name in the same folder, fsync, rename, fsync of the folder: all or
+ * nothing. */
+int cn_file_write(const char *path, const void *data, size_t n, struct cn_error *err);
+
+/* The same in pieces. On failure or abandon nothing remains. */
+struct cn_writer;
+int cn_writer_open(struct cn_writer **w, const char *path, struct cn_error *err);
+int cn_writer_add(struct cn_writer *w, const void *data, size_t n, struct cn_error *err);
+int cn_writer_commit(struct cn_writer *w, struct cn_error *err); /* frees w, whatever it returns */
+void cn_writer_abandon(struct cn_writer *w);                     /* frees w; accepts NULL */
+
+/* Read-only mapping of a whole file. */
+struct cn_map {
+    const uint8_t *data;
+    size_t n;
+};
+int cn_map_open(struct cn_map *m, const char *path,
+                struct cn_error *err); /* an empty file is an error */
+void cn_map_close(struct cn_map *m);   /* accepts a zeroed map */
+
+int cn_mkdirs(const char *path, struct cn_error *err); /* like mkdir -p, mode 0777 & ~umask */
+int cn_rmtree(const char *path, struct cn_error *err); /* like rm -rf; does not follow links */
+bool cn_file_exists(const char *path);
+bool cn_dir_exists(const char *path);
+
+#endif

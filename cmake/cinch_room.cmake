@@ -1,0 +1,46 @@
+# cinch_room(NAME SOURCES ... [LIBS ...]): one static library `cinch_NAME`, with the project's warnings.
+# Files that need an instruction set carry it in their name: foo__avx2.c, foo__avxvnni.c, foo__avx512.c,
+# foo__avx512vnni.c, foo__amx.c get the matching compiler flags, and only they.
+set(CINCH_WARNINGS -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
+    -Wno-unused-parameter -fno-math-errno -ffp-contract=off)
+if(CINCH_WERROR)
+  list(APPEND CINCH_WARNINGS -Werror)
+endif()
+
+set(CINCH_ISA_avx2 -mavx2 -mfma -mf16c)
+set(CINCH_ISA_avxvnni ${CINCH_ISA_avx2} -mavxvnni)
+set(CINCH_ISA_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mfma -mf16c -mprefer-vector-width=512)
+set(CINCH_ISA_avx512vnni ${CINCH_ISA_avx512} -mavx512vnni)
+set(CINCH_ISA_amx ${CINCH_ISA_avx512vnni} -mamx-tile -mamx-int8 -mamx-bf16)
+
+if(CINCH_SANITIZE)
+  add_compile_options(-fsanitize=${CINCH_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${CINCH_SANITIZE})
+endif()
+
+function(cinch_isa_flags)
+  foreach(src ${ARGN})
+    if(src MATCHES "__(avx2|avxvnni|avx512|avx512vnni|amx)\\.c$")
+      set_source_files_properties(${src} PROPERTIES COMPILE_OPTIONS "${CINCH_ISA_${CMAKE_MATCH_1}}")
+    endif()
+  endforeach()
+endfunction()
+
+function(cinch_room NAME)
+  cmake_parse_arguments(R "" "" "SOURCES;LIBS" ${ARGN})
+  add_library(cinch_${NAME} STATIC ${R_SOURCES})
+  cinch_isa_flags(${R_SOURCES})
+  target_include_directories(cinch_${NAME} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_compile_options(cinch_${NAME} PRIVATE ${CINCH_WARNINGS})
+  target_link_libraries(cinch_${NAME} PUBLIC ${R_LIBS})
+endfunction()
+
+# cinch_program(NAME SOURCES ... LIBS ...): an executable in build/bin.
+function(cinch_program NAME)
+  cmake_parse_arguments(R "" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(${NAME} ${R_SOURCES})
+  cinch_isa_flags(${R_SOURCES})
+  target_include_directories(${NAME} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_compile_options(${NAME} PRIVATE ${CINCH_WARNINGS})
+  target_link_libraries(${NAME} PRIVATE ${R_LIBS})
+endfunction()

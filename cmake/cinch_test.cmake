@@ -1,0 +1,36 @@
+# cinch_test(NAME LABEL unit|golden|integration|gpu|chaos|fuzz|browser SOURCES ... [LIBS ...] [TIMEOUT s]):
+# one cmocka program under CTest. A test that exits with 77 counts as skipped; it must print why.
+function(cinch_test NAME)
+  cmake_parse_arguments(T "" "LABEL;TIMEOUT" "SOURCES;LIBS" ${ARGN})
+  if(NOT CINCH_TESTS)
+    return()
+  endif()
+  if(NOT T_TIMEOUT)
+    set(T_TIMEOUT 120)
+  endif()
+  add_executable(test_${NAME} ${T_SOURCES})
+  set_target_properties(test_${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  cinch_isa_flags(${T_SOURCES})
+  target_include_directories(test_${NAME} PRIVATE ${CMAKE_SOURCE_DIR})
+  target_compile_options(test_${NAME} PRIVATE ${CINCH_WARNINGS})
+  target_compile_definitions(test_${NAME} PRIVATE CINCH_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                             CINCH_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  target_link_libraries(test_${NAME} PRIVATE ${T_LIBS} cmocka)
+  add_test(NAME ${NAME} COMMAND test_${NAME} WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
+  set_tests_properties(${NAME} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77)
+endfunction()
+
+# cinch_script_test(NAME LABEL l COMMAND ... [TIMEOUT s]): a script under CTest, run in the build folder with
+# CINCH_SOURCE_DIR and CINCH_BIN (the programs' folder) in its environment.
+function(cinch_script_test NAME)
+  cmake_parse_arguments(T "" "LABEL;TIMEOUT" "COMMAND" ${ARGN})
+  if(NOT CINCH_TESTS)
+    return()
+  endif()
+  if(NOT T_TIMEOUT)
+    set(T_TIMEOUT 300)
+  endif()
+  add_test(NAME ${NAME} COMMAND ${T_COMMAND} WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
+  set_tests_properties(${NAME} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77
+    ENVIRONMENT "CINCH_SOURCE_DIR=${CMAKE_SOURCE_DIR};CINCH_BIN=${CMAKE_BINARY_DIR}/bin")
+endfunction()

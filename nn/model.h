@@ -1,0 +1,37 @@
+/* nn/model.h - a net with its parameters, and its file: safetensors.
+ *
+ * The header's __metadata__ holds what a reader needs to use the tensors: net, widths, full widths,
+ * labels, normalisation, and free-form JSON ("cinch.history", "cinch.recipe").
+ */
+#ifndef CINCH_NN_MODEL_H
+#define CINCH_NN_MODEL_H
+
+#include "ecg/dataset.h"
+#include "nn/net.h"
+
+struct nn_model {
+    struct nn_net *net;        /* owned */
+    float *params;             /* owned: [net->n_floats], tensors at their offsets */
+    float mean[ECG_MAX_LEADS]; /* normalisation of the input, per lead, mV */
+    float std[ECG_MAX_LEADS];
+    float hz;
+    char label[ECG_MAX_LABELS][8];
+    char *meta; /* owned JSON object text: recipe, seed, history, parents; may be NULL */
+};
+
+/* PyTorch's default initialisation (uniform ±1/sqrt(fan_in); BatchNorm 1 and 0; running mean 0,
+ * variance 1), drawn from Philox(seed, CN_RNG_INIT). `d` gives labels and normalisation; may be
+ * NULL. */
+int nn_model_create(struct nn_model **out, struct nn_net *net /* taken */, uint64_t seed,
+                    const struct ecg_dataset *d, struct cn_error *err);
+int nn_model_copy(struct nn_model **out, const struct nn_model *m, struct cn_error *err);
+void nn_model_destroy(struct nn_model *m); /* accepts NULL */
+
+int nn_model_load(struct nn_model **out, const char *path, struct cn_error *err);
+int nn_model_parse(struct nn_model **out, const char *name, const void *data, size_t n,
+                   struct cn_error *err);
+int nn_model_save(const struct nn_model *m, const char *path, struct cn_error *err);
+/* malloc'ed *data of *n bytes; the caller frees. Same model, same bytes. */
+int nn_model_bytes(const struct nn_model *m, void **data, size_t *n, struct cn_error *err);
+
+#endif
