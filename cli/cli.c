@@ -1,0 +1,123 @@
+/* cli/cli.c - see cli.h: dispatch, answers, colours, signals. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/yaml.h"
+
+#define MAX_COMMANDS 64
+
+int cli_dispatch(struct cli *c, const struct cli_command *table, const char *what, int argc,
+                 char **argv)
+{
+    const char *names[MAX_COMMANDS + 1];
+    int n = 0;
+    for (; table[n].name && n < MAX_COMMANDS; n++) {
+        names[n] = table[n].name;
+        if (strcmp(argv[0], table[n].name)) continue;
+        size_t used = strlen(c->command);
+        snprintf(c->command + used, sizeof c->command - used, "%s%s", used ? " " : "", argv[0]);
+        return table[n].run(c, argc - 1, argv + 1);
+    }
+    names[n] = NULL;
+    const char *near = cn_nearest(argv[0], names);
+    return cn_fail(&c->err, CN_EINVALID, "unknown %s '%s'%s%s%s (cinch %s%s--help lists them)",
+                   what, argv[0], near ? "; did you mean '" : "", near ? near : "",
+                   near ? "'?" : "", c->command, *c->command ? " " : "");
+}
+
+void cli_list_commands(const struct cli_command *table, const char *prefix)
+{
+    for (; table->name; table++) {
+        if (!table->help) continue;
+        if (table->group) printf("\n%s\n", table->group);
+        printf("  %s%s%-*s %s\n", prefix, *prefix ? " " : "", (int)(*prefix ? 8 : 10), table->name,
+               table->help);
+    }
+}
+
+int cli_answer_json(struct cli *c, json_t *doc)
+{
+    if (!doc) return cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    int bad = json_dumpf(doc, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(doc);
+    c->answered = true;
+    if (bad || putchar('\n') == EOF || fflush(stdout))
+        return cn_fail_errno(&c->err, "cannot write to stdout");
+    return 0;
+}
+
+json_t *cli_json_real(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
+}
+
+void cli_say(const struct cli *c, const char *fmt, ...)
+{
+    if (c->quiet) return;
+    va_list ap;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+int cli_exit_code(int code)
+{
+    switch (code) {
+    case 0:
+        return 0;
+    case CN_EINVALID:
+    case CN_ENOTFOUND:
+    case CN_ECORRUPT:
+    case CN_EVERSION:
+    case CN_EUNSUPPORTED:
+    case CN_EEXISTS:
+        return 2;
+    case CN_ECONNECT:
+    case CN_ENODEVICE:
+        return 3;
+    case CN_EREFUSED:
+        return 4;
+    default:
+        return 1;
+    }
+}
+
+const char *cli_colour(int fd, enum cli_colour c)
+{
+    static const char *const escape[] = {"\033[0m",  "\033[1m",  "\033[2m",
+                                         "\033[31m", "\033[32m", "\033[33m"};
+    const char *off = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (!isatty(fd) || (off && *off) || (term && !strcmp(term, "dumb"))) return "";
+    return escape[c];
+}
+
+static volatile sig_atomic_t signals;
+
+static void on_signal(int sig)
+{
+    if (++signals < 2) return;
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+void cli_catch_signals(void)
+{
+    struct sigaction sa = {.sa_handler = on_signal}; /* no SA_RESTART: a waiting read wakes up */
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+int cli_signalled(void)
+{
+    return signals;
+}

@@ -1,0 +1,9 @@
+/* cli/commands.h - the handlers of main.c's table, one file each (or one for close relatives). */
+#ifndef CINCH_CLI_COMMANDS_H
+#define CINCH_CLI_COMMANDS_H
+
+#include "cli/cli.h"
+
+int cmd_version(struct cli *c, int argc, char **argv);
+
+#endif

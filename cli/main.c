@@ -1,0 +1,58 @@
+/* cli/main.c - `cinch`: the table of commands, and how a command's end becomes an exit code. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/commands.h"
+
+static const struct cli_command commands[] = {
+    {"version", "which cinch this is", cmd_version, "This machine"},
+    {NULL, NULL, NULL, NULL},
+};
+
+static void help(void)
+{
+    printf("usage: cinch COMMAND [options]\n"
+           "Trains, distils, prunes and int8-quantises small ECG networks.\n");
+    cli_list_commands(commands, "");
+    printf("\nEvery command takes --json (one document on stdout), --quiet and --help.\n"
+           "Exit codes: 0 fine, 1 the work failed, 2 usage or bad input, 3 cannot connect or no "
+           "device, 4 refused.\n");
+}
+
+/* The error goes to people on stderr and, under --json, to programs as the one document. */
+static int report(struct cli *c, int code)
+{
+    int fd = 2;
+    fprintf(stderr, "%scinch%s%s: %s%s\n", cli_colour(fd, CLI_RED), *c->command ? " " : "",
+            c->command, cli_colour(fd, CLI_PLAIN), c->err.text);
+    if (c->json && !c->answered)
+        cli_answer_json(c, json_pack("{s:{s:s, s:s}}", "error", "code", cn_code_name(code), "text",
+                                     c->err.text));
+    return cli_exit_code(code);
+}
+
+int main(int argc, char **argv)
+{
+    struct cli c = {.json = false};
+    signal(SIGPIPE, SIG_IGN);      /* a closed pipe is an error of the write, with a message */
+    for (int i = 1; i < argc; i++) /* before parsing: an error in parsing is answered in JSON too */
+        if (!strcmp(argv[i], "--json")) c.json = true;
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        help();
+        return argc < 2 ? 2 : 0;
+    }
+    if (!strcmp(argv[1], "help")) {
+        if (argc == 2) {
+            help();
+            return 0;
+        }
+        char *forward[] = {argv[2], "--help"};
+        int rc = cli_dispatch(&c, commands, "command", 2, forward);
+        return rc < 0 ? report(&c, rc) : 0;
+    }
+    if (!strcmp(argv[1], "--version")) argv[1] = "version";
+    int rc = cli_dispatch(&c, commands, "command", argc - 1, argv + 1);
+    return rc < 0 ? report(&c, rc) : 0;
+}
