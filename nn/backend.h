@@ -53,12 +53,15 @@ struct nn_scalars {
     float reserved[3];
 };
 
-struct nn_gather { /* one batch from the resident dataset, shuffled and augmented */
+/* One batch from the resident dataset, shuffled and augmented. Which draw decides what, and mixup's
+ * pairs, stand at the top of cpu/train/ref_gather.c. */
+struct nn_gather {
     int m, b, leads, samples, labels;
     const float *data_x;   /* [N, leads, samples] */
     const float *data_y;   /* [N, labels] */
     const uint32_t *index; /* [n] rows of the part in use */
     int n;                 /* rows in the part */
+    int one_label;         /* 1: labels are exclusive classes (label smoothing differs) */
     int row0;  /* used when !train: rows row0 .. row0+b-1 of `index`, unshuffled, unaugmented */
     int train; /* row r of the batch = index[cn_rng_shuffle(seed, epoch, scalars.row0 + r, n)] */
     const float *teacher; /* NULL, or [M, n, labels] teacher probabilities by position in `index` */
@@ -95,7 +98,7 @@ struct nn_batchnorm {
     float *dx, *dw, *dbias;
 };
 
-struct nn_eltwise {      /* relu, add */
+struct nn_eltwise {      /* relu, add; y may be x, dx may be dy */
     int64_t n;           /* all of M·B·C·T */
     const float *x, *x2; /* add: both */
     float *y;
@@ -129,7 +132,8 @@ struct nn_lstm {
     const float *x;                         /* [M, B, C, T] */
     const float *w_ih, *w_hh, *b_ih, *b_hh; /* [4H, C], [4H, H], [4H], [4H]; gates i f g o */
     float *y;                               /* [M, B, H, T]; h0 = c0 = 0 */
-    float *save; /* lstm_save_floats() of them: what backward wants; the backend's own layout */
+    float *save; /* lstm_save_floats() of them: what backward wants; the backend's own layout, which
+                    backward may overwrite */
     const float *dy;
     float *dx; /* NULL when it is the first layer */
     float *dw_ih, *dw_hh, *db_ih, *db_hh;
@@ -217,10 +221,11 @@ struct nn_average { /* avg = ema·avg + (1-ema)·w over n floats a member (runni
     float *avg;
 };
 
-/* Optional fusion: Conv1d → BatchNorm → ReLU [→ MaxPool]. Backward is handed the same struct. */
+/* Optional fusion: Conv1d → BatchNorm [→ ReLU [→ MaxPool]]. Backward is handed the same struct with
+ * conv.x, conv.y, y and save as forward left them; it may overwrite conv.y and save. */
 struct nn_conv_block {
-    struct nn_conv1d conv;  /* conv.y: pre-normalisation output, kept for backward, or NULL when the
-                               backend needs none */
+    struct nn_conv1d conv;  /* conv.y: room for the pre-normalisation output, always given; conv.dy
+                               unused */
     struct nn_batchnorm bn; /* bn.x/bn.y unused */
     int relu;               /* 0 for the last of a residual branch */
     int pool_k;             /* 0: no pool */
@@ -292,7 +297,8 @@ struct nn_backend_ops {
     int (*average)(struct nn_backend *be, const struct nn_average *a);
 
     /* Optional; all three or none. */
-    int64_t (*conv_block_save_floats)(struct nn_backend *be, const struct nn_conv_block *a);
+    int64_t (*conv_block_save_floats)(struct nn_backend *be,
+                                      const struct nn_conv_block *a); /* from the sizes only */
     int (*conv_block_forward)(struct nn_backend *be, const struct nn_conv_block *a);
     int (*conv_block_backward)(struct nn_backend *be, const struct nn_conv_block *a);
 };
