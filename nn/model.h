@@ -1,7 +1,8 @@
 /* nn/model.h - a net with its parameters, and its file: safetensors.
  *
- * The header's __metadata__ holds what a reader needs to use the tensors: net, widths, full widths,
- * labels, normalisation, and free-form JSON ("cinch.history", "cinch.recipe").
+ * The header's __metadata__ holds what a reader needs to use the tensors: "cinch" is JSON with net,
+ * shape, widths, full widths, labels and normalisation; "cinch.meta" is the free-form JSON object
+ * below.
  */
 #ifndef CINCH_NN_MODEL_H
 #define CINCH_NN_MODEL_H
@@ -16,7 +17,9 @@ struct nn_model {
     float std[ECG_MAX_LEADS];
     float hz;
     char label[ECG_MAX_LABELS][8];
-    char *meta; /* owned JSON object text: recipe, seed, history, parents; may be NULL */
+    char *meta; /* owned JSON object text, may be NULL. Training writes {"recipe": {..}, "seed":
+                   "n", "history": [{"epoch", "train_loss", "val_loss", "val_score", "lr"}..],
+                   "best_epoch", "best_score"}; undefined scores are null */
 };
 
 /* PyTorch's default initialisation (uniform ±1/sqrt(fan_in); BatchNorm 1 and 0; running mean 0,

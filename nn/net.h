@@ -32,7 +32,8 @@ enum nn_op {
     NN_MEAN,      /* over time: [B, C, T] -> [B, C, 1] */
 };
 
-/* One tensor of the flat vector. Trainable tensors come first, running statistics last. */
+/* One tensor of the flat vector. nn_net.tensor lists them layer by layer; in the flat vector all
+ * trainable tensors come first, running statistics last. */
 struct nn_tensor {
     char name[48]; /* "conv1.weight", "lstm.weight_ih_l0", "bn1.running_mean" */
     int ndim;
@@ -69,7 +70,8 @@ struct nn_net {
     int n_widths;
     int width[NN_MAX_WIDTHS]; /* prunable structures left, input to output: cnn has 4; resnet 9; rnn
                                  1 */
-    int full_width[NN_MAX_WIDTHS]; /* what the zoo gives: the n of n·f^(k/r) */
+    int full_width[NN_MAX_WIDTHS]; /* before any pruning (kept in the model's file): the n of
+                                      n·f^(k/r) */
     int n_layers;
     struct nn_layer layer[NN_MAX_LAYERS];
     int n_tensors;

@@ -1,0 +1,268 @@
+/* Tests of the zoo and of model files: parameter counts, the nine percentages of study A, and files
+ * from hostile hands. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "nn/model.h"
+
+static struct nn_net *build(const char *name, const int *widths, int n)
+{
+    struct nn_net *net;
+    struct cn_error err;
+    assert_int_equal(nn_net_build(&net, name, widths, n, (struct nn_shape){0}, &err), 0);
+    return net;
+}
+
+static void parameter_counts(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t params;
+        uint64_t macs;
+    } want[] = {
+        {"rnn", 22661, 19458560},
+        {"cnn", 37157, 5482976},
+        {"resnet", 500869, 497664640},
+        {"beat", 19805, 95770},
+    };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        struct nn_net *net = build(want[i].name, NULL, 0);
+        assert_int_equal(net->n_params, want[i].params);
+        assert_int_equal(nn_net_macs(net, NULL), want[i].macs);
+        nn_net_destroy(net);
+    }
+}
+
+/* The lengths that the studies name. */
+static void layer_lengths(void **state)
+{
+    static const int cnn[] = {998, 332, 330, 110, 108, 36, 34, 11};
+    static const int beat[] = {258, 129, 126, 63, 60, 30};
+    struct nn_net *net = build("cnn", NULL, 0);
+    for (int i = 0, k = 0; i < net->n_layers; i++)
+        if (net->layer[i].op == NN_CONV1D || net->layer[i].op == NN_MAXPOOL)
+            assert_int_equal(net->layer[i].tout, cnn[k++]);
+    nn_net_destroy(net);
+    net = build("beat", NULL, 0);
+    for (int i = 0, k = 0; i < net->n_layers; i++)
+        if (net->layer[i].op == NN_CONV1D || net->layer[i].op == NN_MAXPOOL)
+            assert_int_equal(net->layer[i].tout, beat[k++]);
+    nn_net_destroy(net);
+}
+
+/* Study A's fraction of parameters left at 75, 50 and 12.5 % of the structures. */
+static void nine_percentages(void **state)
+{
+    static const struct {
+        const char *name;
+        double percent[3];
+    } want[] = {{"rnn", {61.45, 31.94, 4.61}},
+                {"cnn", {57.95, 27.27, 2.56}},
+                {"resnet", {56.60, 25.47, 1.77}}};
+    static const double fraction[] = {0.75, 0.5, 0.125};
+    for (int i = 0; i < 3; i++) {
+        struct nn_net *full = build(want[i].name, NULL, 0);
+        for (int f = 0; f < 3; f++) {
+            int width[NN_MAX_WIDTHS];
+            for (int w = 0; w < full->n_widths; w++)
+                width[w] = (int)lround(full->full_width[w] * fraction[f]);
+            struct nn_net *small = build(want[i].name, width, full->n_widths);
+            double percent = 100.0 * (double)small->n_params / (double)full->n_params;
+            assert_true(fabs(percent - want[i].percent[f]) < 0.00501);
+            nn_net_destroy(small);
+        }
+        nn_net_destroy(full);
+    }
+}
+
+static void bad_nets(void **state)
+{
+    struct nn_net *net;
+    struct cn_error err;
+    struct nn_shape own = {0}, brief = {12, 50, 5};
+    assert_int_equal(nn_net_build(&net, "resent", NULL, 0, own, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "did you mean 'resnet'"));
+    const int widths[] = {32, 0, 96, 32};
+    assert_int_equal(nn_net_build(&net, "cnn", widths, 3, own, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "takes 4 widths, not 3"));
+    assert_int_equal(nn_net_build(&net, "cnn", widths, 4, own, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "width 2 is 0"));
+    assert_int_equal(nn_net_build(&net, "cnn", NULL, 0, brief, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "too few"));
+    assert_null(net);
+}
+
+static struct nn_model *small_model(void)
+{
+    struct nn_model *m;
+    struct cn_error err;
+    const int widths[] = {3, 2, 5, 4};
+    assert_int_equal(nn_model_create(&m, build("cnn", widths, 4), 42, NULL, &err), 0);
+    m->net->full_width[0] = 32;
+    m->mean[3] = 0.1f;
+    m->hz = 100;
+    strcpy(m->label[0], "NORM");
+    m->meta = strdup("{\"history\":[]}");
+    return m;
+}
+
+static void model_round_trip(void **state)
+{
+    struct nn_model *m = small_model(), *back;
+    struct cn_error err;
+    void *a, *b;
+    size_t na, nb;
+    assert_int_equal(nn_model_bytes(m, &a, &na, &err), 0);
+    assert_int_equal(nn_model_parse(&back, "a", a, na, &err), 0);
+    assert_memory_equal(m->net, back->net, sizeof *m->net);
+    assert_memory_equal(m->params, back->params, m->net->n_floats * sizeof(float));
+    assert_true(back->mean[3] == 0.1f && back->std[0] == 1 && back->hz == 100);
+    assert_string_equal(back->label[0], "NORM");
+    assert_string_equal(back->meta, m->meta);
+    assert_int_equal(nn_model_bytes(back, &b, &nb, &err), 0);
+    assert_int_equal(na, nb);
+    assert_memory_equal(a, b, na);
+    free(a);
+    free(b);
+    nn_model_destroy(m);
+    nn_model_destroy(back);
+}
+
+static void initialisation(void **state)
+{
+    struct nn_model *m;
+    struct cn_error err;
+    assert_int_equal(nn_model_create(&m, build("cnn", NULL, 0), 1, NULL, &err), 0);
+    const struct nn_tensor *t = &m->net->tensor[0];
+    double bound = 1 / sqrt(36), low = 0, high = 0, sum = 0;
+    for (size_t i = t->offset; i < t->offset + t->count; i++) {
+        low = fmin(low, m->params[i]);
+        high = fmax(high, m->params[i]);
+        sum += m->params[i];
+    }
+    assert_true(low >= -bound && low < -0.95 * bound && high <= bound && high > 0.95 * bound);
+    assert_true(fabs(sum / (double)t->count) < 0.1 * bound);
+    const char *const one[] = {"bn1.weight", "bn1.running_var"};
+    for (int i = 0; i < m->net->n_tensors; i++)
+        for (int k = 0; k < 2; k++)
+            if (!strcmp(m->net->tensor[i].name, one[k]))
+                assert_true(m->params[m->net->tensor[i].offset] == 1);
+    nn_model_destroy(m);
+}
+
+/* Every truncation and every damaged header byte is either refused or still a valid model; under
+ * the sanitizers this also shows that nothing is read outside. */
+static void damaged_files(void **state)
+{
+    struct nn_model *m = small_model(), *back;
+    struct cn_error err;
+    void *data;
+    size_t n;
+    assert_int_equal(nn_model_bytes(m, &data, &n, &err), 0);
+    for (size_t cut = 0; cut < n; cut += cut < 2200 ? 1 : 97) {
+        uint8_t *part = malloc(cut ? cut : 1);
+        memcpy(part, data, cut);
+        assert_true(nn_model_parse(&back, "cut", part, cut, &err) < 0);
+        assert_null(back);
+        free(part);
+    }
+    uint8_t *bytes = data;
+    size_t header = bytes[0] + 256u * bytes[1];
+    for (size_t i = 0; i < 8 + header; i++)
+        for (int bit = 0; bit < 8; bit += 3) {
+            bytes[i] ^= (uint8_t)(1 << bit);
+            nn_model_parse(&back, "flip", bytes, n, &err);
+            nn_model_destroy(back);
+            bytes[i] ^= (uint8_t)(1 << bit);
+        }
+    free(data);
+    nn_model_destroy(m);
+}
+
+/* A file of `header` and `n` bytes of zeros after it. */
+static int parse_header(const char *header, size_t n, struct cn_error *err)
+{
+    size_t length = strlen(header);
+    uint8_t *file = calloc(1, 8 + length + n);
+    struct nn_model *m;
+    file[0] = (uint8_t)length;
+    file[1] = (uint8_t)(length >> 8);
+    memcpy(file + 8, header, length);
+    int rc = nn_model_parse(&m, "f", file, 8 + length + n, err);
+    assert_null(m);
+    free(file);
+    return rc;
+}
+
+static void hostile_headers(void **state)
+{
+    static const struct {
+        const char *header;
+        int code;
+        const char *says;
+    } bad[] = {
+        {"[1, 2]", CN_ECORRUPT, "not an object"},
+        {"{\"a\": 1, \"a\": 2}", CN_ECORRUPT, "not JSON"},
+        {"{\"a\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", CN_EUNSUPPORTED,
+         "only F32"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,20]}}", CN_ECORRUPT, "fit"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-4],\"data_offsets\":[0,16]}}", CN_ECORRUPT,
+         "shape"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2147483647,2147483647,2147483647,8],"
+         "\"data_offsets\":[0,16]}}",
+         CN_ECORRUPT, "shape"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+         "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+         CN_ECORRUPT, "overlap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", CN_ECORRUPT, "gap"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", CN_ECORRUPT,
+         "no 'cinch' metadata"},
+        {"{\"__metadata__\":{\"cinch\":7}}", CN_ECORRUPT, "not a string"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct cn_error err;
+        assert_int_equal(parse_header(bad[i].header, 16, &err), bad[i].code);
+        assert_non_null(strstr(err.text, bad[i].says));
+    }
+}
+
+static void save_and_load(void **state)
+{
+    char dir[] = "/tmp/cinch-test-XXXXXX", path[64];
+    struct nn_model *m = small_model(), *back;
+    struct cn_error err;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/m.safetensors", dir);
+    assert_int_equal(nn_model_save(m, path, &err), 0);
+    assert_int_equal(nn_model_load(&back, path, &err), 0);
+    nn_model_destroy(back);
+    assert_int_equal(nn_model_load(&back, "/nonexistent/m", &err), CN_ENOTFOUND);
+    m->params[5] = NAN;
+    assert_int_equal(nn_model_save(m, path, &err), 0);
+    assert_int_equal(nn_model_load(&back, path, &err), CN_ECORRUPT);
+    assert_non_null(strstr(err.text, "finite"));
+    nn_model_destroy(m);
+    assert_int_equal(cn_rmtree(dir, &err), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parameter_counts), cmocka_unit_test(layer_lengths),
+        cmocka_unit_test(nine_percentages), cmocka_unit_test(bad_nets),
+        cmocka_unit_test(model_round_trip), cmocka_unit_test(initialisation),
+        cmocka_unit_test(damaged_files),    cmocka_unit_test(hostile_headers),
+        cmocka_unit_test(save_and_load),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
