@@ -52,6 +52,11 @@ void ecg_dataset_close(struct ecg_dataset *d); /* accepts NULL; frees d */
 int ecg_dataset_part(const struct ecg_dataset *d, enum ecg_part part, uint32_t **idx, int *n,
                      struct cn_error *err);
 
+/* Weights against class imbalance over `part`: all / (classes present * count of the class), as
+ * scikit-learn's "balanced"; 0 for a class without a row and beyond n_labels. */
+void ecg_dataset_class_weights(const struct ecg_dataset *d, enum ecg_part part,
+                               float weight[ECG_MAX_LABELS]);
+
 /* What to build from `dir`. */
 struct ecg_build {
     const char *dir; /* a PTB-XL folder (ptbxl_database.csv) or a MIT-BIH folder (RECORDS or *.hea):

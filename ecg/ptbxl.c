@@ -1,0 +1,288 @@
+/* ecg/ptbxl.c - PTB-XL's tables; see ptbxl.h.
+ *
+ * ptbxl_database.csv has one row per record. Its scp_codes column is a Python dictionary from SCP
+ * statement to likelihood, {'NORM': 100.0, 'SR': 0.0}; scp_statements.csv says of each statement
+ * whether it is diagnostic and to which super-class it belongs.
+ */
+#define _GNU_SOURCE
+#include "ecg/ptbxl.h"
+
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "ecg/csv.h"
+
+const char *const ecg_ptbxl_label[ECG_PTBXL_LABELS] = {"NORM", "MI", "CD", "HYP", "STTC"};
+
+#define CSV_LIMIT ((size_t)256 << 20)
+#define MAX_STATEMENTS 512
+
+/* A diagnostic statement and its label's index. */
+struct statement {
+    char code[24];
+    int label;
+};
+
+struct statements {
+    int n;
+    struct statement of[MAX_STATEMENTS];
+};
+
+/* A CSV file in memory. */
+struct table {
+    char path[PATH_MAX];
+    char *text;
+    struct ecg_csv csv;
+};
+
+static int table_open(struct table *t, const char *dir, const char *name, struct cn_error *err)
+{
+    size_t n = 0;
+    t->text = NULL;
+    if (snprintf(t->path, sizeof t->path, "%s/%s", dir, name) >= (int)sizeof t->path)
+        return cn_fail(err, CN_EINVALID, "%s: path too long", dir);
+    int rc = cn_file_read(t->path, CSV_LIMIT, &t->text, &n, err);
+    return rc ? rc : ecg_csv_start(&t->csv, t->path, t->text, n, err);
+}
+
+/* --- scp_statements.csv ---------------------------------------------------------------------- */
+
+static int label_index(const char *name)
+{
+    for (int i = 0; i < ECG_PTBXL_LABELS; i++)
+        if (!strcmp(name, ecg_ptbxl_label[i])) return i;
+    return -1;
+}
+
+static int add_statement(struct statements *s, const struct ecg_csv *c, int diagnostic, int class,
+                         struct cn_error *err)
+{
+    char *end;
+    double flag = strtod(c->field[diagnostic], &end);
+    if (*end)
+        return cn_fail(err, CN_EINVALID, "%s:%d: diagnostic: '%.40s' is not a number", c->file,
+                       c->row_line, c->field[diagnostic]);
+    if (flag != 1) return 0;
+    int label = label_index(c->field[class]);
+    if (label < 0)
+        return cn_fail(err, CN_EINVALID,
+                       "%s:%d: diagnostic_class: '%.40s' is none of NORM, MI, CD, HYP, STTC",
+                       c->file, c->row_line, c->field[class]);
+    struct statement *st = &s->of[s->n];
+    if (s->n == MAX_STATEMENTS)
+        return cn_fail(err, CN_ELIMIT, "%s:%d: more than %d diagnostic statements", c->file,
+                       c->row_line, MAX_STATEMENTS);
+    if (strlen(c->field[0]) >= sizeof st->code || !c->field[0][0])
+        return cn_fail(err, CN_EINVALID, "%s:%d: '%.40s' is not an SCP code", c->file, c->row_line,
+                       c->field[0]);
+    strcpy(st->code, c->field[0]);
+    st->label = label;
+    s->n++;
+    return 0;
+}
+
+static int load_statements(struct statements *s, const char *dir, struct cn_error *err)
+{
+    struct table t;
+    s->n = 0;
+    int diagnostic = 0, class = 0;
+    int rc = table_open(&t, dir, "scp_statements.csv", err);
+    if (!rc) rc = diagnostic = ecg_csv_column(&t.csv, "diagnostic", err);
+    if (rc >= 0) rc = class = ecg_csv_column(&t.csv, "diagnostic_class", err);
+    while (rc >= 0 && (rc = ecg_csv_row(&t.csv, err)) > 0)
+        rc = add_statement(s, &t.csv, diagnostic, class, err);
+    if (!rc && !s->n)
+        rc = cn_fail(err, CN_EINVALID, "%s: no statement is diagnostic; is the file complete?",
+                     t.path);
+    free(t.text);
+    return rc;
+}
+
+/* --- the dictionary of one row --------------------------------------------------------------- */
+
+struct dict {
+    const char *at; /* where the reading stands */
+    const char *text;
+};
+
+static void spaces(struct dict *d)
+{
+    while (*d->at == ' ') d->at++;
+}
+
+static int expect(struct dict *d, char c)
+{
+    spaces(d);
+    if (*d->at != c) return -1;
+    d->at++;
+    return 0;
+}
+
+/* Reads 'KEY': number into key. */
+static int dict_pair(struct dict *d, char *key, size_t cap)
+{
+    spaces(d);
+    char quote = *d->at;
+    if (quote != '\'' && quote != '"') return -1;
+    const char *start = ++d->at;
+    while (*d->at && *d->at != quote) d->at++;
+    size_t n = (size_t)(d->at - start);
+    if (*d->at != quote || n == 0 || n >= cap) return -1;
+    memcpy(key, start, n);
+    key[n] = 0;
+    d->at++;
+    if (expect(d, ':')) return -1;
+    spaces(d);
+    char *end;
+    strtod(d->at, &end);
+    if (end == d->at) return -1;
+    d->at = end;
+    return 0;
+}
+
+/* Sets the labels of a dictionary's codes; -1 at a malformed place. */
+static int dict_labels(struct dict *d, const struct statements *s, uint8_t *label)
+{
+    char key[64];
+    if (expect(d, '{')) return -1;
+    spaces(d);
+    for (bool first = true; *d->at != '}'; first = false) {
+        if (!first && expect(d, ',')) return -1;
+        if (dict_pair(d, key, sizeof key)) return -1;
+        for (int i = 0; i < s->n; i++)
+            if (!strcmp(s->of[i].code, key)) label[s->of[i].label] = 1;
+        spaces(d);
+    }
+    d->at++;
+    spaces(d);
+    return *d->at ? -1 : 0;
+}
+
+/* --- ptbxl_database.csv ---------------------------------------------------------------------- */
+
+struct columns {
+    int id, codes, fold, file;
+};
+
+static int find_columns(const struct ecg_csv *c, struct columns *at, struct cn_error *err)
+{
+    at->id = ecg_csv_column(c, "ecg_id", err);
+    if (at->id < 0) return at->id;
+    at->codes = ecg_csv_column(c, "scp_codes", err);
+    if (at->codes < 0) return at->codes;
+    at->fold = ecg_csv_column(c, "strat_fold", err);
+    if (at->fold < 0) return at->fold;
+    at->file = ecg_csv_column(c, "filename_lr", err);
+    return at->file < 0 ? at->file : 0;
+}
+
+static int whole(const struct ecg_csv *c, int column, int lo, int hi, int *out,
+                 struct cn_error *err)
+{
+    const char *s = c->field[column];
+    char *end;
+    long v = strtol(s, &end, 10);
+    if (!strcmp(end, ".0")) end += 2; /* pandas writes whole columns with gaps as floats */
+    if (!isdigit((unsigned char)*s) || *end || v < lo || v > hi)
+        return cn_fail(err, CN_EINVALID, "%s:%d: %s: '%.40s' is not a whole number from %d to %d",
+                       c->file, c->row_line, c->column[column], s, lo, hi);
+    *out = (int)v;
+    return 0;
+}
+
+/* A record's path stays inside the dataset's folder, and its name fits struct ecg_dataset's id. */
+static bool record_path(const char *path, size_t cap)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return name[0] && strlen(name) < 24 && path[0] != '/' && !strstr(path, "..") &&
+           strlen(path) < cap;
+}
+
+static int read_row(const struct ecg_csv *c, const struct columns *at, const struct statements *s,
+                    struct ecg_ptbxl_row *row, struct cn_error *err)
+{
+    memset(row, 0, sizeof *row);
+    row->line = c->row_line;
+    int rc = whole(c, at->id, 1, 99999999, &row->ecg_id, err);
+    if (!rc) rc = whole(c, at->fold, 1, 10, &row->fold, err);
+    if (rc) return rc;
+    const char *file = c->field[at->file], *codes = c->field[at->codes];
+    if (!record_path(file, sizeof row->file))
+        return cn_fail(err, CN_EINVALID, "%s:%d: filename_lr: '%.80s' is not a record's path",
+                       c->file, c->row_line, file);
+    strcpy(row->file, file);
+    struct dict d = {codes, codes};
+    if (dict_labels(&d, s, row->label))
+        return cn_fail(err, CN_EINVALID,
+                       "%s:%d: scp_codes: malformed at character %d of '%.60s'; expected {'CODE': "
+                       "number, ...}",
+                       c->file, c->row_line, (int)(d.at - d.text) + 1, codes);
+    return 0;
+}
+
+static bool unlabelled(const struct ecg_ptbxl_row *row)
+{
+    return !memchr(row->label, 1, sizeof row->label);
+}
+
+static int append(struct ecg_ptbxl *p, int *cap, const struct ecg_ptbxl_row *row)
+{
+    if (p->n == *cap) {
+        int more = *cap ? *cap * 2 : 4096;
+        void *grown = realloc(p->row, (size_t)more * sizeof *p->row);
+        if (!grown) return -1;
+        p->row = grown;
+        *cap = more;
+    }
+    p->row[p->n++] = *row;
+    return 0;
+}
+
+static int load_rows(struct ecg_ptbxl *p, struct table *t, const struct statements *s, bool drop,
+                     struct cn_error *err)
+{
+    struct columns at;
+    struct ecg_ptbxl_row row;
+    int cap = 0, rc = find_columns(&t->csv, &at, err);
+    if (rc) return rc;
+    while ((rc = ecg_csv_row(&t->csv, err)) > 0) {
+        rc = read_row(&t->csv, &at, s, &row, err);
+        if (rc) return rc;
+        if (drop && unlabelled(&row)) continue;
+        if (append(p, &cap, &row)) return cn_fail(err, CN_ENOMEM, "%s: out of memory", t->path);
+    }
+    if (!rc && !p->n) rc = cn_fail(err, CN_EINVALID, "%s: no records", t->path);
+    return rc;
+}
+
+int ecg_ptbxl_load(struct ecg_ptbxl **out, const char *dir, bool drop_unlabelled,
+                   struct cn_error *err)
+{
+    *out = NULL;
+    struct ecg_ptbxl *p = calloc(1, sizeof *p);
+    struct statements *s = malloc(sizeof *s);
+    struct table t = {.text = NULL};
+    int rc = p && s ? 0 : cn_fail(err, CN_ENOMEM, "%s: out of memory", dir);
+    if (!rc) rc = load_statements(s, dir, err);
+    if (!rc) rc = table_open(&t, dir, "ptbxl_database.csv", err);
+    if (!rc) rc = load_rows(p, &t, s, drop_unlabelled, err);
+    free(t.text);
+    free(s);
+    if (rc) {
+        ecg_ptbxl_destroy(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void ecg_ptbxl_destroy(struct ecg_ptbxl *p)
+{
+    if (!p) return;
+    free(p->row);
+    free(p);
+}
