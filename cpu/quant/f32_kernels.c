@@ -1,0 +1,15 @@
+/* cpu/quant/f32_kernels.c - see f32_body.h. */
+#define TABLE quant_f32_portable
+#include "cpu/quant/f32_body.h"
+
+const struct quant_f32_kernels *quant_f32_best(void)
+{
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        return &quant_f32_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c"))
+        return &quant_f32_avx2;
+    return &quant_f32_portable;
+}
