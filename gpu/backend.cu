@@ -1,0 +1,316 @@
+/* gpu/backend.cu - the CUDA backend's life: device, stream, memory, graphs; and what the card is.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/common.cuh"
+
+struct gpu_block {
+    void *p;
+    size_t bytes;
+    struct gpu_block *next;
+};
+
+struct nn_graph {
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+};
+
+static int code_of(cudaError_t e)
+{
+    switch (e) {
+    case cudaErrorMemoryAllocation:
+        return CN_ENOMEM;
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+    case cudaErrorStubLibrary:
+    case cudaErrorInsufficientDriver:
+        return CN_ENODEVICE;
+    default:
+        return CN_EINTERNAL;
+    }
+}
+
+int gpu_fail(struct nn_backend *be, cudaError_t e, const char *what)
+{
+    cudaGetLastError(); /* a sticky error comes back by itself; others must not fail the next op */
+    if (be->error.code) return be->error.code;
+    return cn_fail(&be->error, code_of(e), "gpu %d: %s: %s", gpu_of(be)->device, what,
+                   cudaGetErrorString(e));
+}
+
+void *gpu_scratch(struct nn_backend *be, size_t bytes)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    if (bytes <= g->scratch_bytes) return g->scratch;
+    if (g->capturing) {
+        cn_fail(&be->error, CN_EINTERNAL,
+                "gpu %d: scratch must grow while a step is captured; run the step once before",
+                g->device);
+        return NULL;
+    }
+    cudaStreamSynchronize(g->stream);
+    cudaFree(g->scratch);
+    g->scratch = NULL;
+    g->scratch_bytes = 0;
+    cudaError_t e = cudaMalloc(&g->scratch, bytes);
+    if (e != cudaSuccess) {
+        gpu_fail(be, e, "scratch memory");
+        return NULL;
+    }
+    g->scratch_bytes = bytes;
+    return g->scratch;
+}
+
+static int gpu_alloc(struct nn_backend *be, size_t bytes, void **p)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    *p = NULL;
+    if (bytes == 0) bytes = 64;
+    if (g->limit && g->used + bytes > g->limit)
+        return cn_fail(&be->error, CN_ENOMEM, "gpu %d: %zu MB over this job's share of %zu MB",
+                       g->device, (g->used + bytes) >> 20, g->limit >> 20);
+    struct gpu_block *b = (struct gpu_block *)malloc(sizeof *b);
+    if (!b) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    cudaError_t e = cudaMalloc(&b->p, bytes);
+    if (e != cudaSuccess) {
+        free(b);
+        return gpu_fail(be, e, "memory");
+    }
+    b->bytes = bytes;
+    b->next = g->blocks;
+    g->blocks = b;
+    g->used += bytes;
+    *p = b->p;
+    return 0;
+}
+
+static void gpu_release(struct nn_backend *be, void *p)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    for (struct gpu_block **at = &g->blocks; p && *at; at = &(*at)->next) {
+        struct gpu_block *b = *at;
+        if (b->p != p) continue;
+        *at = b->next;
+        g->used -= b->bytes;
+        cudaStreamSynchronize(g->stream);
+        cudaFree(b->p);
+        free(b);
+        return;
+    }
+}
+
+static int gpu_upload(struct nn_backend *be, void *dst, const void *src, size_t bytes)
+{
+    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, gpu_of(be)->stream);
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, "upload");
+}
+
+static int gpu_download(struct nn_backend *be, void *dst, const void *src, size_t bytes)
+{
+    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, gpu_of(be)->stream);
+    if (e == cudaSuccess) e = cudaStreamSynchronize(gpu_of(be)->stream);
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, "download");
+}
+
+static int gpu_copy(struct nn_backend *be, void *dst, const void *src, size_t bytes)
+{
+    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, gpu_of(be)->stream);
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, "copy");
+}
+
+static int gpu_zero(struct nn_backend *be, void *dst, size_t bytes)
+{
+    cudaError_t e = cudaMemsetAsync(dst, 0, bytes, gpu_of(be)->stream);
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, "zero");
+}
+
+static int gpu_sync(struct nn_backend *be)
+{
+    cudaError_t e = cudaStreamSynchronize(gpu_of(be)->stream);
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, "kernels");
+}
+
+static int gpu_capture_begin(struct nn_backend *be)
+{
+    cudaError_t e = cudaStreamBeginCapture(gpu_of(be)->stream, cudaStreamCaptureModeThreadLocal);
+    if (e != cudaSuccess) return gpu_fail(be, e, "graph capture");
+    gpu_of(be)->capturing = 1;
+    return 0;
+}
+
+static int gpu_capture_end(struct nn_backend *be, struct nn_graph **out)
+{
+    *out = NULL;
+    struct nn_graph *g = (struct nn_graph *)calloc(1, sizeof *g);
+    gpu_of(be)->capturing = 0;
+    cudaGraph_t graph = NULL;
+    cudaError_t e = cudaStreamEndCapture(gpu_of(be)->stream, &graph);
+    if (!g) {
+        if (graph) cudaGraphDestroy(graph);
+        return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    }
+    g->graph = graph;
+    if (e == cudaSuccess) e = cudaGraphInstantiate(&g->exec, graph, 0);
+    if (e != cudaSuccess) {
+        if (graph) cudaGraphDestroy(graph);
+        free(g);
+        return gpu_fail(be, e, "graph capture");
+    }
+    *out = g;
+    return 0;
+}
+
+static int gpu_replay(struct nn_backend *be, struct nn_graph *g)
+{
+    cudaError_t e = cudaGraphLaunch(g->exec, gpu_of(be)->stream);
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, "graph launch");
+}
+
+static void gpu_graph_destroy(struct nn_backend *be, struct nn_graph *g)
+{
+    if (!g) return;
+    cudaStreamSynchronize(gpu_of(be)->stream);
+    cudaGraphExecDestroy(g->exec);
+    cudaGraphDestroy(g->graph);
+    free(g);
+}
+
+static void gpu_destroy(struct nn_backend *be)
+{
+    if (!be) return;
+    struct gpu_ctx *g = gpu_of(be);
+    if (g->stream) cudaStreamSynchronize(g->stream);
+    while (g->blocks) {
+        struct gpu_block *b = g->blocks;
+        g->blocks = b->next;
+        cudaFree(b->p);
+        free(b);
+    }
+    cudaFree(g->scratch);
+    if (g->stream) cudaStreamDestroy(g->stream);
+    free(g);
+    free((void *)be->ops);
+    free(be);
+}
+
+static void fill_table(struct nn_backend_ops *t)
+{
+    t->name = "gpu";
+    t->destroy = gpu_destroy;
+    t->alloc = gpu_alloc;
+    t->release = gpu_release;
+    t->upload = gpu_upload;
+    t->download = gpu_download;
+    t->copy = gpu_copy;
+    t->zero = gpu_zero;
+    t->sync = gpu_sync;
+    t->capture_begin = gpu_capture_begin;
+    t->capture_end = gpu_capture_end;
+    t->replay = gpu_replay;
+    t->graph_destroy = gpu_graph_destroy;
+    gpu_conv_ops(t);
+    gpu_batchnorm_ops(t);
+    gpu_simple_ops(t);
+    gpu_lstm_ops(t);
+    gpu_layernorm_ops(t);
+    gpu_linear_ops(t);
+    gpu_loss_ops(t);
+    gpu_update_ops(t);
+    gpu_gather_ops(t);
+}
+
+int cinch_gpu_count(int *n, struct cn_error *err)
+{
+    *n = 0;
+    cudaError_t e = cudaGetDeviceCount(n);
+    if (e == cudaSuccess && *n > 0) return 0;
+    *n = 0;
+    cudaGetLastError();
+    switch ((int)e) {
+    case cudaErrorStubLibrary: /* 34 */
+        return cn_fail(err, CN_ENODEVICE,
+                       "no GPU: the CUDA driver found is the toolkit's stub; take lib64/stubs out "
+                       "of LD_LIBRARY_PATH");
+    case cudaErrorInsufficientDriver: /* 35 */
+        return cn_fail(err, CN_ENODEVICE,
+                       "no GPU: the NVIDIA driver is missing or older than CUDA 13 needs (580); "
+                       "install it, or use --cpu");
+    case cudaSuccess:
+    case cudaErrorNoDevice: /* 100 */
+        return cn_fail(err, CN_ENODEVICE,
+                       "no GPU: the driver sees no device (CUDA_VISIBLE_DEVICES? container without "
+                       "--gpus?); use --cpu");
+    default:
+        return cn_fail(err, CN_ENODEVICE, "no GPU: %s", cudaGetErrorString(e));
+    }
+}
+
+int cinch_gpu_describe(int device, struct cinch_gpu_info *info, struct cn_error *err)
+{
+    int n;
+    memset(info, 0, sizeof *info);
+    int rc = cinch_gpu_count(&n, err);
+    if (rc) return rc;
+    if (device < 0 || device >= n)
+        return cn_fail(err, CN_ENODEVICE, "gpu %d: there are %d GPUs here, numbered from 0", device,
+                       n);
+    struct cudaDeviceProp p;
+    cudaError_t e = cudaGetDeviceProperties(&p, device);
+    if (e == cudaSuccess) e = cudaSetDevice(device);
+    if (e == cudaSuccess) e = cudaMemGetInfo(&info->memory_free, &info->memory);
+    if (e != cudaSuccess)
+        return cn_fail(err, CN_ENODEVICE, "gpu %d: %s", device, cudaGetErrorString(e));
+    snprintf(info->name, sizeof info->name, "%.95s", p.name);
+    info->major = p.major;
+    info->minor = p.minor;
+    info->sms = p.multiProcessorCount;
+    info->shared_per_block = p.sharedMemPerBlock;
+    cudaRuntimeGetVersion(&info->runtime);
+    cudaDriverGetVersion(&info->driver);
+    int khz = 0, mem_khz = 0, bits = 0;
+    cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, device);
+    cudaDeviceGetAttribute(&mem_khz, cudaDevAttrMemoryClockRate, device);
+    cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device);
+    cudaGetLastError();
+    int lanes = p.major == 8 && p.minor == 0
+                    ? 64
+                    : 128; /* fp32 lanes an SM: GA100 has 64, its successors 128 */
+    info->fp32_tflops = 2.0 * lanes * p.multiProcessorCount * khz * 1e3 / 1e12;
+    info->memory_gbs = 2.0 * mem_khz * 1e3 * bits / 8 / 1e9;
+    return 0;
+}
+
+int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *opt,
+                     struct cn_error *err)
+{
+    *out = NULL;
+    struct cinch_gpu_info info;
+    int rc = cinch_gpu_describe(opt->device, &info, err);
+    if (rc) return rc;
+    struct nn_backend *be = (struct nn_backend *)calloc(1, sizeof *be);
+    struct gpu_ctx *g = (struct gpu_ctx *)calloc(1, sizeof *g);
+    struct nn_backend_ops *t = (struct nn_backend_ops *)calloc(1, sizeof *t);
+    if (!be || !g || !t) {
+        free(be);
+        free(g);
+        free(t);
+        return cn_fail(err, CN_ENOMEM, "out of memory");
+    }
+    g->device = opt->device;
+    g->opt = *opt;
+    g->sms = info.sms;
+    g->limit = opt->memory_limit;
+    be->ctx = g;
+    fill_table(t);
+    be->ops = t;
+    cudaError_t e = cudaStreamCreateWithFlags(&g->stream, cudaStreamNonBlocking);
+    if (e != cudaSuccess) {
+        rc = cn_fail(err, code_of(e), "gpu %d: %s", opt->device, cudaGetErrorString(e));
+        gpu_destroy(be);
+        return rc;
+    }
+    *out = be;
+    return 0;
+}

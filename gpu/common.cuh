@@ -1,0 +1,81 @@
+/* gpu/common.cuh - what every kernel file shares: the backend's context, launch checks, reductions.
+ */
+#ifndef CINCH_GPU_COMMON_CUH
+#define CINCH_GPU_COMMON_CUH
+
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include "gpu/gpu.h"
+
+struct gpu_ctx {
+    int device;
+    int sms;
+    cudaStream_t stream;
+    struct cinch_gpu_options opt;
+    /* One growing scratch area; kernels of one stream run in order, so ops share it. */
+    void *scratch;
+    size_t scratch_bytes;
+    size_t used, limit; /* bytes allocated through `alloc`, and their bound */
+    int capturing;
+    struct gpu_block *blocks; /* sizes of live allocations */
+};
+
+static inline struct gpu_ctx *gpu_of(struct nn_backend *be)
+{
+    return (struct gpu_ctx *)be->ctx;
+}
+
+/* Records the first failure in be->error and returns its code. */
+int gpu_fail(struct nn_backend *be, cudaError_t e, const char *what);
+
+/* At least `bytes` of scratch, valid until the next call for more. NULL on failure (be->error is
+ * set). */
+void *gpu_scratch(struct nn_backend *be, size_t bytes);
+
+/* After each launch: reports a launch that was refused. Faults inside a kernel show at the next
+ * sync. */
+static inline int gpu_launched(struct nn_backend *be, const char *what)
+{
+    cudaError_t e = cudaPeekAtLastError();
+    return e == cudaSuccess ? 0 : gpu_fail(be, e, what);
+}
+
+static inline unsigned gpu_blocks(int64_t n, int per)
+{
+    return (unsigned)((n + per - 1) / per);
+}
+
+/* Sum over a warp in a fixed order; every lane gets it. */
+__device__ __forceinline__ float warp_sum(float v)
+{
+#pragma unroll
+    for (int d = 16; d > 0; d >>= 1) v += __shfl_xor_sync(0xffffffffu, v, d);
+    return v;
+}
+
+/* Sum over a block of `blockDim.x` threads (a multiple of 32, at most 1024); every thread gets it.
+ * `buf` has 32 floats. Contains barriers: all threads must call. */
+__device__ __forceinline__ float block_sum(float v, float *buf)
+{
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+    v = warp_sum(v);
+    __syncthreads();
+    if (lane == 0) buf[warp] = v;
+    __syncthreads();
+    v = lane < warps ? buf[lane] : 0.0f;
+    return warp_sum(v);
+}
+
+/* Each op's file fills its part of the table. */
+void gpu_conv_ops(struct nn_backend_ops *t);
+void gpu_batchnorm_ops(struct nn_backend_ops *t);
+void gpu_simple_ops(struct nn_backend_ops *t);
+void gpu_lstm_ops(struct nn_backend_ops *t);
+void gpu_layernorm_ops(struct nn_backend_ops *t);
+void gpu_linear_ops(struct nn_backend_ops *t);
+void gpu_loss_ops(struct nn_backend_ops *t);
+void gpu_update_ops(struct nn_backend_ops *t);
+void gpu_gather_ops(struct nn_backend_ops *t);
+
+#endif
