@@ -1,0 +1,46 @@
+/* coordinator/coordinator.h - a coordinator inside a process: `cinchd` is a thin main around this,
+ * and `cinch run` embeds it behind an inproc:// endpoint.
+ *
+ * Life: create (takes the state folder's lock, opens and migrates the store, binds) → run, in the
+ * caller's thread or by start in one of its own → stop (from any thread or a signal handler) →
+ * destroy.
+ */
+#ifndef CINCH_COORDINATOR_COORDINATOR_H
+#define CINCH_COORDINATOR_COORDINATOR_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+struct coordinator;
+
+#define CO_MAX_LISTEN 8
+
+struct co_options {
+    const char *state; /* folder: queue, blobs, keys; made when absent */
+    /* ipc://PATH, tcp://ADDR:PORT (CURVE, always) or inproc://NAME (needs zmq); a tcp port of "*"
+     * takes a free one */
+    const char *listen[CO_MAX_LISTEN];
+    int n_listen;
+    const char *http; /* "ADDR:PORT" or "PORT" (loopback); NULL: no HTTP. Port 0 takes a free one */
+    const char *http_token; /* needed for HTTP beyond loopback; NULL: read from STATE/http.token,
+                               made when absent */
+    const char *web;        /* folder of the dashboard page; NULL: none */
+    void *zmq;              /* a ZeroMQ context to share, or NULL: its own */
+    int lost_ms;            /* silence after which a worker is lost; 0: 10,000 */
+};
+
+/* CN_EBUSY: another coordinator works on this state folder. CN_EVERSION: the store is from a newer
+ * cinch. */
+int co_create(struct coordinator **c, const struct co_options *o, struct cn_error *err);
+int co_run(struct coordinator *c, struct cn_error *err);   /* until co_stop; 0, or what broke */
+int co_start(struct coordinator *c, struct cn_error *err); /* co_run in a thread of its own */
+void co_stop(struct coordinator *c);                       /* any thread; async-signal-safe */
+void co_destroy(struct coordinator *c);                    /* stops and joins first; accepts NULL */
+
+/* Where it really listens ("tcp://127.0.0.1:43121"), i < n_listen; NULL beyond. http:
+ * "http://127.0.0.1:43122/" or NULL. */
+const char *co_endpoint(const struct coordinator *c, int i);
+const char *co_http(const struct coordinator *c);
+
+#endif

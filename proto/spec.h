@@ -1,0 +1,36 @@
+/* proto/spec.h - a job's key: the hash of everything that decides its result.
+ *
+ * key = BLAKE2b-256 of, in order and little-endian:
+ *     "cinch job 1\n" · engine u32 · kind u8 · distilled u8 · seed u64 · rounds u32 · round u32 ·
+ * keep f64 bits · nonce u32 · norm length u8 and bytes · base hash 32 · number of parents u8 ·
+ * their keys, 32 each, in the order of the kind's inputs base hash = BLAKE2b-256 of the packed
+ * JobBase with gpu_bytes cleared (protobuf-c writes fields in number order, so equal bases give
+ * equal bytes).
+ */
+#ifndef CINCH_PROTO_SPEC_H
+#define CINCH_PROTO_SPEC_H
+
+#include "base/hash.h"
+#include "proto/message.h"
+
+#define PR_MAX_PARENTS 2
+
+/* What the key needs beside the base. */
+struct pr_spec_key {
+    uint32_t engine;
+    Cinch__JobKind kind;
+    int distilled;
+    uint64_t seed;
+    uint32_t rounds, round, nonce;
+    double keep;
+    const char *norm;
+    int n_parents;
+    const struct cn_hash *parent[PR_MAX_PARENTS];
+};
+
+void pr_spec_key(const struct pr_spec_key *s, const struct cn_hash *base, struct cn_hash *key);
+int pr_base_hash(const Cinch__JobBase *base, struct cn_hash *out, struct cn_error *err);
+
+const char *pr_kind_name(int kind); /* "train", "distill", "prune", "evaluate"; "?" */
+
+#endif
