@@ -187,6 +187,8 @@ struct nn_loss_args {
     const float *class_weight;
     float *loss;     /* out [M], mean over the batch */
     float *loss_sum; /* NULL, or [M]: += loss·b, the epoch's running sum */
+    uint32_t *bad;   /* NULL, or [M], 0 at first: becomes s->step where the loss is not finite and
+                        no earlier step's was */
     float *dz;       /* out [M, B, labels], or NULL: loss only */
 };
 
@@ -222,7 +224,7 @@ struct nn_average { /* avg = ema·avg + (1-ema)·w over n floats a member (runni
 };
 
 /* Optional fusion: Conv1d → BatchNorm [→ ReLU [→ MaxPool]]. Backward is handed the same struct with
- * conv.x, conv.y, y and save as forward left them; it may overwrite conv.y and save. */
+ * conv.x, conv.y, save and (with relu) y as forward left them; it may overwrite conv.y and save. */
 struct nn_conv_block {
     struct nn_conv1d conv;  /* conv.y: room for the pre-normalisation output, always given; conv.dy
                                unused */
@@ -256,6 +258,11 @@ struct nn_backend_ops {
                 size_t bytes); /* device to device */
     int (*zero)(struct nn_backend *be, void *dst, size_t bytes);
     int (*sync)(struct nn_backend *be);
+    /* NULL where the backend has no use for them, or: makes `bytes` of unchanging host memory (a
+     * dataset) readable by ops, sharing one copy between all who ask for the same memory. The
+     * caller keeps `host` until detach. */
+    int (*attach)(struct nn_backend *be, const void *host, size_t bytes, const void **p);
+    void (*detach)(struct nn_backend *be, const void *p);
 
     /* NULL where the backend has no use for them (CPU). */
     int (*capture_begin)(struct nn_backend *be);

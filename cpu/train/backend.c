@@ -48,6 +48,16 @@ static int backend_sync(struct nn_backend *be)
     return 0;
 }
 
+static int backend_attach(struct nn_backend *be, const void *host, size_t bytes, const void **p)
+{
+    *p = host; /* no copy: a dataset of gigabytes stays one mapping */
+    return 0;
+}
+
+static void backend_detach(struct nn_backend *be, const void *p)
+{
+}
+
 static const struct nn_backend_ops ref_ops = {
     .name = "cpu",
     .destroy = backend_destroy,
@@ -58,6 +68,8 @@ static const struct nn_backend_ops ref_ops = {
     .copy = backend_copy,
     .zero = backend_zero,
     .sync = backend_sync,
+    .attach = backend_attach,
+    .detach = backend_detach,
     .gather = ref_gather,
     .conv1d_forward = ref_conv1d_forward,
     .conv1d_backward = ref_conv1d_backward,

@@ -77,6 +77,7 @@ static void loss_member(void *arg, int item, int thread)
     }
     a->loss[item] = (float)(sum / a->b);
     if (a->loss_sum) a->loss_sum[item] += (float)sum;
+    if (a->bad && !a->bad[item] && !isfinite(a->loss[item])) a->bad[item] = a->s[item].step;
 }
 
 int ref_loss(struct nn_backend *be, const struct nn_loss_args *a)
