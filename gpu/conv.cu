@@ -33,7 +33,7 @@ __device__ __forceinline__ float conv_weight(const float *w, const conv_shape &s
 
 /* grid: (time tiles, channel tiles, M·B); KT = 0: any K. */
 template <int KT, int TX, int TY>
-__global__ void __launch_bounds__(TX *TY)
+__global__ void __launch_bounds__(TX *TY, 384 / (TX * TY))
     f32_conv1d(conv_shape s, const float *__restrict__ x, const float *__restrict__ w,
                const float *__restrict__ bias, float *__restrict__ y)
 {
@@ -171,7 +171,7 @@ template <int KT> struct dw_tile {
 /* grid: (co tiles of 64, ci tiles of 8·CI [· K when KT = 0], M·S); 128 threads = 16 (co) × 8 (ci).
  * `part` [M·S][cout·cin·K]. */
 template <int KT>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 3)
     f32_conv1d_dw(conv_shape s, int shares, const float *__restrict__ x,
                   const float *__restrict__ dy, float *__restrict__ part)
 {

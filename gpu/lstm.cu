@@ -283,7 +283,7 @@ __global__ void __launch_bounds__(128)
                 bs[e % CHUNK][e / CHUNK] = v;
             }
             __syncthreads();
-#pragma unroll 8
+#pragma unroll 4
             for (int t = 0; t < CHUNK; t++) {
                 float a[4], v[4];
                 *reinterpret_cast<float4 *>(a) = *reinterpret_cast<const float4 *>(&as[t][ty * 4]);
