@@ -1,0 +1,244 @@
+/* Tests of the timed loop on a false machine (its clock, switches and probe are scripted), of the
+ * statistics, of the allocator's proof and of the machine facts. No real time is asserted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/measure/timing.h"
+
+/* A machine in which reading the clock takes 20 ns, a look 1 µs and job j takes job_ns[j]. */
+struct false_machine {
+    int64_t now;
+    int64_t job_ns[2];
+    int64_t calls[2];
+    int looks;
+    int disturb_until;      /* looks before this number see a switch each */
+    int slow_from, slow_to; /* looks in this range see a slow probe */
+    int migrate_at;         /* this look sees another core, and all later ones */
+    char order[64];         /* which job began each of the first blocks */
+};
+
+static int64_t false_now(void *arg)
+{
+    return ((struct false_machine *)arg)->now += 20;
+}
+
+static void false_sense(void *arg, struct measure_sense *out)
+{
+    struct false_machine *m = arg;
+    m->looks++;
+    m->now += 1000;
+    out->switches = m->looks < m->disturb_until ? m->looks : m->disturb_until;
+    out->core = m->migrate_at && m->looks >= m->migrate_at ? 1 : 0;
+    out->probe_ns = m->looks >= m->slow_from && m->looks < m->slow_to ? 1300 : 1000;
+}
+
+static void job_a(void *arg)
+{
+    struct false_machine *m = arg;
+    m->now += m->job_ns[0];
+    m->calls[0]++;
+    size_t n = strlen(m->order);
+    if (n < 60 && (n == 0 || m->order[n - 1] != 'A')) m->order[n] = 'A';
+}
+
+static void job_b(void *arg)
+{
+    struct false_machine *m = arg;
+    m->now += m->job_ns[1];
+    m->calls[1]++;
+    size_t n = strlen(m->order);
+    if (n < 60 && (n == 0 || m->order[n - 1] != 'B')) m->order[n] = 'B';
+}
+
+static void run_false(struct false_machine *m, int jobs, int runs, struct measure_timing *t)
+{
+    struct measure_world w = {m, false_now, false_sense};
+    struct measure_plan p = {.warmup = 10, .runs = runs, .jobs = jobs, .world = &w};
+    p.job[0] = (struct measure_job){job_a, m};
+    p.job[1] = (struct measure_job){job_b, m};
+    assert_int_equal(measure_time(&p, t, NULL), 0);
+}
+
+static void quiet_machine_gives_the_exact_time(void **state)
+{
+    struct false_machine m = {.job_ns = {40000, 0}};
+    struct measure_timing t;
+    run_false(&m, 1, 1000, &t);
+    /* The clock's 20 ns are inside each sample and subtracted again. */
+    assert_float_equal(t.overhead_ns, 20, 1e-9);
+    assert_float_equal(t.figures[0].mean_us, 40.0, 1e-9);
+    assert_float_equal(t.figures[0].p99_us, 40.0, 1e-9);
+    assert_float_equal(t.figures[0].std_us, 0, 1e-9);
+    assert_int_equal(t.figures[0].n, 1000);
+    assert_int_equal(t.figures[0].warmup, 10);
+    assert_int_equal(t.figures[0].repeated, 0);
+    assert_int_equal(t.figures[0].disturbed, 0);
+    /* warm-ups, samples, and one untimed call after each look before a block */
+    assert_int_equal(m.calls[0], 10 + 1000 + t.figures[0].blocks);
+    assert_true(isnan(t.ratio));
+}
+
+static void a_switch_repeats_the_block(void **state)
+{
+    struct false_machine m = {.job_ns = {40000, 0}, .disturb_until = 4};
+    struct measure_timing t;
+    run_false(&m, 1, 1000, &t);
+    /* looks 1-2 and 3-4 see the count grow; from the third block on it stands still */
+    assert_int_equal(t.figures[0].repeated, 2);
+    assert_int_equal(t.figures[0].disturbed, 0);
+}
+
+static void a_slow_probe_repeats_the_block(void **state)
+{
+    struct false_machine m = {.job_ns = {40000, 0}, .slow_from = 4, .slow_to = 6};
+    struct measure_timing t;
+    run_false(&m, 1, 1000, &t);
+    assert_int_equal(t.figures[0].repeated, 2); /* looks 4 (after) and 5 (before) */
+    assert_int_equal(t.figures[0].disturbed, 0);
+}
+
+static void a_migration_repeats_the_block(void **state)
+{
+    struct false_machine m = {.job_ns = {40000, 0}, .migrate_at = 2};
+    struct measure_timing t;
+    run_false(&m, 1, 1000, &t);
+    assert_int_equal(t.figures[0].repeated, 1);
+}
+
+static void a_machine_never_quiet_ends_and_says_so(void **state)
+{
+    struct false_machine m = {.job_ns = {40000, 0}, .disturb_until = 1 << 30};
+    struct measure_timing t;
+    run_false(&m, 1, 1000, &t);
+    assert_int_equal(t.figures[0].n, 1000);
+    assert_int_equal(t.figures[0].disturbed, t.figures[0].blocks);
+    assert_true(t.figures[0].repeated <= 3 * t.figures[0].blocks);
+    assert_true(t.figures[0].repeated > 0);
+}
+
+static void two_jobs_alternate_and_give_their_ratio(void **state)
+{
+    struct false_machine m = {.job_ns = {30000, 60000}};
+    struct measure_timing t;
+    run_false(&m, 2, 1000, &t);
+    assert_float_equal(t.figures[0].mean_us, 30, 1e-9);
+    assert_float_equal(t.figures[1].mean_us, 60, 1e-9);
+    assert_float_equal(t.ratio, 0.5, 1e-9);
+    assert_float_equal(t.ratio_ci95[0], 0.5, 1e-9);
+    assert_float_equal(t.ratio_ci95[1], 0.5, 1e-9);
+    /* warm-up alternates call by call; then blocks go A B B A A B: runs of a letter merge */
+    assert_int_equal(strncmp(m.order,
+                             "ABABABABABABABABABAB"
+                             "ABABAB",
+                             26),
+                     0);
+    assert_true(t.figures[0].blocks > 3);
+}
+
+static void bad_plans_are_refused(void **state)
+{
+    struct measure_timing t;
+    struct cn_error err = {0};
+    struct measure_plan p = {.warmup = 1, .runs = 0, .jobs = 1};
+    assert_int_equal(measure_time(&p, &t, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "runs"));
+}
+
+/* numpy.percentile(range(1, 101), [50, 90, 99]) and numpy.std(..., ddof=1) */
+static void statistics_are_numpys(void **state)
+{
+    double v[100];
+    for (int i = 0; i < 100; i++) v[i] = (i * 37) % 100 + 1; /* 1..100, shuffled */
+    struct measure_figures f = {0};
+    measure_statistics(v, 100, &f);
+    assert_float_equal(f.mean_us, 50.5, 1e-12);
+    assert_float_equal(f.p50_us, 50.5, 1e-12);
+    assert_float_equal(f.p90_us, 90.1, 1e-9);
+    assert_float_equal(f.p99_us, 99.01, 1e-9);
+    assert_float_equal(f.std_us, 29.011491975882016, 1e-9);
+    assert_float_equal(f.min_us, 1, 0);
+    assert_float_equal(f.max_us, 100, 0);
+    double one[1] = {7};
+    measure_statistics(one, 1, &f);
+    assert_float_equal(f.std_us, 0, 0);
+    assert_float_equal(f.p99_us, 7, 0);
+}
+
+/* The interval must hold the ratio, and shrink when the pairs agree. */
+static void ratio_interval_follows_the_spread(void **state)
+{
+    double a[200], b[200], wide[2], narrow[2], r;
+    for (int i = 0; i < 200; i++) {
+        a[i] = 10 + (i % 7) * 0.5;
+        b[i] = 20 + (i % 5) * 1.0;
+    }
+    assert_int_equal(measure_ratio(a, b, 200, &r, wide), 0);
+    assert_true(wide[0] < r && r < wide[1]);
+    for (int i = 0; i < 200; i++) {
+        a[i] = 10 + (i % 7) * 0.05;
+        b[i] = 20 + (i % 5) * 0.1;
+    }
+    assert_int_equal(measure_ratio(a, b, 200, &r, narrow), 0);
+    assert_true(narrow[1] - narrow[0] < 0.3 * (wide[1] - wide[0]));
+}
+
+static void proof_names_the_live_allocator(void **state)
+{
+    struct measure_proof p;
+    measure_allocator_proof(&p);
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    assert_string_equal(p.name, "other"); /* the sanitizer's own malloc */
+#else
+    assert_string_equal(p.name, "glibc");
+    assert_true(p.counted);
+    assert_non_null(strstr(p.library, "libc"));
+    assert_true(p.version[0] == '2');
+#endif
+}
+
+static void machine_facts_are_json_with_every_key(void **state)
+{
+    char *text = measure_machine_json(0);
+    assert_non_null(text);
+    json_t *o = json_loads(text, 0, NULL);
+    assert_non_null(o);
+    const char *keys[] = {"cpu",      "cpuinfo_mhz",
+                          "virtual",  "cores",
+                          "governor", "driver",
+                          "mhz_now",  "turbo",
+                          "smt",      "load",
+                          "kernel",   "clocksource",
+                          "steal_s",  "clock_resolution_ns"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        assert_non_null(json_object_get(o, keys[i]));
+    assert_true(json_integer_value(json_object_get(o, "cores")) >= 1);
+    assert_true(json_array_size(json_object_get(o, "load")) == 3);
+    json_decref(o);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quiet_machine_gives_the_exact_time),
+        cmocka_unit_test(a_switch_repeats_the_block),
+        cmocka_unit_test(a_slow_probe_repeats_the_block),
+        cmocka_unit_test(a_migration_repeats_the_block),
+        cmocka_unit_test(a_machine_never_quiet_ends_and_says_so),
+        cmocka_unit_test(two_jobs_alternate_and_give_their_ratio),
+        cmocka_unit_test(bad_plans_are_refused),
+        cmocka_unit_test(statistics_are_numpys),
+        cmocka_unit_test(ratio_interval_follows_the_spread),
+        cmocka_unit_test(proof_names_the_live_allocator),
+        cmocka_unit_test(machine_facts_are_json_with_every_key),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
