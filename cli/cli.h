@@ -45,6 +45,36 @@ struct cli_option {
     const char *const *choices; /* CLI_CHOICE: NULL-terminated */
 };
 
+/* Rows of such a table. */
+#define OPT_FLAG(name, letter, out, help)                                                          \
+    {                                                                                              \
+        name, letter, CLI_FLAG, out, NULL, help, 0, 0, NULL                                        \
+    }
+#define OPT_TEXT(name, letter, out, value, help)                                                   \
+    {                                                                                              \
+        name, letter, CLI_TEXT, out, value, help, 0, 0, NULL                                       \
+    }
+#define OPT_INT(name, out, value, lo, hi, help)                                                    \
+    {                                                                                              \
+        name, 0, CLI_INT, out, value, help, lo, hi, NULL                                           \
+    }
+#define OPT_U64(name, out, value, help)                                                            \
+    {                                                                                              \
+        name, 0, CLI_U64, out, value, help, 0, 0, NULL                                             \
+    }
+#define OPT_REAL(name, out, value, help)                                                           \
+    {                                                                                              \
+        name, 0, CLI_REAL, out, value, help, 0, 0, NULL                                            \
+    }
+#define OPT_CHOICE(name, out, value, names, help)                                                  \
+    {                                                                                              \
+        name, 0, CLI_CHOICE, out, value, help, 0, 0, names                                         \
+    }
+#define OPT_END                                                                                    \
+    {                                                                                              \
+        NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL                                            \
+    }
+
 struct cli_use {
     const char *operands; /* "MODEL --data DIR -o MODEL": the usage line after the command */
     const char *about;    /* a sentence or two */

@@ -4,6 +4,8 @@
 
 #include "cli/cli.h"
 
+int cmd_train(struct cli *c, int argc, char **argv);
+int cmd_prune(struct cli *c, int argc, char **argv);
 int cmd_version(struct cli *c, int argc, char **argv);
 
 #endif

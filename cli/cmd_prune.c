@@ -1,0 +1,154 @@
+/* cli/cmd_prune.c - `cinch prune`: removes structures in rounds, fine-tuning after each. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/data.h"
+#include "cli/grid.h"
+#include "cli/training.h"
+#include "nn/prune.h"
+
+static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};
+
+struct args {
+    const char *model, *data, *recipe, *teacher, *device, *out;
+    double keep;
+    int rounds, norm, epochs, threads;
+    uint64_t seed;
+};
+
+struct work {
+    struct ecg_dataset *data;
+    struct nn_backend *backend;
+    struct nn_recipe recipe; /* of the fine-tuning */
+    struct nn_model *model, *teacher;
+    size_t params_before;
+    double best_score;
+};
+
+static int parse(struct cli *c, struct args *a, int argc, char **argv)
+{
+    const struct cli_option options[] = {
+        OPT_TEXT("data", 0, &a->data, "DIR", "what to fine-tune on"),
+        OPT_REAL("keep", &a->keep, "F", "fraction of structures left, in (0, 1]"),
+        OPT_INT("rounds", &a->rounds, "N", 1, 100, "in so many steps; 1"),
+        OPT_CHOICE("norm", &a->norm, "NORM", norm_names, "L1 (default), L2, taylor"),
+        OPT_TEXT("teacher", 0, &a->teacher, "FILE", "distil from this one in fine-tuning"),
+        OPT_TEXT("recipe", 0, &a->recipe, "R", "paper (default), cinch, or a YAML file"),
+        OPT_INT("epochs", &a->epochs, "N", 0, 100000, "of fine-tuning a round; 0: none"),
+        OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),
+        OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores; the result is the same"),
+        OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
+        OPT_TEXT("out", 'o', &a->out, "FILE", "the pruned model, safetensors"),
+        OPT_END};
+    struct cli_use use = {"MODEL --data DIR --keep F -o MODEL [options]",
+                          "Removes the weakest channels or units, in rounds, with fine-tuning "
+                          "after each. Structures are\nreally removed: the file gets smaller.",
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    a->model = use.word[0];
+    rc = cli_need(c, a->data, "--data");
+    if (!rc && a->keep < 0) rc = cli_need(c, NULL, "--keep");
+    if (!rc && !(a->keep > 0 && a->keep <= 1))
+        rc =
+            cn_fail(&c->err, CN_EINVALID,
+                    "--keep is the fraction of structures left, in (0, 1]; %g is outside", a->keep);
+    return rc ? rc : cli_need(c, a->out, "-o");
+}
+
+static int load_inputs(struct cli *c, const struct args *a, struct work *w)
+{
+    struct nn_recipe base;
+    int rc = nn_model_load(&w->model, a->model, &c->err);
+    if (!rc) rc = grid_recipe(&base, a->recipe, w->model->net->name, &c->err);
+    if (!rc) {
+        if (a->epochs >= 0) base.finetune_epochs = a->epochs;
+        nn_recipe_finetune(&base, &w->recipe);
+        w->params_before = w->model->net->n_params;
+    }
+    if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
+    if (!rc) rc = cli_backend(c, a->device, a->threads, &w->backend);
+    if (!rc) rc = cli_dataset_open(c, a->data, &w->data);
+    return rc ? rc : cli_dataset_fits(c, w->data, w->model->net);
+}
+
+/* Removes what round k of the plan removes. */
+static int shrink(struct cli *c, const struct args *a, struct work *w, int k)
+{
+    const struct nn_net *net = w->model->net;
+    int keep[NN_MAX_WIDTHS];
+    for (int i = 0; i < net->n_widths; i++) {
+        keep[i] = nn_prune_keep(net->full_width[i], a->keep, k, a->rounds);
+        if (keep[i] > net->width[i]) keep[i] = net->width[i]; /* it was pruned further before */
+    }
+    struct nn_model *smaller = NULL;
+    int rc = nn_prune(&smaller, w->model, keep, (enum nn_norm)a->norm, NULL, &c->err);
+    if (rc) return rc;
+    nn_model_destroy(w->model);
+    w->model = smaller;
+    return 0;
+}
+
+static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
+{
+    char label[64];
+    if (!w->recipe.epochs) return 0;
+    snprintf(label, sizeof label, "pruning round %d/%d", k, a->rounds);
+    struct cli_training t = {.label = label,
+                             .data = w->data,
+                             .backend = w->backend,
+                             .recipe = &w->recipe,
+                             .seed = a->seed,
+                             .model = w->model,
+                             .teacher = w->teacher};
+    int rc = cli_train(c, &t);
+    w->best_score = t.best_score;
+    return rc;
+}
+
+static int answer(struct cli *c, const struct args *a, const struct work *w)
+{
+    const struct nn_net *net = w->model->net;
+    double kept = (double)net->n_params / (double)w->params_before;
+    if (c->json) {
+        json_t *widths = json_array();
+        for (int i = 0; i < net->n_widths; i++)
+            json_array_append_new(widths, json_integer(net->width[i]));
+        return cli_answer_json(
+            c, json_pack("{s:s, s:s, s:I, s:f, s:o, s:i, s:s, s:o}", "path", a->out, "net",
+                         net->name, "params", (json_int_t)net->n_params, "kept", kept, "widths",
+                         widths, "rounds", a->rounds, "norm", norm_names[a->norm], "best_score",
+                         cli_json_real(w->best_score)));
+    }
+    printf("%s: %s, %zu of %zu parameters left (%.2f %%), widths", a->out, net->name, net->n_params,
+           w->params_before, kept * 100);
+    for (int i = 0; i < net->n_widths; i++) printf("%s%d", i ? "," : " ", net->width[i]);
+    if (w->recipe.epochs) printf(", validation %.4f", w->best_score);
+    putchar('\n');
+    return 0;
+}
+
+int cmd_prune(struct cli *c, int argc, char **argv)
+{
+    struct args a = {.recipe = "paper", .device = "cpu", .epochs = -1, .rounds = 1, .keep = -1};
+    struct work w = {.best_score = 0.0 / 0.0};
+    int rc = parse(c, &a, argc, argv);
+    if (rc) return rc;
+    rc = load_inputs(c, &a, &w);
+    for (int k = 1; !rc && k <= a.rounds; k++) {
+        rc = shrink(c, &a, &w, k);
+        if (!rc) rc = fine_tune(c, &a, &w, k);
+    }
+    if (!rc) rc = nn_model_save(w.model, a.out, &c->err);
+    if (!rc) rc = answer(c, &a, &w);
+    nn_model_destroy(w.model);
+    nn_model_destroy(w.teacher);
+    if (w.backend) w.backend->ops->destroy(w.backend);
+    ecg_dataset_close(w.data);
+    return rc;
+}

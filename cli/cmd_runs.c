@@ -1,0 +1,202 @@
+/* cli/cmd_runs.c - looking at what the coordinator holds: ls, show, log, explain, workers. Under
+ * --json the coordinator's own document is passed on. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/service.h"
+#include "cli/table.h"
+
+/* One question with one answer, for all commands of this file. */
+struct question {
+    Cinch__Query__What what;
+    const char *operands, *about;
+    int words;
+    void (*print)(const json_t *doc);
+};
+
+static int ask(struct cli *c, const struct question *q, int argc, char **argv)
+{
+    struct cli_remote remote = {0};
+    const struct cli_option options[] = {OPT_REMOTE(&remote), OPT_END};
+    struct cli_use use = {q->operands, q->about, options, q->words, q->words, 0, NULL};
+    struct pr_client *client = NULL;
+    json_t *doc = NULL;
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    rc = cli_connect(c, &remote, &client);
+    if (!rc) rc = cli_query(c, client, q->what, q->words ? use.word[0] : NULL, &doc);
+    pr_client_close(client);
+    if (rc) return rc;
+    if (c->json) return cli_answer_json(c, doc);
+    q->print(doc);
+    json_decref(doc);
+    return 0;
+}
+
+static const char *state_colour(const char *state)
+{
+    if (!strcmp(state, "failed")) return cli_colour(1, CLI_RED);
+    if (!strcmp(state, "done") || !strcmp(state, "succeeded")) return cli_colour(1, CLI_GREEN);
+    if (!strcmp(state, "running") || !strcmp(state, "leased")) return cli_colour(1, CLI_YELLOW);
+    return "";
+}
+
+/* "2026-11-22T08:33:00.123Z" or milliseconds -> "11-22 08:33:00" */
+static void short_time(const json_t *v, char out[32])
+{
+    char text[32] = "";
+    if (json_is_string(v))
+        snprintf(text, sizeof text, "%s", json_string_value(v));
+    else if (json_is_integer(v))
+        cli_time_text(json_integer_value(v), text);
+    snprintf(out, 32, "%.5s %.8s", strlen(text) > 5 ? text + 5 : "",
+             strlen(text) > 11 ? text + 11 : "");
+}
+
+static int total_of(const json_t *jobs)
+{
+    static const char *const states[] = {"waiting",   "ready",  "leased",
+                                         "succeeded", "failed", "cancelled", "blocked"};
+    int n = 0;
+    for (size_t i = 0; i < sizeof states / sizeof *states; i++)
+        n += (int)cli_integer(jobs, states[i]);
+    return n;
+}
+
+static void print_list(const json_t *doc)
+{
+    const json_t *runs = json_object_get(doc, "runs");
+    struct cli_table *t = cli_table_create("RUN\tNAME\tUSER\tSTATE\tDONE\tJOBS\tFAILED\tFILED",
+                                           "llllrrrl");
+    for (size_t i = 0; i < json_array_size(runs); i++) {
+        const json_t *r = json_array_get(runs, i), *jobs = json_object_get(r, "jobs");
+        const char *state = cli_text(r, "state"), *colour = state_colour(state);
+        char filed[32];
+        short_time(json_object_get(r, "created"), filed);
+        cli_table_add(t, "%s\t%s\t%s\t%s%s%s\t%d\t%d\t%d\t%s", cli_text(r, "run"),
+                      cli_text(r, "name"), cli_text(r, "user"), colour, state,
+                      *colour ? "\033[0m" : "", (int)cli_integer(jobs, "succeeded"), total_of(jobs),
+                      (int)cli_integer(jobs, "failed"), filed);
+    }
+    if (json_array_size(runs))
+        cli_table_print(t, stdout);
+    else
+        printf("no runs yet; `cinch submit GRID` files one\n");
+    cli_table_destroy(t);
+}
+
+int cmd_ls(struct cli *c, int argc, char **argv)
+{
+    static const struct question q = {CINCH__QUERY__WHAT__LIST, "", "Lists the runs.", 0,
+                                      print_list};
+    return ask(c, &q, argc, argv);
+}
+
+/* A document as indented "key: value" lines; lists of plain values on one line. */
+static void print_fields(const json_t *o, int depth)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)o, key, v)
+    {
+        printf("%*s%s: ", depth * 2, "", key);
+        if (json_is_object(v)) {
+            putchar('\n');
+            print_fields(v, depth + 1);
+        } else if (json_is_string(v)) {
+            printf("%s\n", json_string_value(v));
+        } else {
+            json_dumpf(v, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+            putchar('\n');
+        }
+    }
+}
+
+static void print_show(const json_t *doc)
+{
+    print_fields(doc, 0);
+}
+
+int cmd_show(struct cli *c, int argc, char **argv)
+{
+    static const struct question q = {CINCH__QUERY__WHAT__SHOW, "ID",
+                                      "Everything about a run (r12) or a job (j345).", 1,
+                                      print_show};
+    return ask(c, &q, argc, argv);
+}
+
+static void print_log(const json_t *doc)
+{
+    const json_t *events = json_object_get(doc, "events");
+    struct cli_table *t = cli_table_create("TIME\tEVENT\tJOB\tWORKER\tTEXT", "lllll");
+    for (size_t i = 0; i < json_array_size(events); i++) {
+        const json_t *e = json_array_get(events, i);
+        char when[32];
+        short_time(json_object_get(e, "time"), when);
+        cli_table_add(t, "%s\t%s\t%s\t%s\t%s", when, cli_text(e, "type"), cli_text(e, "job"),
+                      cli_text(e, "worker"), cli_text(e, "text"));
+    }
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+}
+
+int cmd_log(struct cli *c, int argc, char **argv)
+{
+    static const struct question q = {CINCH__QUERY__WHAT__LOG, "ID",
+                                      "What happened to a run (r12) or a job (j345), in order.", 1,
+                                      print_log};
+    return ask(c, &q, argc, argv);
+}
+
+static void print_explain(const json_t *doc)
+{
+    printf("%s (%s): %s\n", cli_text(doc, "id"), cli_text(doc, "state"), cli_text(doc, "text"));
+}
+
+int cmd_explain(struct cli *c, int argc, char **argv)
+{
+    static const struct question q = {CINCH__QUERY__WHAT__EXPLAIN, "ID",
+                                      "Says in words why a job waits or failed.", 1, print_explain};
+    return ask(c, &q, argc, argv);
+}
+
+static void print_workers(const json_t *doc)
+{
+    const json_t *list = json_object_get(doc, "workers");
+    struct cli_table *t = cli_table_create("WORKER\tHOST\tDEVICE\tSLOTS\tHOLDS\tDOES", "lllrrl");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *w = json_array_get(list, i), *kinds = json_object_get(w, "kinds");
+        const json_t *held = json_object_get(w, "held");
+        char does[128] = "", device[64];
+        for (size_t k = 0; k < json_array_size(kinds); k++) {
+            size_t n = strlen(does);
+            const char *name = json_string_value(json_array_get(kinds, k));
+            snprintf(does + n, sizeof does - n, "%s%s", n ? " " : "", name ? name : "?");
+        }
+        int64_t gpu = cli_integer(w, "gpu_bytes");
+        if (gpu)
+            snprintf(device, sizeof device, "GPU %.0f GB", (double)gpu / 1e9);
+        else
+            snprintf(device, sizeof device, "CPU %s", cli_text(w, "isa"));
+        cli_table_add(t, "%s\t%s\t%s\t%d\t%d\t%s", cli_text(w, "name"), cli_text(w, "host"), device,
+                      (int)cli_integer(w, "slots"),
+                      (int)(json_is_array(held) ? json_array_size(held)
+                                                : (size_t)json_integer_value(held)),
+                      does);
+    }
+    if (json_array_size(list))
+        cli_table_print(t, stdout);
+    else
+        printf("no workers; `cinch-train --cpu` and `cinch-eval` start them\n");
+    cli_table_destroy(t);
+}
+
+int cmd_workers(struct cli *c, int argc, char **argv)
+{
+    static const struct question q = {CINCH__QUERY__WHAT__WORKERS, "", "Lists the workers.", 0,
+                                      print_workers};
+    return ask(c, &q, argc, argv);
+}

@@ -1,0 +1,168 @@
+/* cli/cmd_train.c - `cinch train`: one net, from initialisation to its best weights. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/data.h"
+#include "cli/grid.h"
+#include "cli/training.h"
+
+#define MAX_CHECKPOINT (256u << 20)
+
+struct args {
+    const char *net, *data, *recipe, *widths, *teacher, *device, *resume, *out;
+    uint64_t seed;
+    int epochs, threads;
+};
+
+struct work {
+    struct ecg_dataset *data;
+    struct nn_backend *backend;
+    struct nn_recipe recipe;
+    struct nn_model *model, *teacher;
+    char *resume;
+    size_t resume_n;
+    char checkpoint[4096];
+};
+
+static int parse(struct cli *c, struct args *a, int argc, char **argv)
+{
+    const struct cli_option options[] = {
+        OPT_TEXT("net", 0, &a->net, "NET", "cnn, rnn, resnet, ..."),
+        OPT_TEXT("data", 0, &a->data, "DIR", "a PTB-XL or MIT-BIH folder, or a known name"),
+        OPT_TEXT("recipe", 0, &a->recipe, "R", "paper (default), cinch, or a YAML file"),
+        OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),
+        OPT_INT("epochs", &a->epochs, "N", 0, 100000, "the recipe's; 0 writes the initialised net"),
+        OPT_TEXT("widths", 0, &a->widths, "A,B,..", "structures per layer; full"),
+        OPT_TEXT("teacher", 0, &a->teacher, "FILE", "distil from this checkpoint"),
+        OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores; the result is the same"),
+        OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
+        OPT_TEXT("resume", 0, &a->resume, "FILE", "go on from a checkpoint"),
+        OPT_TEXT("out", 'o', &a->out, "FILE", "the trained model, safetensors"),
+        OPT_END};
+    struct cli_use use = {"--net NET --data DIR -o MODEL.safetensors [options]",
+                          "Trains one net and keeps the weights that were best on the validation "
+                          "part. Ctrl-C leaves a\ncheckpoint that --resume takes.",
+                          options,
+                          0,
+                          0,
+                          0,
+                          NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = cli_need(c, a->net, "--net");
+    if (!rc) rc = cli_need(c, a->data, "--data");
+    if (!rc) rc = cli_need(c, a->out, "-o");
+    return rc;
+}
+
+/* The net before any work on the data, so that a typing error costs no minute. */
+static int build_net(struct cli *c, const struct args *a, struct nn_shape shape,
+                     struct nn_net **net)
+{
+    int widths[NN_MAX_WIDTHS], n = 0, rc = 0;
+    if (a->widths) rc = cli_int_list(c, a->widths, "--widths", 1, 4096, widths, NN_MAX_WIDTHS, &n);
+    if (!rc) rc = nn_net_build(net, a->net, a->widths ? widths : NULL, n, shape, &c->err);
+    return rc;
+}
+
+static int load_inputs(struct cli *c, const struct args *a, struct work *w)
+{
+    struct nn_net *net = NULL;
+    struct nn_shape none = {0};
+    int rc = build_net(c, a, none, &net);
+    nn_net_destroy(net);
+    if (!rc) rc = grid_recipe(&w->recipe, a->recipe, a->net, &c->err);
+    if (!rc && a->epochs >= 0) w->recipe.epochs = a->epochs;
+    if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
+    if (!rc && a->resume)
+        rc = cn_file_read(a->resume, MAX_CHECKPOINT, &w->resume, &w->resume_n, &c->err);
+    if (!rc) rc = cli_backend(c, a->device, a->threads, &w->backend);
+    if (!rc) rc = cli_dataset_open(c, a->data, &w->data);
+    return rc;
+}
+
+static int create_model(struct cli *c, const struct args *a, struct work *w)
+{
+    struct nn_net *net = NULL;
+    struct nn_shape none = {0};
+    int rc = build_net(c, a, none, &net);
+    if (!rc && (rc = cli_dataset_fits(c, w->data, net))) nn_net_destroy(net);
+    if (!rc) rc = nn_model_create(&w->model, net, a->seed, w->data, &c->err);
+    return rc;
+}
+
+/* "m.safetensors" -> "m.checkpoint.safetensors" */
+static void checkpoint_path(const char *out, char *path, size_t cap)
+{
+    const char *ending = ".safetensors";
+    size_t n = strlen(out), e = strlen(ending);
+    if (n > e && !strcmp(out + n - e, ending)) n -= e;
+    snprintf(path, cap, "%.*s.checkpoint.safetensors", (int)n, out);
+}
+
+static int answer(struct cli *c, const struct args *a, const struct work *w,
+                  const struct cli_training *t)
+{
+    if (c->json)
+        return cli_answer_json(
+            c, json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:o, s:o}", "path", a->out,
+                         "net", w->model->net->name, "params", (json_int_t)w->model->net->n_params,
+                         "seed", (json_int_t)a->seed, "epochs", w->recipe.epochs, "best_epoch",
+                         t->best_epoch, "best_score", cli_json_real(t->best_score), "distilled",
+                         w->teacher != NULL, "seconds", cli_json_real(t->seconds), "records_per_s",
+                         cli_json_real(t->records_per_s)));
+    if (!w->recipe.epochs)
+        printf("%s: %s initialised, %zu parameters, not trained\n", a->out, w->model->net->name,
+               w->model->net->n_params);
+    else
+        printf("%s: %s, %zu parameters, best of %d epochs was %d: validation %.4f (%.1f s, %.0f "
+               "records/s)\n",
+               a->out, w->model->net->name, w->model->net->n_params, w->recipe.epochs,
+               t->best_epoch, t->best_score, t->seconds, t->records_per_s);
+    return 0;
+}
+
+static int train(struct cli *c, const struct args *a, struct work *w)
+{
+    char label[64];
+    snprintf(label, sizeof label, "training %s", a->net);
+    checkpoint_path(a->out, w->checkpoint, sizeof w->checkpoint);
+    struct cli_training t = {.label = label,
+                             .data = w->data,
+                             .backend = w->backend,
+                             .recipe = &w->recipe,
+                             .seed = a->seed,
+                             .model = w->model,
+                             .teacher = w->teacher,
+                             .checkpoint = w->checkpoint,
+                             .resume = w->resume,
+                             .resume_n = w->resume_n,
+                             .best_score = 0.0 / 0.0};
+    int rc = w->recipe.epochs ? cli_train(c, &t) : 0;
+    if (!rc) rc = nn_model_save(w->model, a->out, &c->err);
+    return rc ? rc : answer(c, a, w, &t);
+}
+
+static void release(struct work *w)
+{
+    nn_model_destroy(w->model);
+    nn_model_destroy(w->teacher);
+    if (w->backend) w->backend->ops->destroy(w->backend);
+    ecg_dataset_close(w->data);
+    free(w->resume);
+}
+
+int cmd_train(struct cli *c, int argc, char **argv)
+{
+    struct args a = {.recipe = "paper", .device = "cpu", .epochs = -1};
+    struct work w = {0};
+    int rc = parse(c, &a, argc, argv);
+    if (rc) return rc;
+    rc = load_inputs(c, &a, &w);
+    if (!rc) rc = create_model(c, &a, &w);
+    if (!rc) rc = train(c, &a, &w);
+    release(&w);
+    return rc;
+}

@@ -1,0 +1,35 @@
+/* cli/report.h - a run's results for people: the tables of study A, CSV, and figures.
+ *
+ * Input is the document of `report --json` (docs/cli.md): {run, artifacts: [{net, seed, distilled,
+ * rounds, norm, kept, ...}], failed: [...]}. Nothing here talks to the coordinator.
+ */
+#ifndef CINCH_CLI_REPORT_H
+#define CINCH_CLI_REPORT_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+struct report;
+
+/* CN_EINVALID when the document is not a report. */
+int report_create(struct report **out, const json_t *doc, struct cn_error *err);
+void report_destroy(struct report *r); /* accepts NULL */
+
+/* One table a net: rows F, Q (int8), FKD, QKD (distilled), columns by parameters left, cells
+ * mean(deviation) as 0.9186(013) with the best pruning variant as rounds/norm; then sizes and
+ * latencies. */
+void report_print(const struct report *r, FILE *to);
+/* One line an artifact. */
+void report_csv(const struct report *r, FILE *to);
+/* Latency and stored size against parameters left, with deviations: writes NET-latency.svg and
+ * NET-size.svg, and the .dat and .gp they were made from, into `dir`. Without gnuplot only the
+ * latter; *drawn says which. */
+int report_figures(const struct report *r, const char *dir, bool *drawn, struct cn_error *err);
+
+/* "0.9186(013)" for mean 0.9186 and deviation 0.0013; without brackets when n < 2; "-" when n = 0.
+ */
+void report_cell(double mean, double std, int n, char out[32]);
+
+#endif

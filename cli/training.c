@@ -1,0 +1,113 @@
+/* cli/training.c - see training.h. */
+#include "cli/training.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/data.h"
+#include "cli/progress.h"
+#include "cpu/train/backend.h"
+
+#define CHECKPOINT_S 60
+
+struct watch {
+    struct cli *c;
+    struct cli_training *t;
+    struct cli_progress bar;
+    double best;
+    bool saved;
+};
+
+static void on_progress(void *arg, int member, const struct nn_epoch *e)
+{
+    struct watch *w = arg;
+    char note[96] = "";
+    if (e->epoch_done) {
+        w->t->epochs = e->epoch;
+        w->t->records_per_s = e->records_per_s;
+        if (e->best) w->best = e->val_score;
+    }
+    if (isfinite(w->best))
+        snprintf(note, sizeof note, "epoch %d/%d, best validation %.4f", e->epoch, e->epochs,
+                 w->best);
+    else
+        snprintf(note, sizeof note, "epoch %d/%d", e->epoch, e->epochs);
+    double done = e->epoch_done ? e->epoch : e->epoch - 1 + (double)e->batch / e->batches;
+    cli_progress_update(&w->bar, done, e->epochs, note);
+}
+
+static int on_checkpoint(void *arg, int member, const void *data, size_t n)
+{
+    struct watch *w = arg;
+    struct cn_error err = {0};
+    if (!w->t->checkpoint) return 0;
+    int rc = cn_file_write(w->t->checkpoint, data, n, &err);
+    if (!rc) w->saved = true;
+    if (rc) cli_say(w->c, "checkpoint not written: %s", err.text);
+    return 0; /* training goes on: the next one may succeed */
+}
+
+static int on_poll(void *arg, int member)
+{
+    return cli_signalled() ? 1 : 0;
+}
+
+static int interrupted(struct cli *c, const struct watch *w)
+{
+    const char *ck = w->t->checkpoint;
+    if (!ck || !w->saved) return cn_fail(&c->err, CN_EINTERRUPTED, "stopped; nothing was written");
+    return cn_fail(&c->err, CN_EINTERRUPTED,
+                   "stopped after %d epochs; the checkpoint is in %s. Give the same command with "
+                   "`--resume %s` to go on",
+                   w->t->epochs, ck, ck);
+}
+
+int cli_train(struct cli *c, struct cli_training *t)
+{
+    struct watch w = {.c = c, .t = t, .best = NAN};
+    struct nn_train_member member = {.model = t->model,
+                                     .seed = t->seed,
+                                     .teacher = t->teacher,
+                                     .resume = t->resume,
+                                     .resume_n = t->resume_n};
+    struct nn_train run = {.backend = t->backend,
+                           .data = t->data,
+                           .recipe = t->recipe,
+                           .m = 1,
+                           .member = &member,
+                           .events = {.arg = &w,
+                                      .progress = on_progress,
+                                      .checkpoint = on_checkpoint,
+                                      .checkpoint_every_s = t->checkpoint ? CHECKPOINT_S : 0,
+                                      .poll = on_poll}};
+    cli_catch_signals();
+    cli_progress_start(&w.bar, c, t->label, "epochs");
+    int64_t start = cn_mono_ms();
+    int rc = nn_train_run(&run, &c->err);
+    cli_progress_end(&w.bar);
+    t->seconds = (double)(cn_mono_ms() - start) / 1000;
+    t->best_score = member.best_score;
+    t->best_epoch = member.best_epoch;
+    if (rc == CN_EINTERRUPTED) return interrupted(c, &w);
+    if (!rc && w.saved) remove(t->checkpoint);
+    return rc;
+}
+
+int cli_backend(struct cli *c, const char *device, int threads, struct nn_backend **out)
+{
+    *out = NULL;
+    if (!strcmp(device, "cpu")) {
+        struct cpu_train_options opt = {.threads = threads > 0 ? threads : cli_cores()};
+        return cpu_train_create(out, &opt, &c->err);
+    }
+    if (!strncmp(device, "gpu", 3) && (!device[3] || device[3] == ':'))
+        return cn_fail(
+            &c->err, CN_ENODEVICE,
+            "this cinch was built without CUDA; build it where nvcc is installed, or use "
+            "--device cpu");
+    return cn_fail(&c->err, CN_EINVALID, "--device: '%s' is none of cpu, gpu, gpu:N", device);
+}

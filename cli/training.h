@@ -1,0 +1,31 @@
+/* cli/training.h - one model trained in this process: the part that `train` and `prune` share. */
+#ifndef CINCH_CLI_TRAINING_H
+#define CINCH_CLI_TRAINING_H
+
+#include "cli/cli.h"
+#include "nn/train.h"
+
+struct cli_training {
+    const char *label; /* of the progress bar: "training cnn" */
+    const struct ecg_dataset *data;
+    struct nn_backend *backend;
+    const struct nn_recipe *recipe;
+    uint64_t seed;
+    struct nn_model *model;         /* in: initial weights; out: the best ones */
+    const struct nn_model *teacher; /* or NULL */
+    const char *checkpoint;         /* written every minute and at Ctrl-C; NULL: none */
+    const void *resume;             /* a checkpoint's bytes, or NULL */
+    size_t resume_n;
+    /* out */
+    double best_score, seconds, records_per_s;
+    int best_epoch, epochs;
+};
+
+/* CN_EINTERRUPTED after Ctrl-C: the checkpoint is on disk and the message says how to go on. */
+int cli_train(struct cli *c, struct cli_training *t);
+
+/* The backend of --device: "cpu", or "gpu" and "gpu:N" where the build has one (else
+ * CN_ENODEVICE). */
+int cli_backend(struct cli *c, const char *device, int threads, struct nn_backend **out);
+
+#endif
