@@ -43,6 +43,30 @@ void cli_list_commands(const struct cli_command *table, const char *prefix)
     }
 }
 
+int cli_subcommands(struct cli *c, const struct cli_command *table, const char *what,
+                    const char *about, int argc, char **argv)
+{
+    char prefix[80];
+    int i = 0; /* a leading --json or --quiet is common to all, and may stand before the command */
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        if (!strcmp(argv[i], "--json"))
+            c->json = true;
+        else if (!strcmp(argv[i], "--quiet") || !strcmp(argv[i], "-q"))
+            c->quiet = true;
+        else
+            break;
+    }
+    bool help = i < argc && (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"));
+    if (i < argc && !help) return cli_dispatch(c, table, what, argc - i, argv + i);
+    if (!help)
+        return cn_fail(&c->err, CN_EINVALID, "which %s? `cinch %s --help` lists them", what,
+                       c->command);
+    snprintf(prefix, sizeof prefix, "cinch %s", c->command);
+    printf("%s\n\n", about);
+    cli_list_commands(table, prefix);
+    return CLI_HELP_SHOWN;
+}
+
 int cli_answer_json(struct cli *c, json_t *doc)
 {
     if (!doc) return cn_fail(&c->err, CN_ENOMEM, "out of memory");

@@ -109,6 +109,10 @@ struct cli_command {
  * ("command", "data command"). */
 int cli_dispatch(struct cli *c, const struct cli_command *table, const char *what, int argc,
                  char **argv);
+/* The handler of a command that has commands of its own (`cinch keys`): lists them on --help and
+ * when none is given. */
+int cli_subcommands(struct cli *c, const struct cli_command *table, const char *what,
+                    const char *about, int argc, char **argv);
 void cli_list_commands(const struct cli_command *table, const char *prefix);
 
 /* -------------------------------------------------------------------------------------- answers */

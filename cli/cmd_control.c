@@ -29,8 +29,7 @@ static int give(struct cli *c, const struct order *o, int argc, char **argv)
         json_array_append_new(all, doc);
     }
     pr_client_close(client);
-    if (!rc && c->json)
-        return cli_answer_json(c, json_pack("{s:o}", "changed", all));
+    if (!rc && c->json) return cli_answer_json(c, json_pack("{s:o}", "changed", all));
     json_decref(all);
     return rc;
 }

@@ -1,11 +1,10 @@
 /* cli/cmd_runs.c - looking at what the coordinator holds: ls, show, log, explain, workers. Under
  * --json the coordinator's own document is passed on. */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/commands.h"
-#include "cli/progress.h"
 #include "cli/service.h"
 #include "cli/table.h"
 
@@ -51,15 +50,15 @@ static void short_time(const json_t *v, char out[32])
     if (json_is_string(v))
         snprintf(text, sizeof text, "%s", json_string_value(v));
     else if (json_is_integer(v))
-        cli_time_text(json_integer_value(v), text);
+        cn_wall_text(json_integer_value(v), text);
     snprintf(out, 32, "%.5s %.8s", strlen(text) > 5 ? text + 5 : "",
              strlen(text) > 11 ? text + 11 : "");
 }
 
 static int total_of(const json_t *jobs)
 {
-    static const char *const states[] = {"waiting",   "ready",  "leased",
-                                         "succeeded", "failed", "cancelled", "blocked"};
+    static const char *const states[] = {"waiting", "ready",     "leased", "succeeded",
+                                         "failed",  "cancelled", "blocked"};
     int n = 0;
     for (size_t i = 0; i < sizeof states / sizeof *states; i++)
         n += (int)cli_integer(jobs, states[i]);
@@ -69,8 +68,8 @@ static int total_of(const json_t *jobs)
 static void print_list(const json_t *doc)
 {
     const json_t *runs = json_object_get(doc, "runs");
-    struct cli_table *t = cli_table_create("RUN\tNAME\tUSER\tSTATE\tDONE\tJOBS\tFAILED\tFILED",
-                                           "llllrrrl");
+    struct cli_table *t =
+        cli_table_create("RUN\tNAME\tUSER\tSTATE\tDONE\tJOBS\tFAILED\tFILED", "llllrrrl");
     for (size_t i = 0; i < json_array_size(runs); i++) {
         const json_t *r = json_array_get(runs, i), *jobs = json_object_get(r, "jobs");
         const char *state = cli_text(r, "state"), *colour = state_colour(state);
@@ -181,11 +180,11 @@ static void print_workers(const json_t *doc)
             snprintf(device, sizeof device, "GPU %.0f GB", (double)gpu / 1e9);
         else
             snprintf(device, sizeof device, "CPU %s", cli_text(w, "isa"));
-        cli_table_add(t, "%s\t%s\t%s\t%d\t%d\t%s", cli_text(w, "name"), cli_text(w, "host"), device,
-                      (int)cli_integer(w, "slots"),
-                      (int)(json_is_array(held) ? json_array_size(held)
-                                                : (size_t)json_integer_value(held)),
-                      does);
+        cli_table_add(
+            t, "%s\t%s\t%s\t%d\t%d\t%s", cli_text(w, "name"), cli_text(w, "host"), device,
+            (int)cli_integer(w, "slots"),
+            (int)(json_is_array(held) ? json_array_size(held) : (size_t)json_integer_value(held)),
+            does);
     }
     if (json_array_size(list))
         cli_table_print(t, stdout);

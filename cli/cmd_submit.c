@@ -1,5 +1,5 @@
-/* cli/cmd_submit.c - `cinch submit`: checks a grid, makes sure that the coordinator has its dataset,
- * and files it as a run. */
+/* cli/cmd_submit.c - `cinch submit`: checks a grid, makes sure that the coordinator has its
+ * dataset, and files it as a run. */
 #include "cli/cmd_submit.h"
 
 #include <stdio.h>
@@ -88,8 +88,7 @@ int submit_grid(struct cli *c, struct pr_client *client, const struct grid *g,
     struct cli_submit *s = NULL;
     Cinch__Submitted *answer = NULL;
     int rc = cli_submit_create(&s, g, how, &c->err);
-    if (!rc)
-        rc = pr_call(client, PR_SUBMIT, cli_submit_message(s), PR_SUBMITTED, &answer, &c->err);
+    if (!rc) rc = pr_call(client, PR_SUBMIT, cli_submit_message(s), PR_SUBMITTED, &answer, &c->err);
     if (!rc) {
         snprintf(out->run, sizeof out->run, "%s", answer->run);
         out->jobs = (int)answer->jobs;
@@ -123,7 +122,11 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_END};
     struct cli_use use = {"GRID [--data DIR] [options]",
                           "Files a grid as a run and prints its id; `cinch watch` follows it.",
-                          options, 1, 1, 0, NULL};
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
     int rc = cli_parse(c, &use, argc, argv);
     if (!rc) a->grid = use.word[0];
     return rc;
