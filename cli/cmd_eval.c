@@ -1,0 +1,171 @@
+/* cli/cmd_eval.c - `cinch eval`: how good a checkpoint or an artifact is on some folds. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cli/commands.h"
+#include "cli/data.h"
+#include "cli/model.h"
+#include "cli/table.h"
+#include "nn/metrics.h"
+
+#define BOOTSTRAP 1000
+#define MAX_FOLDS 10
+
+struct args {
+    const char *file, *data, *folds;
+    int threads;
+};
+
+struct result {
+    const struct cli_model *m;
+    const struct ecg_dataset *d;
+    int n, records[ECG_MAX_LABELS]; /* records that carry each label */
+    float *p;                       /* [n, labels] */
+    uint8_t *y;                     /* [n, labels] */
+    struct nn_auroc_report auroc;
+    struct nn_class_report classes; /* one-label tasks */
+    double seconds;
+};
+
+static int parse(struct cli *c, struct args *a, int argc, char **argv)
+{
+    const struct cli_option options[] = {
+        OPT_TEXT("data", 0, &a->data, "DIR", "a PTB-XL or MIT-BIH folder, or a known name"),
+        OPT_TEXT("folds", 0, &a->folds, "A,B,..", "10, the test fold"),
+        OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores"), OPT_END};
+    struct cli_use use = {"FILE --data DIR [--folds 10]",
+                          "Macro-AUROC with its bootstrap interval, and the AUROC of each label.",
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    a->file = use.word[0];
+    return cli_need(c, a->data, "--data");
+}
+
+/* The rows of the folds asked for, with their labels. */
+static int select_rows(struct cli *c, const struct args *a, struct result *r, uint32_t **idx)
+{
+    const struct ecg_dataset *d = r->d;
+    int fold[MAX_FOLDS], n_folds = 0;
+    bool wanted[MAX_FOLDS + 1] = {false};
+    int rc = cli_int_list(c, a->folds, "--folds", 1, MAX_FOLDS, fold, MAX_FOLDS, &n_folds);
+    if (rc) return rc;
+    for (int i = 0; i < n_folds; i++) wanted[fold[i]] = true;
+    size_t labels = (size_t)d->n_labels;
+    *idx = malloc(((size_t)d->n + 1) * sizeof **idx);
+    r->y = malloc((size_t)d->n * labels + 1);
+    r->p = malloc(((size_t)d->n * labels + 1) * sizeof *r->p);
+    if (!*idx || !r->y || !r->p) return cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    for (int i = 0; i < d->n; i++) {
+        if (d->fold[i] > MAX_FOLDS || !wanted[d->fold[i]]) continue;
+        memcpy(r->y + (size_t)r->n * labels, d->y + (size_t)i * labels, labels);
+        for (size_t l = 0; l < labels; l++) r->records[l] += d->y[(size_t)i * labels + l];
+        (*idx)[r->n++] = (uint32_t)i;
+    }
+    if (!r->n)
+        return cn_fail(&c->err, CN_EINVALID, "dataset %s has no record in fold %s", d->name,
+                       a->folds);
+    return 0;
+}
+
+static json_t *classes_json(const struct result *r)
+{
+    json_t *per = json_object(), *confusion = json_array();
+    const struct nn_class_report *k = &r->classes;
+    for (int i = 0; i < r->m->labels; i++) {
+        json_t *line = json_array();
+        json_object_set_new(per, r->m->label[i],
+                            json_pack("{s:f, s:f, s:f}", "sensitivity", k->sensitivity[i],
+                                      "precision", k->precision[i], "f1", k->f1[i]));
+        for (int j = 0; j < r->m->labels; j++)
+            json_array_append_new(line, json_integer(k->confusion[i][j]));
+        json_array_append_new(confusion, line);
+    }
+    return json_pack("{s:f, s:f, s:o, s:o}", "accuracy", k->accuracy, "macro_f1", k->macro_f1,
+                     "per_class", per, "confusion", confusion);
+}
+
+static int answer_json(struct cli *c, const struct result *r)
+{
+    json_t *per = json_object();
+    for (int i = 0; i < r->m->labels; i++)
+        json_object_set_new(per, r->m->label[i], cli_json_real(r->auroc.per_label[i]));
+    json_t *doc = json_pack("{s:s, s:s, s:s, s:i, s:{s:o, s:o, s:[o, o], s:i}, s:f}", "file",
+                            r->m->path, "net", r->m->name, "kind", r->m->kind, "n", r->n, "auroc",
+                            "macro", cli_json_real(r->auroc.macro), "per_label", per, "ci95",
+                            cli_json_real(r->auroc.ci95[0]), cli_json_real(r->auroc.ci95[1]),
+                            "undefined", r->auroc.undefined, "seconds", r->seconds);
+    if (r->d->task == ECG_ONE_LABEL) json_object_set_new(doc, "classes", classes_json(r));
+    return cli_answer_json(c, doc);
+}
+
+static void print_classes(const struct result *r)
+{
+    const struct nn_class_report *k = &r->classes;
+    printf("\naccuracy %.4f, macro-F1 %.4f\n", k->accuracy, k->macro_f1);
+    struct cli_table *t = cli_table_create("CLASS\tSENSITIVITY\tPRECISION\tF1", "lrrr");
+    for (int i = 0; i < r->m->labels; i++)
+        cli_table_add(t, "%s\t%.4f\t%.4f\t%.4f", r->m->label[i], k->sensitivity[i], k->precision[i],
+                      k->f1[i]);
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+}
+
+static int answer(struct cli *c, const struct result *r)
+{
+    if (c->json) return answer_json(c, r);
+    printf("%s: %s, %s, %d records: macro-AUROC %.4f (95 %% interval %.4f .. %.4f)\n", r->m->path,
+           r->m->name, r->m->kind, r->n, r->auroc.macro, r->auroc.ci95[0], r->auroc.ci95[1]);
+    struct cli_table *t = cli_table_create("LABEL\tAUROC\tRECORDS", "lrr");
+    for (int i = 0; i < r->m->labels; i++) {
+        if (r->auroc.per_label[i] == r->auroc.per_label[i])
+            cli_table_add(t, "%s\t%.4f\t%d", r->m->label[i], r->auroc.per_label[i], r->records[i]);
+        else
+            cli_table_add(t, "%s\tundefined\t%d", r->m->label[i], r->records[i]);
+    }
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+    if (r->d->task == ECG_ONE_LABEL) print_classes(r);
+    return 0;
+}
+
+static int evaluate(struct cli *c, const struct args *a, struct result *r)
+{
+    uint32_t *idx = NULL;
+    int64_t start = cn_mono_ms();
+    int rc = select_rows(c, a, r, &idx);
+    if (!rc) rc = cli_model_predict(c, r->m, r->d, idx, r->n, a->threads, r->p);
+    r->seconds = (double)(cn_mono_ms() - start) / 1000;
+    if (!rc) {
+        nn_auroc_all(r->p, r->y, r->n, r->m->labels, BOOTSTRAP, &r->auroc);
+        if (r->d->task == ECG_ONE_LABEL) nn_classify(r->p, r->y, r->n, r->m->labels, &r->classes);
+        rc = answer(c, r);
+    }
+    free(idx);
+    free(r->p);
+    free(r->y);
+    return rc;
+}
+
+int cmd_eval(struct cli *c, int argc, char **argv)
+{
+    struct args a = {.folds = "10"};
+    struct cli_model m = {0};
+    struct ecg_dataset *d = NULL;
+    int rc = parse(c, &a, argc, argv);
+    if (rc) return rc;
+    rc = cli_model_open(c, a.file, &m);
+    if (!rc) rc = cli_dataset_open(c, a.data, &d);
+    if (!rc) rc = cli_model_fits(c, &m, d);
+    struct result r = {.m = &m, .d = d};
+    if (!rc) rc = evaluate(c, &a, &r);
+    cli_model_close(&m);
+    ecg_dataset_close(d);
+    return rc;
+}

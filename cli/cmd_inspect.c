@@ -1,0 +1,113 @@
+/* cli/cmd_inspect.c - `cinch inspect`: what is inside a checkpoint or an artifact. */
+#include <stdio.h>
+
+#include "cli/commands.h"
+#include "cli/model.h"
+#include "cli/table.h"
+
+static json_t *layer_json(const char *name, const char *kind, const int shape[2], uint64_t params,
+                          uint64_t macs)
+{
+    return json_pack("{s:s, s:s, s:[i, i], s:I, s:I}", "name", name, "kind", kind, "shape",
+                     shape[0], shape[1], "params", (json_int_t)params, "macs", (json_int_t)macs);
+}
+
+static json_t *checkpoint_layers(const struct nn_net *net)
+{
+    uint64_t macs[NN_MAX_LAYERS];
+    json_t *list = json_array();
+    nn_net_macs(net, macs);
+    for (int i = 0; i < net->n_layers; i++) {
+        const struct nn_layer *l = &net->layer[i];
+        uint64_t params = 0;
+        for (int t = 0; t < l->n_tensors; t++)
+            if (net->tensor[l->tensor + t].trainable) params += net->tensor[l->tensor + t].count;
+        const int shape[2] = {l->cout, l->tout};
+        json_array_append_new(list, layer_json(l->name, nn_op_name(l->op), shape, params, macs[i]));
+    }
+    return list;
+}
+
+static json_t *artifact_layers(const struct cinchrt_model *rt)
+{
+    json_t *list = json_array();
+    struct cinchrt_layer_info l;
+    for (int i = 0; i < cinchrt_info(rt)->layers && !cinchrt_layer_info(rt, i, &l); i++) {
+        char name[16];
+        snprintf(name, sizeof name, "%d", i);
+        const int shape[2] = {l.cout, l.tout};
+        json_t *o = layer_json(name, l.op, shape, l.weights, l.macs);
+        json_object_set_new(o, "kernel", json_string(l.kernel));
+        if (l.scale > 0) {
+            json_object_set_new(o, "scale", json_real(l.scale));
+            json_object_set_new(o, "zero", json_integer(l.zero));
+        }
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+static json_t *describe(const struct cli_model *m)
+{
+    json_t *labels = json_array(), *widths = json_array();
+    for (int i = 0; i < m->labels; i++) json_array_append_new(labels, json_string(m->label[i]));
+    json_t *doc = json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:[i, i], s:o, s:o}", "file", m->path,
+                            "net", m->name, "kind", m->kind, "params", (json_int_t)m->params,
+                            "macs", (json_int_t)m->macs, "bytes", (json_int_t)m->bytes, "input",
+                            m->leads, m->samples, "labels", labels, "layers",
+                            m->rt ? artifact_layers(m->rt) : checkpoint_layers(m->net->net));
+    if (m->rt) {
+        json_object_set_new(doc, "isa", json_string(cinchrt_isa_name(cinchrt_info(m->rt)->isa)));
+        json_decref(widths);
+        return doc;
+    }
+    for (int i = 0; i < m->net->net->n_widths; i++)
+        json_array_append_new(widths, json_integer(m->net->net->width[i]));
+    json_object_set_new(doc, "widths", widths);
+    return doc;
+}
+
+static void print(const struct cli_model *m, const json_t *doc)
+{
+    printf("%s: %s, %s, %llu parameters, %.3f M multiply-accumulates, %zu bytes\n", m->path,
+           m->name, m->kind, (unsigned long long)m->params, (double)m->macs / 1e6, m->bytes);
+    printf("input %d leads x %d samples at %g Hz, labels", m->leads, m->samples, m->hz);
+    for (int i = 0; i < m->labels; i++) printf(" %s", m->label[i]);
+    printf("\n\n");
+    const json_t *list = json_object_get(doc, "layers");
+    struct cli_table *t = cli_table_create(m->rt ? "LAYER\tKIND\tOUTPUT\tPARAMS\tMACS\tKERNEL"
+                                                 : "LAYER\tKIND\tOUTPUT\tPARAMS\tMACS",
+                                           m->rt ? "llrrrl" : "llrrr");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *l = json_array_get(list, i), *shape = json_object_get(l, "shape");
+        const char *kernel = json_string_value(json_object_get(l, "kernel"));
+        cli_table_add(
+            t, "%s\t%s\t%lldx%lld\t%lld\t%lld\t%s", json_string_value(json_object_get(l, "name")),
+            json_string_value(json_object_get(l, "kind")),
+            (long long)json_integer_value(json_array_get(shape, 0)),
+            (long long)json_integer_value(json_array_get(shape, 1)),
+            (long long)json_integer_value(json_object_get(l, "params")),
+            (long long)json_integer_value(json_object_get(l, "macs")), kernel ? kernel : "");
+    }
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+}
+
+int cmd_inspect(struct cli *c, int argc, char **argv)
+{
+    struct cli_use use = {"FILE", "Shows the net, its size and its layers.", NULL, 1, 1, 0, NULL};
+    struct cli_model m = {0};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    rc = cli_model_open(c, use.word[0], &m);
+    if (rc) return rc;
+    json_t *doc = describe(&m);
+    if (c->json) {
+        rc = cli_answer_json(c, doc);
+    } else {
+        print(&m, doc);
+        json_decref(doc);
+    }
+    cli_model_close(&m);
+    return rc;
+}
