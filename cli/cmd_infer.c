@@ -27,16 +27,16 @@ static bool has_header(const char *path)
 
 /* A record as the user names it: a path as it stands; with --data, a path below that folder, or a
  * bare PTB-XL name such as 00009_lr, which lies in records100/00000. */
-static void locate(const struct args *a, const char *record, char *path, size_t cap)
+static void locate(const struct args *a, const char *record, char path[4096])
 {
-    snprintf(path, cap, "%s", record);
+    snprintf(path, 4096, "%s", record);
     if (!a->data || has_header(path)) return;
-    snprintf(path, cap, "%s/%s", a->data, record);
+    snprintf(path, 4096, "%s/%s", a->data, record);
     if (has_header(path)) return;
-    char in_set[4200];
+    char in_set[4000];
     snprintf(in_set, sizeof in_set, "%s/records100/%05d/%s", a->data, atoi(record) / 1000 * 1000,
              record);
-    if (has_header(in_set)) snprintf(path, cap, "%s", in_set);
+    if (has_header(in_set)) memcpy(path, in_set, strlen(in_set) + 1); /* shorter than PATH_MAX */
 }
 
 /* Reads and preprocesses every record into x[n, leads, samples]. */
@@ -49,7 +49,7 @@ static int read_records(struct cli *c, const struct args *a, const struct cli_mo
                        "%s takes %d x %d samples; infer reads 12-lead records of 10 s at 100 Hz",
                        m->path, m->leads, m->samples);
     for (int i = 0; i < a->n; i++) {
-        locate(a, a->record[i], path, sizeof path);
+        locate(a, a->record[i], path);
         int rc = ecg_preprocess_file(path, ECG_NORMALISED, &norm,
                                      x + (size_t)i * ECG_PTBXL_LEADS * ECG_PTBXL_SAMPLES, &c->err);
         if (rc) return rc;

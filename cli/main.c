@@ -7,7 +7,18 @@
 #include "cli/commands.h"
 
 static const struct cli_command commands[] = {
-    {"version", "which cinch this is", cmd_version, "This machine"},
+    {"ls", "the runs", cmd_ls, "Grids, through a coordinator"},
+    {"watch", "follow a run until it ends", cmd_watch, NULL},
+    {"show", "everything about a run or a job", cmd_show, NULL},
+    {"log", "what happened to a run or a job", cmd_log, NULL},
+    {"explain", "why a job waits or failed", cmd_explain, NULL},
+    {"cancel", "stop runs or jobs", cmd_cancel, NULL},
+    {"retry", "run failed jobs again", cmd_retry, NULL},
+    {"pause", "start no more jobs of a run", cmd_pause, NULL},
+    {"resume", "let a paused run go on", cmd_resume, NULL},
+    {"workers", "who trains and measures", cmd_workers, "Service and machine"},
+    {"keys", "create, list and revoke keys", cmd_keys, NULL},
+    {"version", "which cinch this is", cmd_version, NULL},
     {NULL, NULL, NULL, NULL},
 };
 

@@ -55,6 +55,15 @@ static int on_wait(void *arg)
     return cli_signalled();
 }
 
+void cli_default_endpoint(char *out, size_t cap)
+{
+    const char *dir = getenv("XDG_RUNTIME_DIR");
+    if (dir && *dir)
+        snprintf(out, cap, "ipc://%s/cinch.sock", dir);
+    else
+        snprintf(out, cap, "ipc:///tmp/cinch-%u.sock", (unsigned)getuid());
+}
+
 int cli_connect(struct cli *c, const struct cli_remote *r, struct pr_client **out)
 {
     struct config cfg;
@@ -68,6 +77,11 @@ int cli_connect(struct cli *c, const struct cli_remote *r, struct pr_client **ou
     if (env && *env) where = env;
     if (r->connect) where = r->connect;
     const char *key = r->key ? r->key : *cfg.key ? cfg.key : NULL;
+    if (!strncmp(where, "ipc:///", 7) && !cn_file_exists(where + 6)) /* no need to wait for it */
+        return cn_fail(&c->err, CN_ECONNECT,
+                       "no coordinator at %s; start one with `cinchd --state DIR`, or say where it "
+                       "is with --connect",
+                       where);
     cli_catch_signals();
     struct pr_connect how = {.endpoint = where, .key_file = key, .stop = on_wait};
     return pr_client_open(out, &how, &c->err);
