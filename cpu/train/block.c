@@ -1,0 +1,230 @@
+/* cpu/train/block.c - Conv1d, BatchNorm, ReLU and MaxPool as one op.
+ *
+ * Forward: the convolution adds up sums and squares of its outputs while they are still in
+ * registers (as differences from one sample per channel, so that nothing cancels); one pass over
+ * the rows then normalises, clips and pools, and keeps only the pooled rows. Backward never
+ * stores the gradient of the convolution's output: reductions first, from the pooled rows; then
+ * each record's dense gradient is rebuilt in cache, and goes straight into the dx and dw kernels.
+ * save, with a pool: [M, B, C, t_pool] floats where the maxima stood before normalisation, then as
+ * many bytes with their places in the windows.
+ */
+#include "cpu/train/conv.h"
+#include "cpu/train/fast.h"
+
+#include <math.h>
+
+static int pooled(const struct nn_conv_block *b)
+{
+    return b->pool_k > 1;
+}
+
+static int64_t rows_of(const struct nn_conv_block *b)
+{
+    return (int64_t)b->conv.m * b->conv.b * b->conv.cout;
+}
+
+static int row_out(const struct nn_conv_block *b)
+{
+    return pooled(b) ? b->t_pool : b->conv.tout;
+}
+
+int64_t fast_conv_block_save_floats(struct nn_backend *be, const struct nn_conv_block *a)
+{
+    if (!pooled(a)) return 0;
+    int64_t n = rows_of(a) * a->t_pool;
+    return n + (n + 3) / 4;
+}
+
+static uint8_t *arg_of(const struct nn_conv_block *b)
+{
+    return (uint8_t *)(b->save + rows_of(b) * b->t_pool);
+}
+
+/* One convolution output per channel, from the middle of the member's first record: near the
+ * channel's mean in units of its spread, which is all that a shift needs. */
+static void sample_shift(const struct conv_job *j)
+{
+    const struct nn_conv1d *a = j->a;
+    for (int m = 0; m < a->m; m++) {
+        const float *x = a->x + (int64_t)m * a->b * a->cin * a->tin;
+        for (int o = 0; o < a->cout; o++) {
+            const float *w = a->w + m * a->stride + (int64_t)o * j->jx;
+            float y = a->bias ? a->bias[m * a->stride + o] : 0;
+            for (int c = 0; c < a->cin; c++)
+                for (int i = 0; i < a->k; i++) {
+                    int t = a->tout / 2 + i - a->pad;
+                    if (t >= 0 && t < a->tin) y += w[c * a->k + i] * x[(int64_t)c * a->tin + t];
+                }
+            j->shift[m * a->cout + o] = y;
+        }
+    }
+}
+
+/* Batch statistics of channel `item` (of M*C), running ones, and what the next pass needs. */
+static void finish_stats(const struct conv_job *j, int item)
+{
+    const struct nn_batchnorm *bn = &j->block->bn;
+    int c = j->a->cout, m = item / c, o = item % c;
+    double sum = 0, sq = 0, n = (double)j->a->b * j->a->tout;
+    for (int r = m * j->a->b; r < (m + 1) * j->a->b; r++) {
+        sum += j->sum[(int64_t)r * c + o];
+        sq += j->sum2[(int64_t)r * c + o];
+    }
+    double d = sum / n, mean = j->shift[item] + d, var = sq / n - d * d;
+    if (var < 0) var = 0;
+    double unbiased = n > 1 ? var * n / (n - 1) : var;
+    float *rm = bn->running_mean + m * bn->stride + o, *rv = bn->running_var + m * bn->stride + o;
+    *rm = (float)((1 - bn->momentum) * *rm + bn->momentum * mean);
+    *rv = (float)((1 - bn->momentum) * *rv + bn->momentum * unbiased);
+    bn->save_mean[item] = (float)mean;
+    bn->save_rstd[item] = (float)(1 / sqrt(var + bn->eps));
+}
+
+/* mean and a = weight / standard deviation of every channel. */
+static void normalisers(const struct conv_job *j)
+{
+    const struct nn_batchnorm *bn = &j->block->bn;
+    int c = j->a->cout;
+    for (int i = 0; i < j->a->m * c; i++) {
+        int64_t p = i / c * bn->stride + i % c;
+        float rstd =
+            bn->train ? bn->save_rstd[i] : (float)(1 / sqrt((double)bn->running_var[p] + bn->eps));
+        j->coef_mean[i] = bn->train ? bn->save_mean[i] : bn->running_mean[p];
+        j->coef_a[i] = bn->w[p] * rstd;
+    }
+}
+
+/* Normalises, clips and pools one record: c [cout, tout] -> block->y. */
+static void finish_record(const struct conv_job *j, int item, const float *c)
+{
+    const struct nn_conv_block *b = j->block;
+    int m = item / j->a->b, out = row_out(b);
+    int keep = pooled(b) && b->bn.train;
+    struct bn_row r = {.t = j->a->tout, .t_pool = b->t_pool, .pool = b->pool_k, .relu = b->relu};
+    for (int o = 0; o < j->a->cout; o++) {
+        int64_t row = (int64_t)item * j->a->cout + o;
+        int ch = m * j->a->cout + o;
+        r.mean = j->coef_mean[ch];
+        r.a = j->coef_a[ch];
+        r.bias = b->bn.bias[m * b->bn.stride + o];
+        r.c = c + (int64_t)o * j->a->tout;
+        r.y = b->y + row * out;
+        r.c_max = keep ? b->save + row * out : NULL;
+        r.arg = keep ? arg_of(b) + row * out : NULL;
+        j->ctx->k->bn_forward(&r);
+    }
+}
+
+static void conv_item(void *arg, int item, int thread)
+{
+    const struct conv_job *j = arg;
+    struct conv_own own = conv_job_own(j, thread);
+    conv_record_forward(j, item, &own, j->a->y + (int64_t)item * j->a->cout * j->a->tout);
+}
+
+static void finish_item(void *arg, int item, int thread)
+{
+    const struct conv_job *j = arg;
+    finish_record(j, item, j->a->y + (int64_t)item * j->a->cout * j->a->tout);
+}
+
+/* Without statistics a record passes through in one go. */
+static void eval_item(void *arg, int item, int thread)
+{
+    const struct conv_job *j = arg;
+    struct conv_own own = conv_job_own(j, thread);
+    conv_record_forward(j, item, &own, own.c);
+    finish_record(j, item, own.c);
+}
+
+int fast_conv_block_forward(struct nn_backend *be, const struct nn_conv_block *b)
+{
+    struct conv_job j;
+    conv_job_init(&j, be, &b->conv, b);
+    int rc = conv_job_prepare(&j, be, 0), records = b->conv.m * b->conv.b;
+    if (rc) return rc;
+    if (!b->bn.train) {
+        normalisers(&j);
+        cn_pool_run(j.ctx->pool, records, eval_item, &j);
+        return 0;
+    }
+    sample_shift(&j);
+    cn_pool_run(j.ctx->pool, records, conv_item, &j);
+    for (int i = 0; i < b->conv.m * b->conv.cout; i++) finish_stats(&j, i);
+    normalisers(&j);
+    cn_pool_run(j.ctx->pool, records, finish_item, &j);
+    return 0;
+}
+
+/* What the gradient kernels need to know of one row. */
+static struct bn_grad_row grad_row(const struct conv_job *j, int item, int o)
+{
+    const struct nn_conv_block *b = j->block;
+    int m = item / j->a->b, ch = m * j->a->cout + o, out = row_out(b);
+    int64_t row = (int64_t)item * j->a->cout + o;
+    return (struct bn_grad_row){
+        .t = j->a->tout,
+        .t_pool = b->t_pool,
+        .pool = b->pool_k,
+        .relu = b->relu,
+        .mean = j->coef_mean[ch],
+        .a = j->coef_a[ch],
+        .bias = b->bn.bias[m * b->bn.stride + o],
+        .b = j->coef_b[ch],
+        .c0 = j->coef_c[ch],
+        .c = j->a->y + row * j->a->tout,
+        .c_max = pooled(b) ? b->save + row * out : NULL,
+        .arg = pooled(b) ? arg_of(b) + row * out : NULL,
+        .dy = b->dy + row * out,
+    };
+}
+
+static void reduce_row_item(void *arg, int item, int thread)
+{
+    const struct conv_job *j = arg;
+    for (int o = 0; o < j->a->cout; o++) {
+        struct bn_grad_row r = grad_row(j, item, o);
+        int64_t row = (int64_t)item * j->a->cout + o;
+        j->ctx->k->bn_reduce(&r, j->sum + row, j->sum2 + row);
+    }
+}
+
+/* dw, dbias of the normalisation, and the coefficients of the dense gradient
+ * dc = a·(e - mean(e) - xhat·mean(e·xhat)), xhat = (c - mean)·rstd. */
+static void finish_reduce(const struct conv_job *j, int item)
+{
+    const struct nn_batchnorm *bn = &j->block->bn;
+    int c = j->a->cout, m = item / c, o = item % c;
+    double sum = 0, dot = 0, n = (double)j->a->b * j->a->tout, rstd = bn->save_rstd[item];
+    for (int r = m * j->a->b; r < (m + 1) * j->a->b; r++) {
+        sum += j->sum[(int64_t)r * c + o];
+        dot += j->sum2[(int64_t)r * c + o];
+    }
+    dot *= rstd;
+    bn->dw[m * bn->stride + o] = (float)dot;
+    bn->dbias[m * bn->stride + o] = (float)sum;
+    j->coef_b[item] = (float)(-j->coef_a[item] * rstd * dot / n);
+    j->coef_c[item] = (float)(-j->coef_a[item] * sum / n);
+}
+
+static void fill_block(const struct conv_job *j, int item, float *dy)
+{
+    for (int o = 0; o < j->a->cout; o++) {
+        struct bn_grad_row r = grad_row(j, item, o);
+        r.dc = dy + (int64_t)o * j->ds;
+        j->ctx->k->bn_expand(&r);
+    }
+}
+
+int fast_conv_block_backward(struct nn_backend *be, const struct nn_conv_block *b)
+{
+    struct conv_job j;
+    conv_job_init(&j, be, &b->conv, b);
+    int rc = conv_job_prepare(&j, be, 1);
+    if (rc) return rc;
+    normalisers(&j);
+    cn_pool_run(j.ctx->pool, b->conv.m * b->conv.b, reduce_row_item, &j);
+    for (int i = 0; i < b->conv.m * b->conv.cout; i++) finish_reduce(&j, i);
+    conv_backward_all(&j, fill_block);
+    return 0;
+}

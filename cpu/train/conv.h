@@ -1,0 +1,53 @@
+/* cpu/train/conv.h - the parts of a convolution that conv.c and block.c share. Private to this
+ * room. */
+#ifndef CINCH_CPU_TRAIN_CONV_H
+#define CINCH_CPU_TRAIN_CONV_H
+
+#include "cpu/train/context.h"
+
+/* A convolution (or a fused block) being computed: geometry, and places in scratch memory. */
+struct conv_job {
+    const struct nn_conv1d *a;
+    const struct nn_conv_block *block; /* NULL: plain */
+    struct cpu_train *ctx;
+    int jx, jd; /* terms: cin*k forward, cout*k towards dx */
+    int xs, ds; /* strides of padded rows of x and of dy, in floats */
+    int left;   /* zeros before a padded row of dy; a multiple of 16 keeps its data aligned */
+    int chunks; /* of a member's batch, in backward; by the shapes alone */
+    int group;  /* records whose weight gradient is summed in registers */
+    /* shared scratch */
+    int32_t *off_x, *off_d;    /* [jx], [jd] where term j's row starts */
+    int blocks_x, blocks_d;    /* how the weights are packed */
+    float *w_x, *w_d;          /* packed: [M][cout*jx], [M][cin*jd] */
+    float *partial;            /* [M*chunks][cout*jx] weight gradients */
+    float *partial_bias;       /* [M*chunks][cout] */
+    float *sum, *sum2;         /* block only: [M*B][cout] per record and channel */
+    float *shift;              /* [M][cout] forward; backward: */
+    float *coef_b, *coef_c;    /* [M][cout] of struct bn_grad_row */
+    float *coef_mean, *coef_a; /* [M][cout] */
+};
+
+/* Per-thread scratch. */
+struct conv_own {
+    float *x;     /* [group][cin][xs] */
+    float *dy;    /* [group][cout][ds] */
+    float *lanes; /* [cout][32] */
+    float *c;     /* [cout][tout] */
+};
+
+/* Fills the geometry. */
+void conv_job_init(struct conv_job *j, struct nn_backend *be, const struct nn_conv1d *a,
+                   const struct nn_conv_block *block);
+/* Takes scratch memory and packs the weights that the direction needs. */
+int conv_job_prepare(struct conv_job *j, struct nn_backend *be, int backward);
+struct conv_own conv_job_own(const struct conv_job *j, int thread);
+
+/* One record's convolution: x row of the batch -> y [cout, tout], with sums when j->shift. */
+void conv_record_forward(const struct conv_job *j, int item, const struct conv_own *own, float *y);
+
+/* Writes one record's output gradient into rows of stride ds, zero up to a multiple of 16. */
+typedef void (*conv_fill_f)(const struct conv_job *j, int item, float *dy);
+/* dx, dw, dbias of all members; fill provides dy. */
+void conv_backward_all(struct conv_job *j, conv_fill_f fill);
+
+#endif

@@ -1,0 +1,228 @@
+/* cpu/train/fast_ops.c - the small ops over the vector kernels: ReLU, addition, pooling, mean,
+ * linear, optimiser steps. Work is cut by the shapes alone, so results are the same bits for any
+ * number of threads. */
+#include "cpu/train/context.h"
+#include "cpu/train/fast.h"
+#include "cpu/train/ref.h"
+
+#include <math.h>
+#include <string.h>
+
+#define CHUNK 16384  /* elements per item */
+#define WIDE_POOL 16 /* windows from here on are searched in vectors */
+
+struct job {
+    const void *a;
+    const struct cpu_kernels *k;
+    int chunks; /* per member */
+    float scale[NN_MAX_GANG];
+};
+
+static int run(struct nn_backend *be, const void *a, int items, cn_pool_f fn)
+{
+    struct job j = {.a = a, .k = cpu_train_of(be)->k};
+    cn_pool_run(cpu_train_pool(be), items, fn, &j);
+    return 0;
+}
+
+static int chunks_of(int64_t n)
+{
+    return (int)((n + CHUNK - 1) / CHUNK);
+}
+
+static int64_t span(int64_t n, int item)
+{
+    int64_t left = n - (int64_t)item * CHUNK;
+    return left < CHUNK ? left : CHUNK;
+}
+
+static void relu_forward_chunk(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_eltwise *a = j->a;
+    int64_t at = (int64_t)item * CHUNK;
+    j->k->relu(a->x + at, a->y + at, span(a->n, item));
+}
+
+int fast_relu_forward(struct nn_backend *be, const struct nn_eltwise *a)
+{
+    return run(be, a, chunks_of(a->n), relu_forward_chunk);
+}
+
+static void relu_backward_chunk(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_eltwise *a = j->a;
+    int64_t at = (int64_t)item * CHUNK;
+    j->k->relu_grad(a->y + at, a->dy + at, a->dx + at, a->dx_add, span(a->n, item));
+}
+
+int fast_relu_backward(struct nn_backend *be, const struct nn_eltwise *a)
+{
+    return run(be, a, chunks_of(a->n), relu_backward_chunk);
+}
+
+static void add_forward_chunk(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_eltwise *a = j->a;
+    int64_t at = (int64_t)item * CHUNK;
+    j->k->add(a->x + at, a->x2 + at, a->y + at, span(a->n, item));
+}
+
+int fast_add_forward(struct nn_backend *be, const struct nn_eltwise *a)
+{
+    return run(be, a, chunks_of(a->n), add_forward_chunk);
+}
+
+static void add_backward_chunk(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_eltwise *a = j->a;
+    int64_t at = (int64_t)item * CHUNK, n = span(a->n, item);
+    if (a->dx_add)
+        j->k->add(a->dx + at, a->dy + at, a->dx + at, n);
+    else if (a->dx != a->dy)
+        memcpy(a->dx + at, a->dy + at, sizeof(float) * (size_t)n);
+}
+
+int fast_add_backward(struct nn_backend *be, const struct nn_eltwise *a)
+{
+    return run(be, a, chunks_of(a->n), add_backward_chunk);
+}
+
+static void maxpool_forward_row(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_pool *a = j->a;
+    const float *x = a->x + (int64_t)item * a->tin;
+    for (int o = 0; o < a->tout; o++, x += a->k) {
+        int best = j->k->max_at(x, a->k);
+        a->y[(int64_t)item * a->tout + o] = x[best];
+        if (a->arg) a->arg[(int64_t)item * a->tout + o] = (uint8_t)best;
+    }
+}
+
+int fast_maxpool_forward(struct nn_backend *be, const struct nn_pool *a)
+{
+    if (a->k < WIDE_POOL) return ref_maxpool_forward(be, a);
+    return run(be, a, a->rows, maxpool_forward_row);
+}
+
+static void mean_forward_row(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_mean *a = j->a;
+    a->y[item] = j->k->sum(a->x + (int64_t)item * a->t, a->t) / (float)a->t;
+}
+
+int fast_mean_forward(struct nn_backend *be, const struct nn_mean *a)
+{
+    return run(be, a, a->rows, mean_forward_row);
+}
+
+static void linear_forward_row(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_linear *a = j->a;
+    int64_t p = item / a->b * a->stride;
+    for (int o = 0; o < a->out; o++)
+        a->y[(int64_t)item * a->out + o] =
+            a->bias[p + o] +
+            j->k->dot(a->w + p + (int64_t)o * a->in, a->x + (int64_t)item * a->in, a->in);
+}
+
+int fast_linear_forward(struct nn_backend *be, const struct nn_linear *a)
+{
+    return run(be, a, a->m * a->b, linear_forward_row);
+}
+
+static void linear_dx_row(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_linear *a = j->a;
+    const float *w = a->w + item / a->b * a->stride, *dy = a->dy + (int64_t)item * a->out;
+    float *dx = a->dx + (int64_t)item * a->in;
+    memset(dx, 0, sizeof(float) * (size_t)a->in);
+    for (int o = 0; o < a->out; o++) j->k->axpy(dy[o], w + (int64_t)o * a->in, dx, a->in);
+}
+
+static void linear_dw_output(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_linear *a = j->a;
+    int m = item / a->out, o = item % a->out;
+    float *dw = a->dw + m * a->stride + (int64_t)o * a->in;
+    double sum = 0;
+    memset(dw, 0, sizeof(float) * (size_t)a->in);
+    for (int r = m * a->b; r < (m + 1) * a->b; r++) {
+        float g = a->dy[(int64_t)r * a->out + o];
+        j->k->axpy(g, a->x + (int64_t)r * a->in, dw, a->in);
+        sum += g;
+    }
+    a->dbias[m * a->stride + o] = (float)sum;
+}
+
+int fast_linear_backward(struct nn_backend *be, const struct nn_linear *a)
+{
+    run(be, a, a->m * a->out, linear_dw_output);
+    return a->dx ? run(be, a, a->m * a->b, linear_dx_row) : 0;
+}
+
+static void update_chunk(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_update *a = j->a;
+    int m = item / j->chunks;
+    const struct nn_scalars *s = &a->s[m];
+    int64_t lo = (int64_t)(item % j->chunks) * CHUNK, at = m * a->stride + lo;
+    struct update_args u = {.n = span(a->p, item % j->chunks), .scale = j->scale[m]};
+    u.nesterov = a->nesterov;
+    u.decay = a->kind == NN_ADAMW ? 0 : s->weight_decay;
+    u.lr = s->lr;
+    u.eps = s->eps;
+    u.w = a->w + at;
+    u.g = a->g + at;
+    u.m1 = a->m1 + at;
+    u.mask = a->mask ? a->mask + (int64_t)m * a->p + lo : NULL;
+    if (a->kind == NN_SGD) {
+        u.beta1 = s->momentum;
+        j->k->sgd(&u);
+        return;
+    }
+    u.m2 = a->m2 + at;
+    u.beta1 = s->beta1;
+    u.beta2 = s->beta2;
+    u.rate = (float)(s->lr / (1 - pow(s->beta1, s->step)));
+    u.root = (float)sqrt(1 - pow(s->beta2, s->step));
+    u.shrink = a->kind == NN_ADAMW ? 1 - s->lr * s->weight_decay : 1;
+    j->k->adam(&u);
+}
+
+/* PyTorch's clip_grad_norm_. */
+static float clip_scale(const struct job *j, const struct nn_update *a, int m)
+{
+    double square = 0;
+    for (int c = 0; c < j->chunks; c++) {
+        const float *g = a->g + m * a->stride + (int64_t)c * CHUNK;
+        square += j->k->dot(g, g, span(a->p, c));
+    }
+    double scale = a->clip / (sqrt(square) + 1e-6);
+    return scale < 1 ? (float)scale : 1;
+}
+
+int fast_update(struct nn_backend *be, const struct nn_update *a)
+{
+    struct job j = {.a = a, .k = cpu_train_of(be)->k, .chunks = chunks_of(a->p)};
+    for (int m = 0; m < a->m; m++) j.scale[m] = a->clip > 0 ? clip_scale(&j, a, m) : 1;
+    cn_pool_run(cpu_train_pool(be), a->m * j.chunks, update_chunk, &j);
+    return 0;
+}
+
+int fast_average(struct nn_backend *be, const struct nn_average *a)
+{
+    for (int m = 0; m < a->m; m++)
+        cpu_train_of(be)->k->average(a->w + m * a->stride, a->avg + m * a->stride, a->s[m].ema,
+                                     a->n);
+    return 0;
+}

@@ -1,0 +1,143 @@
+/* cpu/train/kernels.h - the table of vector kernels, one per instruction set.
+ *
+ * Two kernels do nearly all arithmetic. `rows` is a matrix product whose right side is a set of row
+ * pointers: y[o][t] = sum_j w[o][j] x[off[j] + t]. With off[c*K + k] = c*stride + k it is a
+ * convolution along t for any kernel size without im2col; with off[j] = j*stride it is a GEMM.
+ * `dots` is its gradient towards w: dw[o][j] = sum_t dy[o][t] x[off[j] + t]. Time lies in the
+ * vector lanes, so any number of channels runs at the same speed. Rows of x must be readable, and
+ * finite, up to the next multiple of 16 columns.
+ */
+#ifndef CINCH_CPU_TRAIN_KERNELS_H
+#define CINCH_CPU_TRAIN_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct rows_args {
+    int o, j, t;        /* outputs, terms, columns */
+    int blocks;         /* = row_blocks(o, t), as w was packed */
+    const float *w;     /* packed by rows_pack: [o, j] */
+    const float *x;     /* row j starts at x + off[j] */
+    const int32_t *off; /* [j] */
+    const float *bias;  /* NULL or [o] */
+    float *y;           /* row o starts at y + o * ys */
+    int64_t ys;
+    int add; /* 1: y += */
+    /* NULL, or sums per output over its t columns of d = y - shift[o]: sum[o] = sum d,
+     * sq[o] = sum d^2. lanes: scratch of 2 * 16 * o floats, 64-byte aligned. */
+    const float *shift;
+    float *sum, *sq, *lanes;
+};
+
+struct dots_args {
+    int o, j, t, n;  /* rows of dy, rows of x, columns, repetitions (records) */
+    const float *dy; /* row o of record i at dy + i*dy_next + o*dy_stride; zero from column t up
+                        to a multiple of 16 */
+    int64_t dy_stride, dy_next;
+    const float *x; /* row j of record i at x + i*x_next + off[j] */
+    const int32_t *off;
+    int64_t x_next;
+    float *dw; /* [o, j], row stride j */
+    int add;   /* 1: dw += */
+};
+
+/* BatchNorm, ReLU and max-pool of one row (one record's channel): z = a*(c - mean) + bias. */
+struct bn_row {
+    int t, t_pool, pool; /* pool 0 or 1: none */
+    int relu;
+    float mean, a, bias; /* a = weight * rstd */
+    const float *c;      /* [t] convolution output */
+    float *y;            /* [t_pool, or t] */
+    float *c_max;        /* NULL or [t_pool]: c where the maximum stood */
+    uint8_t *arg;        /* NULL or [t_pool]: its place in the window */
+};
+
+/* Its gradient. With e = dy passed back through pool and ReLU to [t]: reduce gives sum e and
+ * sum e*(c - mean); expand gives dc = a*e + b*(c - mean) + c0, zero from t to a multiple of 16. */
+struct bn_grad_row {
+    int t, t_pool, pool, relu;
+    float mean, a, bias; /* as in the forward pass */
+    float b, c0;
+    const float *c;     /* [t] */
+    const float *c_max; /* [t_pool] with a pool */
+    const uint8_t *arg; /* [t_pool] with a pool */
+    const float *dy;    /* [t_pool, or t] */
+    float *dc;          /* [t rounded up to 16] */
+};
+
+/* One time step of `lanes` records (a multiple of 16); arrays are [4H or H][stride], lanes fastest.
+ */
+struct lstm_cell {
+    int h, lanes;
+    int64_t stride;
+    const float *z;      /* [4H] pre-activations, gates i f g o */
+    const float *c_prev; /* [H] or NULL: zero */
+    float *gate;         /* [4H] activated gates (may be z) */
+    float *c, *hid;      /* [H] new cell, new hidden */
+};
+
+struct lstm_cell_grad {
+    int h, lanes;
+    int64_t stride;
+    const float *gate;   /* [4H] activated */
+    const float *c;      /* [H] cell of this step */
+    const float *c_prev; /* [H] or NULL: zero */
+    const float *dh;     /* [H] gradient of hid, all sources */
+    float *dc;           /* [H] in: from the next step; out: for the one before */
+    float *dz;           /* [4H] out: gradient of the pre-activations; may be gate */
+    float *hid;          /* [H] out: this step's hidden state again */
+};
+
+struct update_args { /* one optimiser step over n floats, PyTorch's formulas, scalars resolved */
+    int64_t n;
+    float scale;        /* of the gradient: clipping */
+    float decay;        /* L2: g += decay * w */
+    float shrink;       /* AdamW: w *= shrink first */
+    float lr;           /* SGD */
+    float beta1, beta2; /* SGD: beta1 is the momentum */
+    float rate, root;   /* Adam: lr / (1 - beta1^t), sqrt(1 - beta2^t) */
+    float eps;
+    int nesterov;
+    float *w;
+    const float *g;
+    float *m1, *m2;
+    const float *mask; /* NULL, or 0 and 1 */
+};
+
+struct cpu_kernels {
+    const char *isa;
+    int (*row_blocks)(int o, int t);
+    void (*rows)(const struct rows_args *a);
+    void (*dots)(const struct dots_args *a);
+    void (*bn_forward)(const struct bn_row *a);
+    void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);
+    void (*bn_expand)(const struct bn_grad_row *a);
+    void (*sigmoid)(const float *x, float *y, int64_t n);
+    void (*tanh)(const float *x, float *y, int64_t n);
+    void (*lstm_cell)(const struct lstm_cell *a);
+    void (*lstm_cell_grad)(const struct lstm_cell_grad *a);
+    /* y [cols, rows] = x [rows, cols] transposed; xs, ys: row strides */
+    void (*transpose)(const float *x, int64_t xs, float *y, int64_t ys, int rows, int cols);
+    void (*relu)(const float *x, float *y, int64_t n);
+    void (*relu_grad)(const float *y, const float *dy, float *dx, int add, int64_t n);
+    void (*add)(const float *x, const float *x2, float *y, int64_t n);
+    void (*axpy)(float a, const float *x, float *y, int64_t n); /* y += a*x */
+    float (*dot)(const float *x, const float *y, int64_t n);
+    float (*sum)(const float *x, int64_t n);
+    int (*max_at)(const float *x, int n); /* place of the first largest; a NaN wins */
+    void (*sgd)(const struct update_args *a);
+    void (*adam)(const struct update_args *a);
+    void (*average)(const float *w, float *avg, float ema, int64_t n);
+};
+
+extern const struct cpu_kernels cpu_kernels__portable;
+#ifdef __x86_64__
+extern const struct cpu_kernels cpu_kernels__avx2;
+extern const struct cpu_kernels cpu_kernels__avx512;
+#endif
+
+/* Packs w [o, j] (element (o, j) at w[o*os + j*js]) for `rows` with that many blocks: block i holds
+ * outputs [i*o/blocks, (i+1)*o/blocks), as [j][outputs of the block]. out: o*j floats. */
+void rows_pack(float *out, const float *w, int o, int j, int64_t os, int64_t js, int blocks);
+
+#endif
