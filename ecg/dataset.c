@@ -30,6 +30,7 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "ecg/cache.h"
+#include "ecg/registry.h"
 #include "ecg/source.h"
 
 /* What ecg_dataset.mapping points to. */
@@ -287,13 +288,10 @@ static int open_or_build(struct job *j, struct ecg_dataset **out, struct cn_erro
 
 static int open_source(struct ecg_source *s, const struct ecg_build *b, struct cn_error *err)
 {
-    char path[PATH_MAX];
     if (!cn_dir_exists(b->dir))
         return cn_fail(err, CN_ENOTFOUND, "%s: no such folder; give the dataset's folder", b->dir);
-    if (snprintf(path, sizeof path, "%s/ptbxl_database.csv", b->dir) >= (int)sizeof path)
-        return cn_fail(err, CN_EINVALID, "%s: path too long", b->dir);
-    if (cn_file_exists(path)) return ecg_ptbxl_source(s, b, err);
-    return cn_fail(err, CN_ENOTFOUND, "%s: no dataset here; expected ptbxl_database.csv", b->dir);
+    if (ecg_folder_kind(b->dir) == ECG_PTBXL) return ecg_ptbxl_source(s, b, err);
+    return ecg_mitdb_source(s, b, err);
 }
 
 static int threads_of(const struct ecg_build *b)

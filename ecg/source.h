@@ -1,5 +1,5 @@
 /* ecg/source.h - what dataset.c needs to know of a folder to build a cache from it. One
- * implementation per kind of folder: ptbxl_source.c. Private to ecg/. */
+ * implementation per kind of folder: ptbxl_source.c, mitdb_source.c. Private to ecg/. */
 #ifndef CINCH_ECG_SOURCE_H
 #define CINCH_ECG_SOURCE_H
 
@@ -28,5 +28,6 @@ struct ecg_source {
 
 /* These fill a zeroed *s; on failure dataset.c still clears it. */
 int ecg_ptbxl_source(struct ecg_source *s, const struct ecg_build *b, struct cn_error *err);
+int ecg_mitdb_source(struct ecg_source *s, const struct ecg_build *b, struct cn_error *err);
 
 #endif

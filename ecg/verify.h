@@ -1,0 +1,36 @@
+/* ecg/verify.h - reading every record of a dataset once to see that nothing is damaged. */
+#ifndef CINCH_ECG_VERIFY_H
+#define CINCH_ECG_VERIFY_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "ecg/dataset.h"
+#include "ecg/registry.h"
+
+struct ecg_verify {
+    const char *dir;
+    int threads;                                      /* ≤ 0: all cores */
+    void (*problem)(void *arg, const char *text);     /* may be NULL; in the records' order */
+    void (*progress)(void *arg, int done, int total); /* may be NULL; one thread at a time */
+    void *arg;
+};
+
+struct ecg_verified {
+    enum ecg_kind kind;
+    int records, damaged; /* how many were read, how many of them failed */
+    int64_t bytes;        /* of signals read */
+    int n_labels;         /* 5 */
+    char label[ECG_MAX_LABELS][8];
+    int count[11]
+             [ECG_MAX_LABELS]; /* PTB-XL: [fold 1-10][label] records; MIT-BIH: [0][class] beats */
+    int rows[11];              /* records per fold; MIT-BIH: [0] beats */
+    int unlabelled;            /* PTB-XL records without a label */
+    int unknown;               /* MIT-BIH: annotations with an undefined code */
+};
+
+/* 0 when every record is sound; CN_ECORRUPT with the first problem in *err when some are not;
+ * another code when the dataset could not be read at all. *out is filled either way. */
+int ecg_verify(const struct ecg_verify *v, struct ecg_verified *out, struct cn_error *err);
+
+#endif
