@@ -3,41 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/model.h"
 #include "cli/table.h"
 #include "ecg/preprocess.h"
+#include "ecg/registry.h"
 
 struct args {
     const char *file, *data;
     int n;
     char **record;
 };
-
-static bool has_header(const char *path)
-{
-    char hea[4200];
-    size_t n = strlen(path);
-    if (n > 4 && (!strcmp(path + n - 4, ".hea") || !strcmp(path + n - 4, ".dat")))
-        return cn_file_exists(path);
-    snprintf(hea, sizeof hea, "%s.hea", path);
-    return cn_file_exists(hea);
-}
-
-/* A record as the user names it: a path as it stands; with --data, a path below that folder, or a
- * bare PTB-XL name such as 00009_lr, which lies in records100/00000. */
-static void locate(const struct args *a, const char *record, char path[4096])
-{
-    snprintf(path, 4096, "%s", record);
-    if (!a->data || has_header(path)) return;
-    snprintf(path, 4096, "%s/%s", a->data, record);
-    if (has_header(path)) return;
-    char in_set[4000];
-    snprintf(in_set, sizeof in_set, "%s/records100/%05d/%s", a->data, atoi(record) / 1000 * 1000,
-             record);
-    if (has_header(in_set)) memcpy(path, in_set, strlen(in_set) + 1); /* shorter than PATH_MAX */
-}
 
 /* Reads and preprocesses every record into x[n, leads, samples]. */
 static int read_records(struct cli *c, const struct args *a, const struct cli_model *m, float *x)
@@ -49,9 +25,10 @@ static int read_records(struct cli *c, const struct args *a, const struct cli_mo
                        "%s takes %d x %d samples; infer reads 12-lead records of 10 s at 100 Hz",
                        m->path, m->leads, m->samples);
     for (int i = 0; i < a->n; i++) {
-        locate(a, a->record[i], path);
-        int rc = ecg_preprocess_file(path, ECG_NORMALISED, &norm,
-                                     x + (size_t)i * ECG_PTBXL_LEADS * ECG_PTBXL_SAMPLES, &c->err);
+        int rc = ecg_record_locate(a->data, a->record[i], path, sizeof path, &c->err);
+        if (rc) return rc;
+        rc = ecg_preprocess_file(path, ECG_NORMALISED, &norm,
+                                 x + (size_t)i * ECG_PTBXL_LEADS * ECG_PTBXL_SAMPLES, &c->err);
         if (rc) return rc;
     }
     return 0;
@@ -116,15 +93,17 @@ int cmd_infer(struct cli *c, int argc, char **argv)
 {
     struct args a = {0};
     const struct cli_option options[] = {
-        OPT_TEXT("data", 0, &a.data, "DIR", "where to look for the records; this folder"), OPT_END};
-    struct cli_use use = {"FILE RECORD..",
-                          "Probability of each label for raw WFDB records: a path with or without "
-                          ".hea, or with --data a\nname such as 00009_lr.",
-                          options,
-                          2,
-                          -1,
-                          0,
-                          NULL};
+        OPT_TEXT("data", 0, &a.data, "DIR", "a folder or known name that holds the records"),
+        OPT_END};
+    struct cli_use use = {
+        "FILE RECORD..",
+        "Probability of each label for raw WFDB records, each a path or the name of "
+        "one in a known\ndataset, such as 00009_lr.",
+        options,
+        2,
+        -1,
+        0,
+        NULL};
     struct cli_model m = {0};
     int rc = cli_parse(c, &use, argc, argv);
     if (rc) return rc;

@@ -8,79 +8,13 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
-#include "cli/data.h"
-#include "cli/progress.h"
 #include "cli/service.h"
 #include "cli/submit.h"
+#include "cli/upload.h"
+#include "coordinator/expand.h"
+#include "proto/check.h"
 
 #define MAX_GRID_BYTES (1u << 20)
-
-static int on_upload(void *arg, uint64_t done, uint64_t total)
-{
-    cli_progress_update(arg, (double)done / 1e6, (double)total / 1e6, NULL);
-    return cli_signalled();
-}
-
-static int known(struct cli *c, struct pr_client *client, const char *name,
-                 const struct cn_hash *fingerprint, bool *has)
-{
-    Cinch__DataGet ask = CINCH__DATA_GET__INIT;
-    Cinch__Dataset *answer = NULL;
-    struct cn_error err = {0};
-    if (fingerprint)
-        ask.fingerprint = pr_hash_field(fingerprint);
-    else
-        ask.name = (char *)name;
-    int rc = pr_call(client, PR_DATA_GET, &ask, PR_DATASET, &answer, &err);
-    *has = !rc && (!fingerprint || answer->blob);
-    if (!rc) pr_free(answer);
-    if (rc == CN_ENOTFOUND) return 0;
-    if (rc) c->err = err;
-    return rc;
-}
-
-static int upload(struct cli *c, struct pr_client *client, const struct ecg_dataset *d,
-                  const char *name)
-{
-    char path[4096], info[256];
-    struct cn_hash hash;
-    uint64_t size = 0;
-    int rc = ecg_dataset_path(d, path, sizeof path);
-    if (rc) return cn_fail(&c->err, rc, "the cache file of dataset %s cannot be named", d->name);
-    struct cli_progress bar;
-    cli_progress_start(&bar, c, "sending the dataset", "MB");
-    struct pr_blob_progress progress = {on_upload, &bar};
-    rc = pr_blob_put_file(client, path, &hash, &size, &progress, &c->err);
-    cli_progress_end(&bar);
-    if (rc) return rc;
-    snprintf(info, sizeof info, "{\"records\": %d, \"leads\": %d, \"samples\": %d, \"labels\": %d}",
-             d->n, d->n_leads, d->n_samples, d->n_labels);
-    Cinch__DataAdd add = CINCH__DATA_ADD__INIT;
-    Cinch__Blob blob = CINCH__BLOB__INIT;
-    blob.role = "dataset";
-    blob.hash = pr_hash_field(&hash);
-    blob.size = size;
-    add.name = (char *)name;
-    add.fingerprint = pr_hash_field(&d->fingerprint);
-    add.blob = &blob;
-    add.info = info;
-    add.replace = 1;
-    return pr_call(client, PR_DATA_ADD, &add, PR_EMPTY, NULL, &c->err);
-}
-
-int submit_dataset(struct cli *c, struct pr_client *client, const char *data, const char *name,
-                   struct cn_hash *fingerprint)
-{
-    struct ecg_dataset *d = NULL;
-    bool has = false;
-    int rc = cli_dataset_open(c, data, &d);
-    if (rc) return rc;
-    *fingerprint = d->fingerprint;
-    rc = known(c, client, NULL, fingerprint, &has);
-    if (!rc && !has) rc = upload(c, client, d, name);
-    ecg_dataset_close(d);
-    return rc;
-}
 
 int submit_grid(struct cli *c, struct pr_client *client, const struct grid *g,
                 const struct cli_submit_how *how, struct submit_answer *out)
@@ -98,6 +32,19 @@ int submit_grid(struct cli *c, struct pr_client *client, const struct grid *g,
     }
     cli_submit_destroy(s);
     return rc;
+}
+
+int submit_count(const Cinch__Submit *m, struct submit_answer *out, struct cn_error *err)
+{
+    struct ex_grid g = {0};
+    int rc = pr_check(PR_SUBMIT, &m->base, err);
+    if (!rc) rc = ex_expand(&g, m, 0, err);
+    if (rc) return rc;
+    memset(out, 0, sizeof *out);
+    out->jobs = (int)g.n;
+    out->cells = (int)g.cells;
+    ex_clear(&g);
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------- command */
@@ -134,9 +81,12 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 
 static int count_only(struct cli *c, const struct grid *g, const struct cli_submit_how *how)
 {
+    const struct cn_hash any = {{0}}; /* the count does not depend on the dataset */
+    struct cli_submit_how counted = *how;
     struct cli_submit *s = NULL;
     struct submit_answer n = {0};
-    int rc = cli_submit_create(&s, g, how, &c->err);
+    counted.fingerprint = &any;
+    int rc = cli_submit_create(&s, g, &counted, &c->err);
     if (!rc) rc = submit_count(cli_submit_message(s), &n, &c->err);
     cli_submit_destroy(s);
     if (rc) return rc;
@@ -168,10 +118,10 @@ static int file_it(struct cli *c, const struct args *a, const struct grid *g,
     int rc = cli_connect(c, &a->remote, &client);
     bool has = false;
     if (!rc && a->data) {
-        rc = submit_dataset(c, client, a->data, how->dataset, &fingerprint);
+        rc = upload_dataset(c, client, a->data, how->dataset, &fingerprint);
         how->fingerprint = &fingerprint;
     } else if (!rc) {
-        rc = known(c, client, how->dataset, NULL, &has);
+        rc = upload_known(c, client, how->dataset, NULL, &has);
         if (!rc && !has)
             rc = cn_fail(&c->err, CN_ENOTFOUND,
                          "the coordinator has no dataset '%s'; send one with --data DIR",

@@ -11,9 +11,6 @@ struct submit_answer {
     int jobs, reused, cells;
 };
 
-/* Opens `data` (building its cache), and sends it under `name` unless the coordinator has it. */
-int submit_dataset(struct cli *c, struct pr_client *client, const char *data, const char *name,
-                   struct cn_hash *fingerprint);
 /* Files the grid. */
 int submit_grid(struct cli *c, struct pr_client *client, const struct grid *g,
                 const struct cli_submit_how *how, struct submit_answer *out);

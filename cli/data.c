@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "cli/progress.h"
+#include "ecg/registry.h"
 #include "nn/net.h"
 
 int cli_cores(void)
@@ -26,10 +27,13 @@ int cli_dataset_open(struct cli *c, const char *data, struct ecg_dataset **out)
 {
     *out = NULL;
     if (cn_file_exists(data) && !cn_dir_exists(data)) return ecg_dataset_map(out, data, &c->err);
+    char dir[4096];
+    int rc = ecg_data_dir(data, dir, sizeof dir, &c->err);
+    if (rc) return rc;
     struct cli_progress bar;
     cli_progress_start(&bar, c, "reading records", "records");
-    struct ecg_build b = {.dir = data, .progress = on_progress, .progress_arg = &bar};
-    int rc = ecg_dataset_open(out, &b, &c->err);
+    struct ecg_build b = {.dir = dir, .progress = on_progress, .progress_arg = &bar};
+    rc = ecg_dataset_open(out, &b, &c->err);
     cli_progress_end(&bar);
     return rc;
 }

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 
 static const struct cli_command commands[] = {
+    {"data", "add, list, verify and show datasets", cmd_data, "Files"},
     {"ls", "the runs", cmd_ls, "Grids, through a coordinator"},
     {"watch", "follow a run until it ends", cmd_watch, NULL},
     {"show", "everything about a run or a job", cmd_show, NULL},

@@ -1,0 +1,320 @@
+/* cli/cmd_data.c - `cinch data`: datasets by name, their health, and single records to look at. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/data.h"
+#include "cli/progress.h"
+#include "cli/service.h"
+#include "cli/table.h"
+#include "cli/upload.h"
+#include "ecg/registry.h"
+#include "ecg/show.h"
+#include "ecg/verify.h"
+
+/* ----------------------------------------------------------------------------------- add, list */
+
+static int data_add(struct cli *c, int argc, char **argv)
+{
+    struct cli_remote remote = {0};
+    const struct cli_option options[] = {OPT_REMOTE(&remote), OPT_END};
+    struct cli_use use = {"NAME DIR [--connect WHERE]",
+                          "Gives a PTB-XL or MIT-BIH folder a name. With --connect the coordinator "
+                          "gets a copy too, for its\nworkers.",
+                          options,
+                          2,
+                          2,
+                          0,
+                          NULL};
+    char dir[4096];
+    struct cn_hash fingerprint;
+    struct pr_client *client = NULL;
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    const char *name = use.word[0];
+    rc = ecg_registry_add(name, use.word[1], &c->err);
+    if (!rc) rc = ecg_data_dir(name, dir, sizeof dir, &c->err);
+    if (!rc && remote.connect) {
+        rc = cli_connect(c, &remote, &client);
+        if (!rc) rc = upload_dataset(c, client, dir, name, &fingerprint);
+        pr_client_close(client);
+    }
+    if (rc) return rc;
+    const char *kind = ecg_kind_name(ecg_folder_kind(dir));
+    if (c->json)
+        return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:b}", "name", name, "kind", kind,
+                                            "dir", dir, "sent", remote.connect != NULL));
+    printf("%s is %s (%s)%s\n", name, dir, kind, remote.connect ? ", and was sent" : "");
+    return 0;
+}
+
+/* What the coordinator has; nothing when none can be reached. A new array. */
+static json_t *remote_list(struct cli *c, const struct cli_remote *remote)
+{
+    struct cli quiet = *c;
+    struct pr_client *client = NULL;
+    json_t *doc = NULL;
+    if (!cli_connect(&quiet, remote, &client))
+        cli_query(&quiet, client, CINCH__QUERY__WHAT__DATA, NULL, &doc);
+    pr_client_close(client);
+    json_t *list = json_object_get(doc, "datasets");
+    list = json_is_array(list) ? json_incref(list) : json_array();
+    json_decref(doc);
+    return list;
+}
+
+static json_t *local_list(const struct ecg_registry *reg)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < reg->n; i++) {
+        const char *dir = reg->of[i].dir;
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "name", reg->of[i].name,
+                                              "kind", ecg_kind_name(ecg_folder_kind(dir)), "dir",
+                                              dir, "there", cn_dir_exists(dir)));
+    }
+    return list;
+}
+
+static void print_lists(const json_t *local, const json_t *remote)
+{
+    struct cli_table *t = cli_table_create("NAME\tKIND\tWHERE", "lll");
+    for (size_t i = 0; i < json_array_size(local); i++) {
+        const json_t *d = json_array_get(local, i);
+        cli_table_add(t, "%s\t%s\t%s%s", cli_text(d, "name"), cli_text(d, "kind"),
+                      cli_text(d, "dir"),
+                      json_is_true(json_object_get(d, "there")) ? "" : " (missing)");
+    }
+    for (size_t i = 0; i < json_array_size(remote); i++)
+        cli_table_add(t, "%s\t\ton the coordinator", cli_text(json_array_get(remote, i), "name"));
+    if (json_array_size(local) + json_array_size(remote))
+        cli_table_print(t, stdout);
+    else
+        printf("no datasets yet; `cinch data add NAME DIR` names a folder\n");
+    cli_table_destroy(t);
+}
+
+static int data_list(struct cli *c, int argc, char **argv)
+{
+    struct cli_remote remote = {0};
+    const struct cli_option options[] = {OPT_REMOTE(&remote), OPT_END};
+    struct cli_use use = {
+        "", "Lists the datasets known here and on the coordinator.", options, 0, 0, 0, NULL};
+    struct ecg_registry *reg = NULL;
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = ecg_registry_list(&reg, &c->err);
+    if (rc) return rc;
+    json_t *local = local_list(reg), *there = remote_list(c, &remote);
+    ecg_registry_destroy(reg);
+    if (c->json)
+        return cli_answer_json(c, json_pack("{s:o, s:o}", "datasets", local, "coordinator", there));
+    print_lists(local, there);
+    json_decref(local);
+    json_decref(there);
+    return 0;
+}
+
+/* -------------------------------------------------------------------------------------- verify */
+
+struct health {
+    struct cli_progress bar;
+    json_t *problems;
+};
+
+static void on_problem(void *arg, const char *text)
+{
+    struct health *h = arg;
+    json_array_append_new(h->problems, json_string(text));
+}
+
+static void on_verified(void *arg, int done, int total)
+{
+    struct health *h = arg;
+    cli_progress_update(&h->bar, done, total, NULL);
+}
+
+static json_t *fold_counts(const struct ecg_verified *v)
+{
+    json_t *folds = json_array();
+    for (int f = 0; f <= 10; f++) {
+        if (!v->rows[f]) continue;
+        json_t *labels = json_object();
+        for (int l = 0; l < v->n_labels; l++)
+            json_object_set_new(labels, v->label[l], json_integer(v->count[f][l]));
+        json_array_append_new(
+            folds, json_pack("{s:i, s:i, s:o}", "fold", f, "rows", v->rows[f], "labels", labels));
+    }
+    return folds;
+}
+
+static void print_health(const struct ecg_verified *v, const json_t *problems)
+{
+    char heads[128] = "FOLD\tROWS", align[ECG_MAX_LABELS + 3] = "lr", line[256];
+    for (int l = 0; l < v->n_labels; l++) {
+        size_t n = strlen(heads);
+        snprintf(heads + n, sizeof heads - n, "\t%s", v->label[l]);
+        strcat(align, "r");
+    }
+    struct cli_table *t = cli_table_create(heads, align);
+    for (int f = 0; f <= 10; f++) {
+        if (!v->rows[f]) continue;
+        size_t n = (size_t)snprintf(line, sizeof line, v->kind == ECG_MITDB ? "all\t%d" : "%d\t%d",
+                                    v->kind == ECG_MITDB ? v->rows[f] : f, v->rows[f]);
+        for (int l = 0; l < v->n_labels; l++)
+            n += (size_t)snprintf(line + n, sizeof line - n, "\t%d", v->count[f][l]);
+        cli_table_add(t, "%s", line);
+    }
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+    printf("%d records, %.1f MB, %d without a label, %d damaged\n", v->records,
+           (double)v->bytes / 1e6, v->unlabelled, v->damaged);
+    for (size_t i = 0; i < json_array_size(problems); i++)
+        printf("  %s\n", json_string_value(json_array_get(problems, i)));
+}
+
+static int data_verify(struct cli *c, int argc, char **argv)
+{
+    struct cli_use use = {
+        "NAME",
+        "Reads every record of a dataset (a known name or a folder), verifies its "
+        "checksums and counts its\nlabels.",
+        NULL,
+        1,
+        1,
+        0,
+        NULL};
+    struct health h = {.problems = NULL};
+    struct ecg_verified v = {0};
+    char dir[4096];
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = ecg_data_dir(use.word[0], dir, sizeof dir, &c->err);
+    if (rc) return rc;
+    h.problems = json_array();
+    struct ecg_verify ask = {.dir = dir, .problem = on_problem, .progress = on_verified, .arg = &h};
+    cli_progress_start(&h.bar, c, "verifying", "records");
+    rc = ecg_verify(&ask, &v, &c->err);
+    cli_progress_end(&h.bar);
+    bool read = !rc || (rc == CN_ECORRUPT && v.records);
+    if (read && c->json) {
+        cli_answer_json(c, json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:o, s:o}", "name",
+                                     use.word[0], "kind", ecg_kind_name(v.kind), "records",
+                                     v.records, "damaged", v.damaged, "unlabelled", v.unlabelled,
+                                     "unknown", v.unknown, "bytes", (json_int_t)v.bytes, "folds",
+                                     fold_counts(&v), "problems", h.problems));
+        return rc;
+    }
+    if (read) print_health(&v, h.problems);
+    json_decref(h.problems);
+    return rc;
+}
+
+/* ---------------------------------------------------------------------------------------- show */
+
+static const char *const stages[] = {"raw", "filtered", "normalised", NULL};
+
+struct show {
+    const char *data, *csv, *svg;
+    int stage;
+    double start, seconds;
+};
+
+static int write_or_print(struct cli *c, const struct ecg_strip *s, const struct show *a)
+{
+    char *text = NULL;
+    size_t n = 0;
+    int rc = a->svg ? ecg_strip_svg(s, &text, &n, &c->err) : ecg_strip_csv(s, &text, &n, &c->err);
+    const char *path = a->svg ? a->svg : a->csv;
+    if (!rc && path && strcmp(path, "-")) {
+        rc = cn_file_write(path, text, n, &c->err);
+        if (!rc && !c->json)
+            printf("%s: %s, %d leads x %d samples, %s\n", path, s->record, s->leads, s->samples,
+                   stages[a->stage]);
+    } else if (!rc && !c->json) {
+        fwrite(text, 1, n, stdout);
+    }
+    free(text);
+    return rc;
+}
+
+static int answer_strip(struct cli *c, const struct ecg_strip *s, const struct show *a)
+{
+    json_t *leads = json_object();
+    for (int l = 0; l < s->leads; l++) {
+        json_t *x = json_array();
+        for (int t = 0; t < s->samples; t++)
+            json_array_append_new(x, cli_json_real(s->x[l * s->samples + t]));
+        json_object_set_new(leads, s->lead[l], x);
+    }
+    json_t *doc = json_pack("{s:s, s:s, s:s, s:f, s:f, s:i, s:o}", "record", s->record, "stage",
+                            stages[a->stage], "unit", a->stage == ECG_NORMALISED ? "" : "mV", "hz",
+                            s->hz, "start", s->start, "samples", s->samples, "leads", leads);
+    if (a->svg || a->csv) json_object_set_new(doc, "path", json_string(a->svg ? a->svg : a->csv));
+    return cli_answer_json(c, doc);
+}
+
+static int show_record(struct cli *c, const struct show *a, const char *record)
+{
+    char path[4096];
+    struct ecg_dataset *d = NULL;
+    struct ecg_strip *s = NULL;
+    struct ecg_norm norm = {0};
+    int rc = ecg_record_locate(a->data, record, path, sizeof path, &c->err);
+    if (!rc && a->stage == ECG_NORMALISED) {
+        if (!a->data)
+            rc = cn_fail(&c->err, CN_EINVALID,
+                         "--stage normalised needs --data: the dataset whose training folds give "
+                         "mean and deviation");
+        if (!rc) rc = cli_dataset_open(c, a->data, &d);
+        if (!rc) norm = (struct ecg_norm){d->mean, d->std};
+    }
+    struct ecg_show ask = {.path = path,
+                           .stage = (enum ecg_stage)a->stage,
+                           .norm = d ? &norm : NULL,
+                           .start = a->start,
+                           .seconds = a->seconds};
+    if (!rc) rc = ecg_strip_load(&s, &ask, &c->err);
+    if (!rc && (a->csv || a->svg || !c->json)) rc = write_or_print(c, s, a);
+    if (!rc && c->json) rc = answer_strip(c, s, a);
+    ecg_strip_destroy(s);
+    ecg_dataset_close(d);
+    return rc;
+}
+
+static int data_show(struct cli *c, int argc, char **argv)
+{
+    struct show a = {.stage = ECG_RAW};
+    const struct cli_option options[] = {
+        OPT_TEXT("data", 0, &a.data, "DIR", "the folder or known name that holds the record"),
+        OPT_CHOICE("stage", &a.stage, "STAGE", stages, "raw (default), filtered, normalised"),
+        OPT_TEXT("csv", 0, &a.csv, "OUT", "write CSV there; - is the terminal, the default"),
+        OPT_TEXT("svg", 0, &a.svg, "OUT", "draw it on ECG paper"),
+        OPT_REAL("start", &a.start, "S", "raw: from this second"),
+        OPT_REAL("seconds", &a.seconds, "S", "raw: so long; 10"),
+        OPT_END};
+    struct cli_use use = {"RECORD [--stage raw|filtered|normalised] [--csv|--svg OUT]",
+                          "One record, by path or name, as numbers or as a picture.",
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc && a.csv && a.svg)
+        rc = cn_fail(&c->err, CN_EINVALID, "--csv and --svg exclude each other");
+    return rc ? rc : show_record(c, &a, use.word[0]);
+}
+
+static const struct cli_command commands[] = {
+    {"add", "NAME DIR", data_add, NULL},
+    {"list", "", data_list, NULL},
+    {"verify", "NAME", data_verify, NULL},
+    {"show", "RECORD [--stage raw|filtered|normalised] [--csv|--svg OUT]", data_show, NULL},
+    {NULL, NULL, NULL, NULL},
+};
+
+int cmd_data(struct cli *c, int argc, char **argv)
+{
+    return cli_subcommands(c, commands, "data command",
+                           "Datasets by name, their health, and single records.", argc, argv);
+}

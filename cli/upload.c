@@ -1,0 +1,74 @@
+/* cli/upload.c - see upload.h. */
+#include "cli/upload.h"
+
+#include <stdio.h>
+
+#include "cli/data.h"
+#include "cli/progress.h"
+
+static int on_upload(void *arg, uint64_t done, uint64_t total)
+{
+    cli_progress_update(arg, (double)done / 1e6, (double)total / 1e6, NULL);
+    return cli_signalled();
+}
+
+int upload_known(struct cli *c, struct pr_client *client, const char *name,
+                 const struct cn_hash *fingerprint, bool *has)
+{
+    Cinch__DataGet ask = CINCH__DATA_GET__INIT;
+    Cinch__Dataset *answer = NULL;
+    struct cn_error err = {0};
+    if (fingerprint)
+        ask.fingerprint = pr_hash_field(fingerprint);
+    else
+        ask.name = (char *)name;
+    int rc = pr_call(client, PR_DATA_GET, &ask, PR_DATASET, &answer, &err);
+    *has = !rc && (!fingerprint || answer->blob);
+    if (!rc) pr_free(answer);
+    if (rc == CN_ENOTFOUND) return 0;
+    if (rc) c->err = err;
+    return rc;
+}
+
+static int send_cache(struct cli *c, struct pr_client *client, const struct ecg_dataset *d,
+                      const char *name)
+{
+    char path[4096], info[256];
+    struct cn_hash hash;
+    uint64_t size = 0;
+    int rc = ecg_dataset_path(d, path, sizeof path);
+    if (rc) return cn_fail(&c->err, rc, "the cache file of dataset %s cannot be named", d->name);
+    struct cli_progress bar;
+    cli_progress_start(&bar, c, "sending the dataset", "MB");
+    struct pr_blob_progress progress = {on_upload, &bar};
+    rc = pr_blob_put_file(client, path, &hash, &size, &progress, &c->err);
+    cli_progress_end(&bar);
+    if (rc) return rc;
+    snprintf(info, sizeof info, "{\"records\": %d, \"leads\": %d, \"samples\": %d, \"labels\": %d}",
+             d->n, d->n_leads, d->n_samples, d->n_labels);
+    Cinch__DataAdd add = CINCH__DATA_ADD__INIT;
+    Cinch__Blob blob = CINCH__BLOB__INIT;
+    blob.role = "dataset";
+    blob.hash = pr_hash_field(&hash);
+    blob.size = size;
+    add.name = (char *)name;
+    add.fingerprint = pr_hash_field(&d->fingerprint);
+    add.blob = &blob;
+    add.info = info;
+    add.replace = 1;
+    return pr_call(client, PR_DATA_ADD, &add, PR_EMPTY, NULL, &c->err);
+}
+
+int upload_dataset(struct cli *c, struct pr_client *client, const char *data, const char *name,
+                   struct cn_hash *fingerprint)
+{
+    struct ecg_dataset *d = NULL;
+    bool has = false;
+    int rc = cli_dataset_open(c, data, &d);
+    if (rc) return rc;
+    *fingerprint = d->fingerprint;
+    rc = upload_known(c, client, NULL, fingerprint, &has);
+    if (!rc && !has) rc = send_cache(c, client, d, name);
+    ecg_dataset_close(d);
+    return rc;
+}
