@@ -1,10 +1,15 @@
 /* gpu/backend.cu - the CUDA backend's life: device, stream, memory, graphs; and what the card is.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <mutex>
+
 #include "gpu/common.cuh"
+#include "gpu/engine.cuh"
+#include "gpu/libs.cuh"
 
 struct gpu_block {
     void *p;
@@ -16,6 +21,18 @@ struct nn_graph {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
 };
+
+/* Host memory that lies on a device once for all backends of the process: the dataset. */
+struct resident {
+    const void *host;
+    size_t bytes;
+    int device, users;
+    void *p;
+    struct resident *next;
+};
+
+static std::mutex resident_lock;
+static struct resident *residents;
 
 static int code_of(cudaError_t e)
 {
@@ -38,6 +55,17 @@ int gpu_fail(struct nn_backend *be, cudaError_t e, const char *what)
     if (be->error.code) return be->error.code;
     return cn_fail(&be->error, code_of(e), "gpu %d: %s: %s", gpu_of(be)->device, what,
                    cudaGetErrorString(e));
+}
+
+void gpu_log(struct gpu_ctx *g, const char *fmt, ...)
+{
+    if (!g->opt.log) return;
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    g->opt.log(g->opt.log_arg, line);
 }
 
 void *gpu_scratch(struct nn_backend *be, size_t bytes)
@@ -132,6 +160,60 @@ static int gpu_sync(struct nn_backend *be)
     return e == cudaSuccess ? 0 : gpu_fail(be, e, "kernels");
 }
 
+static struct resident *resident_find(const void *host, size_t bytes, int device)
+{
+    struct resident *r = residents;
+    while (r && (r->host != host || r->bytes != bytes || r->device != device)) r = r->next;
+    return r;
+}
+
+static int resident_upload(struct nn_backend *be, const void *host, size_t bytes,
+                           struct resident **out)
+{
+    struct resident *r = (struct resident *)calloc(1, sizeof *r);
+    if (!r) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    cudaError_t e = cudaMalloc(&r->p, bytes);
+    if (e == cudaSuccess) e = cudaMemcpy(r->p, host, bytes, cudaMemcpyHostToDevice);
+    if (e != cudaSuccess) {
+        cudaFree(r->p);
+        free(r);
+        return gpu_fail(be, e, "dataset upload");
+    }
+    r->host = host;
+    r->bytes = bytes;
+    r->device = gpu_of(be)->device;
+    r->next = residents;
+    residents = *out = r;
+    return 0;
+}
+
+static int gpu_attach(struct nn_backend *be, const void *host, size_t bytes, const void **p)
+{
+    std::lock_guard<std::mutex> hold(resident_lock);
+    struct resident *r = resident_find(host, bytes, gpu_of(be)->device);
+    int rc = r ? 0 : resident_upload(be, host, bytes, &r);
+    if (rc) return rc;
+    r->users++;
+    *p = r->p;
+    return 0;
+}
+
+static void gpu_detach(struct nn_backend *be, const void *p)
+{
+    if (!p) return;
+    cudaStreamSynchronize(gpu_of(be)->stream);
+    std::lock_guard<std::mutex> hold(resident_lock);
+    for (struct resident **at = &residents; *at; at = &(*at)->next) {
+        struct resident *r = *at;
+        if (r->p != p) continue;
+        if (--r->users > 0) return;
+        *at = r->next;
+        cudaFree(r->p);
+        free(r);
+        return;
+    }
+}
+
 static int gpu_capture_begin(struct nn_backend *be)
 {
     cudaError_t e = cudaStreamBeginCapture(gpu_of(be)->stream, cudaStreamCaptureModeThreadLocal);
@@ -182,6 +264,7 @@ static void gpu_destroy(struct nn_backend *be)
     if (!be) return;
     struct gpu_ctx *g = gpu_of(be);
     if (g->stream) cudaStreamSynchronize(g->stream);
+    gpu_engine_destroy(g);
     while (g->blocks) {
         struct gpu_block *b = g->blocks;
         g->blocks = b->next;
@@ -206,6 +289,8 @@ static void fill_table(struct nn_backend_ops *t)
     t->copy = gpu_copy;
     t->zero = gpu_zero;
     t->sync = gpu_sync;
+    t->attach = gpu_attach;
+    t->detach = gpu_detach;
     t->capture_begin = gpu_capture_begin;
     t->capture_end = gpu_capture_end;
     t->replay = gpu_replay;
@@ -269,6 +354,9 @@ int cinch_gpu_describe(int device, struct cinch_gpu_info *info, struct cn_error 
     info->shared_per_block = p.sharedMemPerBlock;
     cudaRuntimeGetVersion(&info->runtime);
     cudaDriverGetVersion(&info->driver);
+    info->cublas = gpu_libs_get()->cublas;
+    info->cudnn = gpu_libs_get()->cudnn;
+    info->nccl = gpu_libs_get()->nccl;
     int khz = 0, mem_khz = 0, bits = 0;
     cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, device);
     cudaDeviceGetAttribute(&mem_khz, cudaDevAttrMemoryClockRate, device);
@@ -311,6 +399,7 @@ int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *op
         gpu_destroy(be);
         return rc;
     }
+    gpu_engine_create(be, t);
     *out = be;
     return 0;
 }

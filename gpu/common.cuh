@@ -18,7 +18,10 @@ struct gpu_ctx {
     size_t scratch_bytes;
     size_t used, limit; /* bytes allocated through `alloc`, and their bound */
     int capturing;
-    struct gpu_block *blocks; /* sizes of live allocations */
+    struct gpu_block *blocks;  /* sizes of live allocations */
+    struct gpu_cudnn *cudnn;   /* NULL: native engine only */
+    struct gpu_engine *engine; /* NULL: native engine only */
+    struct gpu_nccl *nccl;     /* NULL: one rank */
 };
 
 static inline struct gpu_ctx *gpu_of(struct nn_backend *be)
@@ -32,6 +35,9 @@ int gpu_fail(struct nn_backend *be, cudaError_t e, const char *what);
 /* At least `bytes` of scratch, valid until the next call for more. NULL on failure (be->error is
  * set). */
 void *gpu_scratch(struct nn_backend *be, size_t bytes);
+
+/* One line to the log callback, if there is one. */
+void gpu_log(struct gpu_ctx *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* After each launch: reports a launch that was refused. Faults inside a kernel show at the next
  * sync. */
@@ -66,6 +72,9 @@ __device__ __forceinline__ float block_sum(float v, float *buf)
     v = lane < warps ? buf[lane] : 0.0f;
     return warp_sum(v);
 }
+
+/* dbias[m, co] = sum of dy over batch and time. */
+int gpu_conv1d_dbias(struct nn_backend *be, const struct nn_conv1d *a);
 
 /* Each op's file fills its part of the table. */
 void gpu_conv_ops(struct nn_backend_ops *t);

@@ -291,6 +291,13 @@ static int launch_dw(struct nn_backend *be, const struct nn_conv1d *a, const con
     return gpu_launched(be, "conv1d weight gradient sum");
 }
 
+int gpu_conv1d_dbias(struct nn_backend *be, const struct nn_conv1d *a)
+{
+    conv_shape s = {a->b, a->cin, a->cout, a->tin, a->tout, a->k, a->pad, a->stride, 0, 0};
+    f32_conv1d_dbias<<<dim3(a->cout, a->m), 256, 0, gpu_of(be)->stream>>>(s, a->dy, a->dbias);
+    return gpu_launched(be, "conv1d bias gradient");
+}
+
 static int conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
 {
     conv_shape s = {a->b, a->cin, a->cout, a->tin, a->tout, a->k, a->pad, a->stride, 0, 0};
@@ -312,10 +319,7 @@ static int conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
         rc = launch_dw<0>(be, a, &s);
         break;
     }
-    if (!rc && a->dbias) {
-        f32_conv1d_dbias<<<dim3(a->cout, a->m), 256, 0, gpu_of(be)->stream>>>(s, a->dy, a->dbias);
-        rc = gpu_launched(be, "conv1d bias gradient");
-    }
+    if (!rc && a->dbias) rc = gpu_conv1d_dbias(be, a);
     if (rc || !a->dx) return rc;
     conv_shape back = {a->b, a->cout,           a->cin,    a->tout, a->tin,
                        a->k, a->k - 1 - a->pad, a->stride, 1,       a->dx_add};

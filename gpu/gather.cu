@@ -10,7 +10,8 @@
 #include "base/rng.h"
 
 enum { THREADS = 256, MIXUP_TRIES = 64 };
-#define NOISE_UNIT (1.0f / 147.8006f) /* 1 / standard deviation of the sum of four uniform bytes   \
+#define NOISE_UNIT                                                                                 \
+    (1.0f / 147.8006f) /* 1 / standard deviation of the sum of four uniform bytes   \
                                        */
 
 struct augment {

@@ -83,6 +83,7 @@ __global__ void __launch_bounds__(THREADS) f32_loss(struct nn_loss_args a)
     loss = block_sum(loss, buf) * scale;
     if (threadIdx.x) return;
     a.loss[m] = loss;
+    if (a.bad && !isfinite(loss) && a.bad[m] == 0) a.bad[m] = a.s[m].step;
     if (a.loss_sum) a.loss_sum[m] += loss * (float)a.b;
 }
 

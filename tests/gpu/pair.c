@@ -30,6 +30,11 @@ static int no_pair(const char *why)
     return 77;
 }
 
+static void print_line(void *arg, const char *line)
+{
+    fprintf(stderr, "%s\n", line);
+}
+
 int pair_open(void)
 {
     struct cn_error err;
@@ -38,9 +43,11 @@ int pair_open(void)
     *(void **)&pair_gpu_create = dlsym(lib, "cinch_gpu_create");
     *(void **)&pair_gpu_describe = dlsym(lib, "cinch_gpu_describe");
     if (!pair_gpu_create || !pair_gpu_describe) return no_pair("the plugin lacks its entry points");
-    if (pair_gpu_create(&pair_be[GPU], &(struct cinch_gpu_options){.engine = CINCH_ENGINE_NATIVE},
-                        &err))
-        return no_pair(err.text);
+    const char *engine = getenv("CINCH_TEST_ENGINE");
+    struct cinch_gpu_options opt = {.engine = CINCH_ENGINE_NATIVE, .log = print_line};
+    if (engine && !strcmp(engine, "cudnn")) opt.engine = CINCH_ENGINE_CUDNN;
+    if (engine && !strcmp(engine, "auto")) opt.engine = CINCH_ENGINE_AUTO;
+    if (pair_gpu_create(&pair_be[GPU], &opt, &err)) return no_pair(err.text);
     if (cpu_train_create(&pair_be[CPU], &(struct cpu_train_options){.threads = 1, .isa = "ref"},
                          &err))
         return no_pair(err.text);

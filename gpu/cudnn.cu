@@ -1,0 +1,506 @@
+/* gpu/cudnn.cu - engine `cudnn`; see cudnn.cuh.
+ *
+ * A Conv1d is a 2-D convolution of height 1. Members of a gang are called one after another: their weights differ, and
+ * cuDNN has no batch of filters. Only algorithms that cuDNN calls deterministic are used. LSTM: cuDNN wants [T, B, C], so
+ * signals are turned on the way in and out; its gate order (input, forget, cell, output) is ours. TF32 is off unless the
+ * recipe asks for it. Workspace grows outside of captures only, like gpu_scratch.
+ */
+#include "gpu/cudnn.cuh"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef CINCH_HAVE_CUDNN
+
+struct gpu_cudnn {
+    cudnnHandle_t dnn;
+    cublasHandle_t blas;
+    void *work;
+    size_t work_bytes;
+    /* reused by every call */
+    cudnnTensorDescriptor_t x, y, p;
+    cudnnFilterDescriptor_t w;
+    cudnnConvolutionDescriptor_t conv;
+    cudnnDropoutDescriptor_t dropout;
+    cudnnRNNDescriptor_t rnn;
+    cudnnRNNDataDescriptor_t rx, ry;
+    cudnnTensorDescriptor_t h, wm, wb;
+};
+
+static const float ONE = 1.0f, ZERO = 0.0f;
+
+static int dnn_fail(struct nn_backend *be, cudnnStatus_t s, const char *what)
+{
+    if (be->error.code) return be->error.code;
+    return cn_fail(&be->error, CN_EINTERNAL, "gpu %d: cuDNN: %s: %s", gpu_of(be)->device, what,
+                   gpu_libs_get()->cudnnGetErrorString(s));
+}
+
+/* The next call in an op; leaves the op with the error's code. */
+#define DNN(call)                                                                                  \
+    do {                                                                                           \
+        cudnnStatus_t s_ = gpu_libs_get()->call;                                                   \
+        if (s_ != CUDNN_STATUS_SUCCESS) return dnn_fail(be, s_, #call);                            \
+    } while (0)
+
+#define BLAS(call)                                                                                 \
+    do {                                                                                           \
+        cublasStatus_t s_ = gpu_libs_get()->call;                                                  \
+        if (s_ != CUBLAS_STATUS_SUCCESS)                                                           \
+            return cn_fail(&be->error, CN_EINTERNAL, "gpu %d: cuBLAS status %d: " #call,           \
+                           gpu_of(be)->device, (int)s_);                                           \
+    } while (0)
+
+static cudnnMathType_t math_type(const struct gpu_ctx *g)
+{
+    return g->opt.precision == CINCH_FP32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
+}
+
+static void *work_of(struct nn_backend *be, size_t bytes)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    struct gpu_cudnn *d = g->cudnn;
+    if (bytes <= d->work_bytes) return d->work ? d->work : g->scratch;
+    if (g->capturing) {
+        cn_fail(&be->error, CN_EINTERNAL,
+                "gpu %d: cuDNN workspace must grow while a step is captured", g->device);
+        return NULL;
+    }
+    cudaStreamSynchronize(g->stream);
+    cudaFree(d->work);
+    d->work = NULL;
+    d->work_bytes = 0;
+    cudaError_t e = cudaMalloc(&d->work, bytes);
+    if (e != cudaSuccess) {
+        gpu_fail(be, e, "cuDNN workspace");
+        return NULL;
+    }
+    d->work_bytes = bytes;
+    return d->work;
+}
+
+static int create_all(struct nn_backend *be, struct gpu_cudnn *d)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    DNN(cudnnCreate(&d->dnn));
+    DNN(cudnnSetStream(d->dnn, g->stream));
+    BLAS(cublasCreate_v2(&d->blas));
+    BLAS(cublasSetStream_v2(d->blas, g->stream));
+    BLAS(cublasSetMathMode(d->blas, g->opt.precision == CINCH_FP32 ? CUBLAS_PEDANTIC_MATH
+                                                                   : CUBLAS_TF32_TENSOR_OP_MATH));
+    cudnnTensorDescriptor_t *t[] = {&d->x, &d->y, &d->p, &d->h, &d->wm, &d->wb};
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) DNN(cudnnCreateTensorDescriptor(t[i]));
+    DNN(cudnnCreateFilterDescriptor(&d->w));
+    DNN(cudnnCreateConvolutionDescriptor(&d->conv));
+    DNN(cudnnCreateDropoutDescriptor(&d->dropout));
+    DNN(cudnnSetDropoutDescriptor(d->dropout, d->dnn, 0.0f, NULL, 0, 0));
+    DNN(cudnnCreateRNNDescriptor(&d->rnn));
+    DNN(cudnnCreateRNNDataDescriptor(&d->rx));
+    DNN(cudnnCreateRNNDataDescriptor(&d->ry));
+    return 0;
+}
+
+struct gpu_cudnn *gpu_cudnn_create(struct nn_backend *be)
+{
+    const struct gpu_libs *l = gpu_libs_get();
+    if (!l->cudnn || !l->cublas) {
+        gpu_log(gpu_of(be), "engine cudnn is not there: %s; engine native does all", l->why);
+        return NULL;
+    }
+    struct gpu_cudnn *d = (struct gpu_cudnn *)calloc(1, sizeof *d);
+    if (!d || !create_all(be, d)) return d;
+    gpu_log(gpu_of(be), "engine cudnn is not usable: %s; engine native does all", be->error.text);
+    memset(&be->error, 0, sizeof be->error);
+    gpu_cudnn_destroy(d);
+    return NULL;
+}
+
+void gpu_cudnn_destroy(struct gpu_cudnn *d)
+{
+    if (!d) return;
+    const struct gpu_libs *l = gpu_libs_get();
+    cudnnTensorDescriptor_t t[] = {d->x, d->y, d->p, d->h, d->wm, d->wb};
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+        if (t[i]) l->cudnnDestroyTensorDescriptor(t[i]);
+    if (d->w) l->cudnnDestroyFilterDescriptor(d->w);
+    if (d->conv) l->cudnnDestroyConvolutionDescriptor(d->conv);
+    if (d->dropout) l->cudnnDestroyDropoutDescriptor(d->dropout);
+    if (d->rnn) l->cudnnDestroyRNNDescriptor(d->rnn);
+    if (d->rx) l->cudnnDestroyRNNDataDescriptor(d->rx);
+    if (d->ry) l->cudnnDestroyRNNDataDescriptor(d->ry);
+    if (d->dnn) l->cudnnDestroy(d->dnn);
+    if (d->blas) l->cublasDestroy_v2(d->blas);
+    cudaFree(d->work);
+    free(d);
+}
+
+/* ---- convolution ---- */
+
+static int describe_conv(struct nn_backend *be, const struct nn_conv1d *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    DNN(cudnnSetTensor4dDescriptor(d->x, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, a->b, a->cin, 1,
+                                   a->tin));
+    DNN(cudnnSetTensor4dDescriptor(d->y, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, a->b, a->cout, 1,
+                                   a->tout));
+    DNN(cudnnSetFilter4dDescriptor(d->w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NCHW, a->cout, a->cin, 1,
+                                   a->k));
+    DNN(cudnnSetConvolution2dDescriptor(d->conv, 0, a->pad, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
+                                        CUDNN_DATA_FLOAT));
+    DNN(cudnnSetConvolutionMathType(d->conv, math_type(gpu_of(be))));
+    return 0;
+}
+
+/* The first algorithm in cuDNN's order that works and is deterministic; *work its workspace. CN_EUNSUPPORTED: none. */
+template <class Perf> static int pick(struct nn_backend *be, const Perf *perf, int n, Perf *best)
+{
+    for (int i = 0; i < n; i++)
+        if (perf[i].status == CUDNN_STATUS_SUCCESS && perf[i].determinism == CUDNN_DETERMINISTIC) {
+            *best = perf[i];
+            return 0;
+        }
+    return cn_fail(&be->error, CN_EUNSUPPORTED,
+                   "gpu %d: cuDNN has no deterministic algorithm for this convolution",
+                   gpu_of(be)->device);
+}
+
+/* y[m, b, c, t] += bias[m, c] */
+__global__ void f32_add_bias(int b, int c, int t, int64_t n, int64_t stride,
+                             const float *__restrict__ bias, float *__restrict__ y)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] += bias[i / t / c / b * stride + i / t % c];
+}
+
+int cudnn_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
+{
+    enum { N = 8 };
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    cudnnConvolutionFwdAlgoPerf_t perf[N], best = {};
+    int n = 0, rc = describe_conv(be, a);
+    if (rc) return rc;
+    DNN(cudnnGetConvolutionForwardAlgorithm_v7(d->dnn, d->x, d->w, d->conv, d->y, N, &n, perf));
+    if ((rc = pick(be, perf, n, &best))) return rc;
+    DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
+    void *work = work_of(be, best.memory);
+    if (!work && best.memory) return be->error.code;
+    for (int m = 0; m < a->m; m++)
+        DNN(cudnnConvolutionForward(d->dnn, &ONE, d->x, a->x + (int64_t)m * a->b * a->cin * a->tin,
+                                    d->w, a->w + m * a->stride, d->conv, best.algo, work,
+                                    best.memory, &ZERO, d->y,
+                                    a->y + (int64_t)m * a->b * a->cout * a->tout));
+    if (!a->bias) return 0;
+    int64_t all = (int64_t)a->m * a->b * a->cout * a->tout;
+    f32_add_bias<<<gpu_blocks(all, 256), 256, 0, gpu_of(be)->stream>>>(a->b, a->cout, a->tout, all,
+                                                                       a->stride, a->bias, a->y);
+    return gpu_launched(be, "bias");
+}
+
+static int conv_weight_gradient(struct nn_backend *be, const struct nn_conv1d *a)
+{
+    enum { N = 8 };
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    cudnnConvolutionBwdFilterAlgoPerf_t perf[N], best = {};
+    int n = 0, rc;
+    DNN(cudnnGetConvolutionBackwardFilterAlgorithm_v7(d->dnn, d->x, d->y, d->conv, d->w, N, &n,
+                                                      perf));
+    if ((rc = pick(be, perf, n, &best))) return rc;
+    DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
+    void *work = work_of(be, best.memory);
+    if (!work && best.memory) return be->error.code;
+    for (int m = 0; m < a->m; m++)
+        DNN(cudnnConvolutionBackwardFilter(
+            d->dnn, &ONE, d->x, a->x + (int64_t)m * a->b * a->cin * a->tin, d->y,
+            a->dy + (int64_t)m * a->b * a->cout * a->tout, d->conv, best.algo, work, best.memory,
+            &ZERO, d->w, a->dw + m * a->stride));
+    return 0;
+}
+
+static int conv_data_gradient(struct nn_backend *be, const struct nn_conv1d *a)
+{
+    enum { N = 8 };
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    cudnnConvolutionBwdDataAlgoPerf_t perf[N], best = {};
+    int n = 0, rc;
+    DNN(cudnnSetConvolutionMathType(d->conv, math_type(gpu_of(be))));
+    DNN(cudnnGetConvolutionBackwardDataAlgorithm_v7(d->dnn, d->w, d->y, d->conv, d->x, N, &n,
+                                                    perf));
+    if ((rc = pick(be, perf, n, &best))) return rc;
+    DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
+    void *work = work_of(be, best.memory);
+    if (!work && best.memory) return be->error.code;
+    for (int m = 0; m < a->m; m++)
+        DNN(cudnnConvolutionBackwardData(d->dnn, &ONE, d->w, a->w + m * a->stride, d->y,
+                                         a->dy + (int64_t)m * a->b * a->cout * a->tout, d->conv,
+                                         best.algo, work, best.memory, a->dx_add ? &ONE : &ZERO,
+                                         d->x, a->dx + (int64_t)m * a->b * a->cin * a->tin));
+    return 0;
+}
+
+int cudnn_conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
+{
+    int rc = describe_conv(be, a);
+    if (!rc) rc = conv_weight_gradient(be, a);
+    if (!rc && a->dx) rc = conv_data_gradient(be, a);
+    if (!rc && a->dbias) rc = gpu_conv1d_dbias(be, a);
+    return rc;
+}
+
+/* ---- batch normalisation ---- */
+
+static int describe_batchnorm(struct nn_backend *be, const struct nn_batchnorm *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    DNN(cudnnSetTensor4dDescriptor(d->x, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, a->b, a->c, 1, a->t));
+    DNN(cudnnSetTensor4dDescriptor(d->p, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, 1, a->c, 1, 1));
+    return 0;
+}
+
+int cudnn_batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    int rc = describe_batchnorm(be, a);
+    int64_t per = (int64_t)a->b * a->c * a->t;
+    for (int m = 0; !rc && m < a->m; m++) {
+        int64_t p = m * a->stride, k = (int64_t)m * a->c;
+        DNN(cudnnBatchNormalizationForwardTraining(
+            d->dnn, CUDNN_BATCHNORM_SPATIAL, &ONE, &ZERO, d->x, a->x + m * per, d->x,
+            a->y + m * per, d->p, a->w + p, a->bias + p, a->momentum, a->running_mean + p,
+            a->running_var + p, a->eps, a->save_mean + k, a->save_rstd + k));
+    }
+    return rc;
+}
+
+int cudnn_batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    int rc = describe_batchnorm(be, a);
+    int64_t per = (int64_t)a->b * a->c * a->t;
+    for (int m = 0; !rc && m < a->m; m++) {
+        int64_t p = m * a->stride, k = (int64_t)m * a->c;
+        DNN(cudnnBatchNormalizationBackward(
+            d->dnn, CUDNN_BATCHNORM_SPATIAL, &ONE, &ZERO, &ONE, &ZERO, d->x, a->x + m * per, d->x,
+            a->dy + m * per, d->x, a->dx + m * per, d->p, a->w + p, a->dw + p, a->dbias + p, a->eps,
+            a->save_mean + k, a->save_rstd + k));
+    }
+    return rc;
+}
+
+/* ---- linear ---- */
+
+/* y[m, b, o] = bias[m, o] */
+__global__ void f32_fill_bias(int b, int out, int64_t n, int64_t stride,
+                              const float *__restrict__ bias, float *__restrict__ y)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = bias[i / out / b * stride + i % out];
+}
+
+__global__ void f32_linear_dbias(int b, int out, int n, int64_t stride,
+                                 const float *__restrict__ dy, float *__restrict__ dbias)
+{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    int m = i / out, o = i % out;
+    float v = 0.0f;
+    for (int r = 0; r < b; r++) v += dy[((int64_t)m * b + r) * out + o];
+    dbias[m * stride + o] = v;
+}
+
+/* Row-major [r, c] is column-major [c, r], so products are written with their factors swapped. */
+int cudnn_linear_forward(struct nn_backend *be, const struct nn_linear *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    int64_t n = (int64_t)a->m * a->b * a->out;
+    f32_fill_bias<<<gpu_blocks(n, 256), 256, 0, gpu_of(be)->stream>>>(a->b, a->out, n, a->stride,
+                                                                      a->bias, a->y);
+    int rc = gpu_launched(be, "bias");
+    if (rc) return rc;
+    BLAS(cublasSgemmStridedBatched(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, a->out, a->b, a->in, &ONE,
+                                   a->w, a->in, a->stride, a->x, a->in, (int64_t)a->b * a->in, &ONE,
+                                   a->y, a->out, (int64_t)a->b * a->out, a->m));
+    return 0;
+}
+
+int cudnn_linear_backward(struct nn_backend *be, const struct nn_linear *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    int64_t sx = (int64_t)a->b * a->in, sy = (int64_t)a->b * a->out;
+    BLAS(cublasSgemmStridedBatched(d->blas, CUBLAS_OP_N, CUBLAS_OP_T, a->in, a->out, a->b, &ONE,
+                                   a->x, a->in, sx, a->dy, a->out, sy, &ZERO, a->dw, a->in,
+                                   a->stride, a->m));
+    if (a->dx)
+        BLAS(cublasSgemmStridedBatched(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, a->in, a->b, a->out, &ONE,
+                                       a->w, a->in, a->stride, a->dy, a->out, sy, &ZERO, a->dx,
+                                       a->in, sx, a->m));
+    if (!a->dbias) return 0;
+    int n = a->m * a->out;
+    f32_linear_dbias<<<gpu_blocks(n, 64), 64, 0, gpu_of(be)->stream>>>(a->b, a->out, n, a->stride,
+                                                                       a->dy, a->dbias);
+    return gpu_launched(be, "bias gradient");
+}
+
+/* ---- LSTM ---- */
+
+/* What one member keeps from forward to backward, in floats from its place in `save`. */
+struct lstm_plan {
+    size_t weights, reserve, work; /* bytes */
+    int64_t x, y, w, r,
+        all; /* offsets: x [T,B,C], y [T,B,H], weight space, reserve space; length of all */
+};
+
+static int64_t whole(int64_t floats)
+{
+    return (floats + 63) / 64 * 64;
+}
+
+static int describe_lstm(struct nn_backend *be, const struct nn_lstm *a, struct lstm_plan *p)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    struct gpu_cudnn *d = g->cudnn;
+    int *lengths = (int *)malloc(sizeof(int) * (size_t)a->b);
+    if (!lengths) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    for (int i = 0; i < a->b; i++) lengths[i] = a->t;
+    const struct gpu_libs *l = gpu_libs_get();
+    cudnnRNNDataLayout_t layout = CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED;
+    cudnnStatus_t s = l->cudnnSetRNNDataDescriptor(d->rx, CUDNN_DATA_FLOAT, layout, a->t, a->b,
+                                                   a->c, lengths, NULL);
+    if (s == CUDNN_STATUS_SUCCESS)
+        s = l->cudnnSetRNNDataDescriptor(d->ry, CUDNN_DATA_FLOAT, layout, a->t, a->b, a->h, lengths,
+                                         NULL);
+    free(lengths);
+    if (s != CUDNN_STATUS_SUCCESS) return dnn_fail(be, s, "cudnnSetRNNDataDescriptor");
+    DNN(cudnnSetRNNDescriptor_v8(d->rnn, CUDNN_RNN_ALGO_STANDARD, CUDNN_LSTM, CUDNN_RNN_DOUBLE_BIAS,
+                                 CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT, CUDNN_DATA_FLOAT,
+                                 CUDNN_DATA_FLOAT, math_type(g), a->c, a->h, a->h, 1, d->dropout,
+                                 0));
+    int dim[3] = {1, a->b, a->h}, step[3] = {a->b * a->h, a->h, 1};
+    DNN(cudnnSetTensorNdDescriptor(d->h, CUDNN_DATA_FLOAT, 3, dim, step));
+    DNN(cudnnGetRNNWeightSpaceSize(d->dnn, d->rnn, &p->weights));
+    DNN(cudnnGetRNNTempSpaceSizes(d->dnn, d->rnn, CUDNN_FWD_MODE_TRAINING, d->rx, &p->work,
+                                  &p->reserve));
+    p->x = 0;
+    p->y = p->x + whole((int64_t)a->t * a->b * a->c);
+    p->w = p->y + whole((int64_t)a->t * a->b * a->h);
+    p->r = p->w + whole((int64_t)(p->weights + 3) / 4);
+    p->all = p->r + whole((int64_t)(p->reserve + 3) / 4);
+    return 0;
+}
+
+/* to[t, b, c] = from[b, c, t], or back. One thread an element of [b, c, t]. */
+__global__ void f32_turn(int b, int c, int t, int back, const float *__restrict__ from,
+                         float *__restrict__ to)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (int64_t)b * c * t) return;
+    int64_t turned = (i % t * b + i / t / c) * c + i / t % c;
+    if (back)
+        to[i] = from[turned];
+    else
+        to[turned] = from[i];
+}
+
+static int turn(struct nn_backend *be, const struct nn_lstm *a, int channels, int back,
+                const float *from, float *to)
+{
+    int64_t n = (int64_t)a->b * channels * a->t;
+    f32_turn<<<gpu_blocks(n, 256), 256, 0, gpu_of(be)->stream>>>(a->b, channels, a->t, back, from,
+                                                                 to);
+    return gpu_launched(be, "turn");
+}
+
+/* Copies between PyTorch's four tensors and cuDNN's weight space; `out`: from the space. */
+static int move_weights(struct nn_backend *be, const struct nn_lstm *a, const struct lstm_plan *p,
+                        float *space, int out, float *const tensor[4])
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    for (int id = 0; id < 8; id++) {
+        float *matrix = NULL, *bias = NULL;
+        int gate = id % 4, own = id < 4 ? a->c : a->h;
+        DNN(cudnnGetRNNWeightParams(d->dnn, d->rnn, 0, p->weights, space, id, d->wm,
+                                    (void **)&matrix, d->wb, (void **)&bias));
+        float *m = tensor[id / 4] + (int64_t)gate * a->h * own,
+              *b = tensor[2 + id / 4] + gate * a->h;
+        int rc = be->ops->copy(be, out ? m : matrix, out ? matrix : m,
+                               sizeof(float) * (size_t)a->h * own);
+        if (!rc)
+            rc = be->ops->copy(be, out ? b : bias, out ? bias : b, sizeof(float) * (size_t)a->h);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+int64_t cudnn_lstm_save_floats(struct nn_backend *be, const struct nn_lstm *a)
+{
+    struct lstm_plan p;
+    return describe_lstm(be, a, &p) ? 0 : p.all * a->m;
+}
+
+int cudnn_lstm_forward(struct nn_backend *be, const struct nn_lstm *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    struct lstm_plan p;
+    int rc = describe_lstm(be, a, &p);
+    void *work = rc ? NULL : work_of(be, p.work);
+    if (rc || (!work && p.work)) return be->error.code;
+    for (int m = 0; m < a->m && !rc; m++) {
+        float *s = a->save + m * p.all;
+        int64_t o = m * a->stride;
+        float *const tensor[4] = {(float *)a->w_ih + o, (float *)a->w_hh + o, (float *)a->b_ih + o,
+                                  (float *)a->b_hh + o};
+        rc = turn(be, a, a->c, 0, a->x + (int64_t)m * a->b * a->c * a->t, s + p.x);
+        if (!rc) rc = move_weights(be, a, &p, s + p.w, 0, tensor);
+        if (rc) return rc;
+        DNN(cudnnRNNForward(d->dnn, d->rnn, CUDNN_FWD_MODE_TRAINING, NULL, d->rx, s + p.x, d->ry,
+                            s + p.y, d->h, NULL, NULL, d->h, NULL, NULL, p.weights, s + p.w, p.work,
+                            work, p.reserve, s + p.r));
+        rc = turn(be, a, a->h, 1, s + p.y, a->y + (int64_t)m * a->b * a->h * a->t);
+    }
+    return rc;
+}
+
+int cudnn_lstm_backward(struct nn_backend *be, const struct nn_lstm *a)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    struct lstm_plan p;
+    int rc = describe_lstm(be, a, &p);
+    if (rc) return rc;
+    size_t work = whole((int64_t)(p.work + 3) / 4), nx = whole((int64_t)a->t * a->b * a->c),
+           ny = whole((int64_t)a->t * a->b * a->h);
+    float *w = (float *)work_of(be, sizeof(float) * (work + nx + ny) + p.weights);
+    if (!w) return be->error.code;
+    float *dx = w + work, *dy = dx + nx, *dw = dy + ny;
+    for (int m = 0; m < a->m && !rc; m++) {
+        float *s = a->save + m * p.all;
+        int64_t o = m * a->stride;
+        float *const tensor[4] = {a->dw_ih + o, a->dw_hh + o, a->db_ih + o, a->db_hh + o};
+        rc = turn(be, a, a->h, 0, a->dy + (int64_t)m * a->b * a->h * a->t, dy);
+        if (!rc) rc = be->ops->zero(be, dw, p.weights);
+        if (rc) return rc;
+        DNN(cudnnRNNBackwardData_v8(d->dnn, d->rnn, NULL, d->ry, s + p.y, dy, d->rx, dx, d->h, NULL,
+                                    NULL, NULL, d->h, NULL, NULL, NULL, p.weights, s + p.w, p.work,
+                                    w, p.reserve, s + p.r));
+        DNN(cudnnRNNBackwardWeights_v8(d->dnn, d->rnn, CUDNN_WGRAD_MODE_ADD, NULL, d->rx, s + p.x,
+                                       d->h, NULL, d->ry, s + p.y, p.weights, dw, p.work, w,
+                                       p.reserve, s + p.r));
+        rc = move_weights(be, a, &p, dw, 1, tensor);
+        if (!rc && a->dx) rc = turn(be, a, a->c, 1, dx, a->dx + (int64_t)m * a->b * a->c * a->t);
+    }
+    return rc;
+}
+
+#else /* built without cuDNN's headers */
+
+struct gpu_cudnn *gpu_cudnn_create(struct nn_backend *be)
+{
+    gpu_log(gpu_of(be), "engine cudnn is not there: %s; engine native does all",
+            gpu_libs_get()->why);
+    return NULL;
+}
+
+void gpu_cudnn_destroy(struct gpu_cudnn *d)
+{
+    (void)d;
+}
+
+#endif
