@@ -1,0 +1,60 @@
+/* nn/gang.h - the device side of a training: a gang's buffers, one step, one validation. Private to
+ * this room; nn/train.c decides when. */
+#ifndef CINCH_NN_GANG_H
+#define CINCH_NN_GANG_H
+
+#include "nn/checkpoint.h"
+#include "nn/exec.h"
+#include "nn/train.h"
+
+struct nn_gang {
+    struct nn_backend *be;
+    const struct nn_net *net;
+    const struct ecg_dataset *data;
+    const struct nn_recipe *recipe;
+    int m, batch; /* members; rows of a full batch */
+    int n_train, n_val;
+    int64_t stride;                  /* floats between members in every flat array */
+    uint32_t *rows_train, *rows_val; /* host */
+
+    /* Device. */
+    const float *data_x; /* [N, leads, samples], attached or own_x */
+    float *own_x;
+    float *data_y;                    /* [N, labels] */
+    uint32_t *index_train;            /* [n_train] */
+    uint32_t *index_val;              /* [n_val] */
+    float *teacher;                   /* [M, n_train, labels], or NULL */
+    float *mask;                      /* [M, P], or NULL */
+    float *class_weight;              /* [labels], or NULL */
+    float *w, *g, *m1, *m2, *average; /* [M, stride]; m2 NULL for SGD, average NULL without */
+    struct nn_scalars *scalars;       /* [M] */
+    float *loss, *loss_sum;           /* [M] */
+    uint32_t *bad;                    /* [M] */
+    float *y, *t;                     /* [M, batch, labels] */
+    struct nn_exec *ex;
+    struct nn_graph *graph; /* a captured full-batch step, or NULL */
+    int steps_run;
+};
+
+/* Members' teachers, masks and sizes come from `t`; parameters and moments are loaded with
+ * nn_gang_put. On failure nothing remains. */
+int nn_gang_create(struct nn_gang *g, const struct nn_train *t, const int *who, int m,
+                   struct cn_error *err);
+void nn_gang_destroy(struct nn_gang *g); /* accepts a zeroed one */
+
+int nn_gang_put(struct nn_gang *g, int member, const struct nn_state *s);
+int nn_gang_get(struct nn_gang *g, int member, struct nn_state *s); /* waits */
+
+/* One optimiser step of all members; scalars [M] are this step's. */
+int nn_gang_step(struct nn_gang *g, const struct nn_scalars *scalars, int rows);
+
+/* Steps whose loss was the first not finite [M], 0: none yet; and losses so far. Waits. */
+int nn_gang_losses(struct nn_gang *g, uint32_t *bad, float *loss_sum);
+int nn_gang_zero_losses(struct nn_gang *g);
+
+/* The weights that are judged and kept: the average where there is one. probability
+ * [M, n_val, labels] and loss [M] (mean) are the host's. Waits. */
+int nn_gang_validate(struct nn_gang *g, float *probability, double *loss);
+int nn_gang_keep(struct nn_gang *g, int member, float *best); /* [n_floats] */
+
+#endif
