@@ -109,6 +109,11 @@ static void use_fast_ops(struct nn_backend_ops *ops)
     ops->add_backward = fast_add_backward;
     ops->maxpool_forward = fast_maxpool_forward;
     ops->mean_forward = fast_mean_forward;
+    ops->lstm_save_floats = fast_lstm_save_floats;
+    ops->lstm_forward = fast_lstm_forward;
+    ops->lstm_backward = fast_lstm_backward;
+    ops->layernorm_forward = fast_layernorm_forward;
+    ops->layernorm_backward = fast_layernorm_backward;
     ops->linear_forward = fast_linear_forward;
     ops->linear_backward = fast_linear_backward;
     ops->update = fast_update;

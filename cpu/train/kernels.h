@@ -65,6 +65,18 @@ struct bn_grad_row {
     float *dc;          /* [t rounded up to 16] */
 };
 
+struct ln_record { /* LayerNorm of one record [C, T] over C */
+    int c, t;
+    float eps;
+    const float *x, *w, *bias;
+    float *y;           /* forward */
+    float *mean, *rstd; /* [T]: written by forward (may be NULL), read by backward */
+    const float *dy;    /* backward: */
+    float *dx;          /* or NULL */
+    float *sum, *dot;   /* [C] sums over time of dy and dy * xhat */
+    float *lanes;       /* scratch of 2 * 16 * C floats */
+};
+
 /* One time step of `lanes` records (a multiple of 16); arrays are [4H or H][stride], lanes fastest.
  */
 struct lstm_cell {
@@ -112,6 +124,8 @@ struct cpu_kernels {
     void (*bn_forward)(const struct bn_row *a);
     void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);
     void (*bn_expand)(const struct bn_grad_row *a);
+    void (*ln_forward)(const struct ln_record *a);
+    void (*ln_backward)(const struct ln_record *a);
     void (*sigmoid)(const float *x, float *y, int64_t n);
     void (*tanh)(const float *x, float *y, int64_t n);
     void (*lstm_cell)(const struct lstm_cell *a);

@@ -42,12 +42,56 @@ static void ISA(f32_lstm_cell_grad)(const struct lstm_cell_grad *a)
         }
 }
 
+#if VL == 16
+/* A 16 x 16 tile: four rounds of pairwise interleaving. */
+INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys)
+{
+    __m512 r[16], s[16];
+    UNROLL(16)
+    for (int i = 0; i < 16; i++) r[i] = v_load(x + i * xs);
+    UNROLL(8)
+    for (int i = 0; i < 16; i += 2) {
+        s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        s[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    UNROLL(4)
+    for (int i = 0; i < 16; i += 4) { /* pairs of floats as doubles */
+        __m512d a = _mm512_castps_pd(s[i]), b = _mm512_castps_pd(s[i + 1]);
+        __m512d c = _mm512_castps_pd(s[i + 2]), d = _mm512_castps_pd(s[i + 3]);
+        r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    UNROLL(4)
+    for (int i = 0; i < 4; i++) { /* 128-bit quarters: s[i + 4q] holds rows 4p + q, column 4q + i */
+        s[i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0x88);
+        s[4 + i] = _mm512_shuffle_f32x4(r[i], r[4 + i], 0xDD);
+        s[8 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0x88);
+        s[12 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xDD);
+    }
+    UNROLL(4)
+    for (int i = 0; i < 4; i++) {
+        v_store(y + i * ys, _mm512_shuffle_f32x4(s[i], s[8 + i], 0x88));
+        v_store(y + (8 + i) * ys, _mm512_shuffle_f32x4(s[i], s[8 + i], 0xDD));
+        v_store(y + (4 + i) * ys, _mm512_shuffle_f32x4(s[4 + i], s[12 + i], 0x88));
+        v_store(y + (12 + i) * ys, _mm512_shuffle_f32x4(s[4 + i], s[12 + i], 0xDD));
+    }
+}
+#endif
+
 /* y [cols, rows] = x [rows, cols] transposed. */
 static void ISA(f32_transpose)(const float *x, int64_t xs, float *y, int64_t ys, int rows, int cols)
 {
     for (int r0 = 0; r0 < rows; r0 += 16)
         for (int c0 = 0; c0 < cols; c0 += 16) {
             int r1 = r0 + 16 < rows ? r0 + 16 : rows, c1 = c0 + 16 < cols ? c0 + 16 : cols;
+#if VL == 16
+            if (r1 - r0 == 16 && c1 - c0 == 16) {
+                transpose_tile(x + r0 * xs + c0, xs, y + c0 * ys + r0, ys);
+                continue;
+            }
+#endif
             for (int c = c0; c < c1; c++)
                 for (int r = r0; r < r1; r++) y[c * ys + r] = x[r * xs + c];
         }

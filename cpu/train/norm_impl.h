@@ -189,3 +189,103 @@ static void ISA(f32_bn_expand)(const struct bn_grad_row *a)
 #endif
     ISA(f32_bn_expand_any)(a, p);
 }
+
+/* LayerNorm over channels, lanes = time: `cb` vectors of columns from t0, n valid. Two passes over
+ * the channels for the moments, as rows are at most a few kilobytes apart in cache. */
+INLINE void ln_forward_block(const int cb, const struct ln_record *a, int t0, int n)
+{
+    vf mean[4], var[4], rstd[4];
+    const vf inv = v_set(1.0f / (float)a->c);
+    UNROLL(4)
+    for (int v = 0; v < cb; v++) mean[v] = var[v] = v_zero();
+    for (int c = 0; c < a->c; c++) {
+        UNROLL(4)
+        for (int v = 0; v < cb; v++)
+            mean[v] =
+                v_add(mean[v], v_load_tail(a->x + (int64_t)c * a->t + t0 + v * VL, n - v * VL));
+    }
+    UNROLL(4)
+    for (int v = 0; v < cb; v++) mean[v] = v_mul(mean[v], inv);
+    for (int c = 0; c < a->c; c++) {
+        UNROLL(4)
+        for (int v = 0; v < cb; v++) {
+            vf x = v_load_tail(a->x + (int64_t)c * a->t + t0 + v * VL, n - v * VL);
+            vf d = v_sub(x, mean[v]);
+            var[v] = v_fma(d, d, var[v]);
+        }
+    }
+    UNROLL(4)
+    for (int v = 0; v < cb; v++) {
+        rstd[v] = v_div(v_set(1.0f), v_sqrt(v_fma(var[v], inv, v_set(a->eps))));
+        if (a->mean) v_store_tail(a->mean + t0 + v * VL, mean[v], n - v * VL);
+        if (a->rstd) v_store_tail(a->rstd + t0 + v * VL, rstd[v], n - v * VL);
+    }
+    for (int c = 0; c < a->c; c++) {
+        UNROLL(4)
+        for (int v = 0; v < cb; v++) {
+            int64_t at = (int64_t)c * a->t + t0 + v * VL;
+            vf h = v_mul(v_sub(v_load_tail(a->x + at, n - v * VL), mean[v]), rstd[v]);
+            v_store_tail(a->y + at, v_fma(h, v_set(a->w[c]), v_set(a->bias[c])), n - v * VL);
+        }
+    }
+}
+
+/* Sums of dy and dy*xhat by channel go to `lanes` [C][2][VL]; dx when wanted. */
+INLINE void ln_backward_block(const int cb, const struct ln_record *a, int t0, int n)
+{
+    vf mean[4], rstd[4], sum[4], dot[4];
+    const vf inv = v_set(1.0f / (float)a->c);
+    UNROLL(4)
+    for (int v = 0; v < cb; v++) {
+        mean[v] = v_load_tail(a->mean + t0 + v * VL, n - v * VL);
+        rstd[v] = v_load_tail(a->rstd + t0 + v * VL, n - v * VL);
+        sum[v] = dot[v] = v_zero();
+    }
+    for (int c = 0; c < a->c; c++) {
+        vf s = v_load(a->lanes + c * 2 * VL), q = v_load(a->lanes + c * 2 * VL + VL);
+        vf w = v_set(a->w[c]);
+        UNROLL(4)
+        for (int v = 0; v < cb; v++) {
+            int64_t at = (int64_t)c * a->t + t0 + v * VL;
+            vf dy = v_load_tail(a->dy + at, n - v * VL), g = v_mul(dy, w);
+            vf h = v_mul(v_sub(v_load_tail(a->x + at, n - v * VL), mean[v]), rstd[v]);
+            s = v_add(s, dy);
+            q = v_fma(dy, h, q);
+            sum[v] = v_add(sum[v], g);
+            dot[v] = v_fma(g, h, dot[v]);
+        }
+        v_store(a->lanes + c * 2 * VL, s);
+        v_store(a->lanes + c * 2 * VL + VL, q);
+    }
+    if (!a->dx) return;
+    for (int c = 0; c < a->c; c++) {
+        vf w = v_set(a->w[c]);
+        UNROLL(4)
+        for (int v = 0; v < cb; v++) {
+            int64_t at = (int64_t)c * a->t + t0 + v * VL;
+            vf h = v_mul(v_sub(v_load_tail(a->x + at, n - v * VL), mean[v]), rstd[v]);
+            vf g = v_mul(v_load_tail(a->dy + at, n - v * VL), w);
+            vf part = v_mul(v_fma(h, dot[v], sum[v]), inv);
+            v_store_tail(a->dx + at, v_mul(rstd[v], v_sub(g, part)), n - v * VL);
+        }
+    }
+}
+
+static void ISA(f32_ln_forward)(const struct ln_record *a)
+{
+    int t = 0;
+    for (; t + 4 * VL <= a->t; t += 4 * VL) ln_forward_block(4, a, t, 4 * VL);
+    for (; t < a->t; t += VL) ln_forward_block(1, a, t, a->t - t);
+}
+
+static void ISA(f32_ln_backward)(const struct ln_record *a)
+{
+    int t = 0;
+    memset(a->lanes, 0, sizeof(float) * 2 * VL * (size_t)a->c);
+    for (; t + 4 * VL <= a->t; t += 4 * VL) ln_backward_block(4, a, t, 4 * VL);
+    for (; t < a->t; t += VL) ln_backward_block(1, a, t, a->t - t);
+    for (int c = 0; c < a->c; c++) {
+        a->sum[c] = v_sum(v_load(a->lanes + c * 2 * VL));
+        a->dot[c] = v_sum(v_load(a->lanes + c * 2 * VL + VL));
+    }
+}
