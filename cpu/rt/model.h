@@ -1,0 +1,145 @@
+/* cpu/rt/model.h - a loaded model: edges (activations), layers, and the kernels chosen for them.
+ *
+ * Activations lie in the caller's scratch, time-major: element (c, t) of an edge at row t, column
+ * c, so that the window of a convolution, k rows, is one contiguous piece and a convolution is a
+ * matrix product with overlapping rows. A row is `stride` elements: the net's input has stride =
+ * leads, every other edge a multiple of 4 (vectors of 8-bit dot products take 4 channels), the
+ * LSTM's output one of
+ * 32. Columns between c and stride are readable and, in float edges, finite; weights there are
+ * zero. `pad` rows before and behind hold the zero-point for convolutions with padding. Behind each
+ * edge lie RT_SLACK bytes that kernels may read and write. Edges whose lives do not meet share
+ * memory.
+ */
+#ifndef CINCHRT_MODEL_H
+#define CINCHRT_MODEL_H
+
+#include "cpu/rt/cinchrt.h"
+#include "cpu/rt/fixed.h"
+#include "cpu/rt/format.h"
+
+#define RT_SLACK 256
+#define RT_ALIGN 64
+
+enum rt_type { RT_U8, RT_H16, RT_F32 };
+
+struct rt_edge {
+    enum rt_type type;
+    int c, t, stride;
+    int pad;
+    int zero, qmax;
+    float scale;
+    int first,
+        last;      /* the steps (layer index; -1: before the first layer) between which it lives */
+    size_t offset; /* bytes into the scratch, of row 0 */
+};
+
+struct cinchrt_model;
+struct rt_layer;
+
+/* One operation for one instruction set. `pack` turns a layer's checked data block (not aligned)
+ * into pack_size bytes at dst (64-byte aligned). `run` reads and writes edges and may use
+ * scratch_size bytes at scratch + model->tmp. */
+struct rt_kernel {
+    const char *name;
+    size_t (*pack_size)(const struct cinchrt_model *m, const struct rt_layer *l);
+    void (*pack)(const struct cinchrt_model *m, const struct rt_layer *l, const uint8_t *block,
+                 void *dst);
+    size_t (*scratch_size)(const struct cinchrt_model *m,
+                           const struct rt_layer *l); /* NULL: none */
+    void (*run)(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch);
+};
+
+struct rt_layer {
+    struct cinchrt_file_layer f;
+    int index;
+    int in, in1, out;     /* edges; in1 -1: none */
+    int tin, tfull, tout; /* tfull: before pooling */
+    size_t block_bytes;
+    const struct rt_kernel *kernel;
+    const void *packed;
+};
+
+/* What one instruction set brings; a NULL entry falls to the next weaker set. */
+struct rt_isa_table {
+    const struct rt_kernel *const *kernels; /* kernels[i] serves the op ops[i] */
+    const uint8_t *ops;
+    int n;
+    /* net input [leads, samples] -> edge, rows 0 .. samples-1 */
+    void (*quantise)(const struct rt_edge *e, const float *x, uint8_t *rows);
+    void (*transpose)(const struct rt_edge *e, const float *x, float *rows);
+};
+
+struct cinchrt_model {
+    struct cinchrt_info info;
+    enum cinchrt_isa isa;
+    int head, n_layers;
+    struct rt_edge
+        edge[CINCHRT_MAX_LAYERS + 1]; /* edge[0]: the net's input, edge[i+1]: layer i's output */
+    struct rt_layer layer[CINCHRT_MAX_LAYERS];
+    void (*quantise)(const struct rt_edge *e, const float *x, uint8_t *rows);
+    void (*transpose)(const struct rt_edge *e, const float *x, float *rows);
+    size_t tmp;           /* kernels' own scratch, behind the edges */
+    size_t scratch_bytes; /* with room to align */
+    size_t packed_bytes;
+    char net[17];
+    float mean[CINCHRT_MAX_LEADS], std[CINCHRT_MAX_LEADS];
+    char label_text[CINCHRT_MAX_LABELS][9];
+    const char *label[CINCHRT_MAX_LABELS];
+};
+
+/* check.c: fills net facts, layers and edges (but offsets and kernels) from a hostile file. */
+int rt_check(struct cinchrt_model *m, const uint8_t *file, size_t n);
+
+/* isa.c */
+const struct rt_kernel *rt_kernel_for(enum cinchrt_isa isa, int op);
+const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa); /* NULL: not compiled in */
+
+/* Unaligned little-endian reads. */
+static inline uint16_t rt_u16(const uint8_t *p)
+{
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t rt_u32(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline float rt_f32(const uint8_t *p)
+{
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline size_t rt_round(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* First row of an edge. */
+static inline uint8_t *rt_rows(const struct cinchrt_model *m, int edge, uint8_t *scratch)
+{
+    return scratch + m->edge[edge].offset;
+}
+
+/* Where the arrays of a data block begin (format.h lists them). Unused ones are NULL. */
+struct rt_block {
+    const uint8_t *bias, *mult, *mult1, *w, *w1;
+};
+static inline struct rt_block rt_block_of(const struct rt_layer *l, const uint8_t *p)
+{
+    struct rt_block b = {0, 0, 0, 0, 0};
+    int i8 = l->f.op == CINCHRT_CONV_I8 || l->f.op == CINCHRT_LINEAR_I8;
+    size_t width = i8 ? 1 : 4, inner = (size_t)l->f.cin;
+    inner *= l->f.op == CINCHRT_CONV_I8 || l->f.op == CINCHRT_CONV_F32 ? l->f.k : (size_t)l->tin;
+    b.bias = p, p += 4 * (size_t)l->f.cout;
+    if (i8) b.mult = p, p += 4 * (size_t)l->f.cout;
+    if (i8 && l->in1 >= 0) b.mult1 = p, p += 4 * (size_t)l->f.cout;
+    b.w = p, p += width * l->f.cout * inner;
+    if (l->in1 >= 0) b.w1 = p;
+    return b;
+}
+
+#endif

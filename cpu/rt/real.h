@@ -1,0 +1,68 @@
+/* cpu/rt/real.h - exp, sigmoid, tanh and 1/sqrt in plain C, because the runtime links no libm.
+ * Accuracy near 1e-15 relative; used at the float ends of a net and by the portable float kernels.
+ */
+#ifndef CINCHRT_REAL_H
+#define CINCHRT_REAL_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* e^x, held at e^709 above and 0 below -745; NaN gives NaN. x = n ln 2 + r, |r| <= ln2/2, Taylor to
+ * r^13. */
+static inline double rt_exp(double x)
+{
+    double r, p = 0;
+    int64_t bits;
+    int n, i;
+    if (!(x > -745.0)) return x == x ? 0.0 : x;
+    if (x > 709.0) x = 709.0;
+    r = x * 1.4426950408889634;
+    n = (int)(r < 0 ? r - 0.5 : r + 0.5);
+    r = x - n * 0.6931471803691238; /* ln 2 in two pieces: n times the first is exact */
+    r -= n * 1.9082149292705877e-10;
+    for (i = 13; i > 0; i--) p = (p + 1.0) * r / i;
+    if (n < -1000) { /* the result is subnormal or nearly: scale in two steps */
+        bits = (int64_t)(n + 200 + 1023) << 52;
+        memcpy(&r, &bits, 8);
+        return (p + 1.0) * r * 6.223015277861142e-61; /* 2^-200 */
+    }
+    bits = (int64_t)(n + 1023) << 52;
+    memcpy(&r, &bits, 8);
+    return (p + 1.0) * r;
+}
+
+static inline double rt_sigmoid(double x)
+{
+    double e = rt_exp(x < 0 ? x : -x);
+    return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+
+static inline double rt_tanh(double x)
+{
+    return 2 * rt_sigmoid(2 * x) - 1;
+}
+
+/* 1/sqrt(x), x > 0 and normal: a first guess from the exponent, five Newton steps. */
+static inline double rt_rsqrt(double x)
+{
+    int64_t bits;
+    double y;
+    int i;
+    memcpy(&bits, &x, 8);
+    bits = 0x5fe6eb50c7b537a9 - (bits >> 1);
+    memcpy(&y, &bits, 8);
+    for (i = 0; i < 5; i++) y *= 1.5 - 0.5 * x * y * y;
+    return y;
+}
+
+/* Round to the nearest integer, ties to even; |x| < 2^22. Two roundings to float, nothing else, so
+ * that wide FPU registers change nothing (C99 assignments round). */
+static inline float rt_rint(float x)
+{
+    const float magic = 12582912.0f; /* 1.5 * 2^23 */
+    float up = x + magic;
+    float down = up - magic;
+    return down;
+}
+
+#endif

@@ -1,0 +1,175 @@
+/* The .cinch file as a hostile sender would write it: every lie must be refused, with its own code,
+ * before anything is read beyond the file. Also the small public helpers.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cpu/rt/cinchrt.h"
+#include "tests/unit/rt/rt_make.h"
+
+static void seal(uint8_t *file, size_t n)
+{
+    uint32_t crc = cinchrt_crc32(file + CINCHRT_CRC_START, n - CINCHRT_CRC_START);
+    memcpy(file + offsetof(struct cinchrt_file_header, crc), &crc, 4);
+}
+
+static int verdict(const uint8_t *file, size_t n)
+{
+    /* An exact copy, so that AddressSanitizer sees one byte too far. */
+    uint8_t *copy = malloc(n ? n : 1);
+    size_t bytes;
+    int code;
+    memcpy(copy, file, n);
+    code = cinchrt_model_size(copy, n, CINCHRT_BEST, &bytes);
+    free(copy);
+    return code;
+}
+
+static void test_crc(void **state)
+{
+    assert_int_equal(cinchrt_crc32("123456789", 9), 0xcbf43926);
+    assert_int_equal(cinchrt_crc32("", 0), 0);
+}
+
+static void test_truncation(void **state)
+{
+    size_t n;
+    int widths[4] = {4, 5, 6, 4};
+    uint8_t *file = rt_make_net("cnn", CINCHRT_KIND_INT8, widths, 255, 1, &n);
+    assert_int_equal(verdict(file, n), 0);
+    for (size_t cut = 0; cut < n; cut++) assert_int_not_equal(verdict(file, cut), 0);
+    free(file);
+}
+
+/* One byte of the file set to a value, CRC made right again: the expected code. */
+static void test_header_lies(void **state)
+{
+    static const struct {
+        size_t at;
+        uint8_t value;
+        int code;
+    } lies[] = {
+        {0, 'X', CINCHRT_EMAGIC},   {4, 9, CINCHRT_EVERSION},   {6, 7, CINCHRT_EFORMAT},
+        {7, 2, CINCHRT_EFORMAT},    {8, 1, CINCHRT_ETRUNCATED}, {36, 0, CINCHRT_EFORMAT},
+        {37, 255, CINCHRT_EFORMAT}, {38, 7, CINCHRT_EFORMAT},   {48, 100, CINCHRT_EFORMAT},
+        {49, 1, CINCHRT_EFORMAT},   {47, 0x80, CINCHRT_ERANGE},
+    };
+    size_t n;
+    uint8_t *file = rt_make_net("beat", CINCHRT_KIND_INT8, NULL, 255, 1, &n);
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        uint8_t old = file[lies[i].at];
+        file[lies[i].at] = lies[i].value;
+        seal(file, n);
+        assert_int_equal(verdict(file, n), lies[i].code);
+        file[lies[i].at] = old;
+        seal(file, n);
+    }
+    assert_int_equal(verdict(file, n), 0);
+    file[n - 1] ^= 1;
+    assert_int_equal(verdict(file, n), CINCHRT_ECRC);
+    free(file);
+}
+
+/* Every field of every layer record set to every byte value: refused or runnable, never a crash. */
+static void test_layer_lies(void **state)
+{
+    static const char *const nets[] = {"cnn", "rnn", "beat", "resnet"};
+    static const int narrow[9] = {2, 3, 2, 3, 2, 3, 2, 3, 2};
+    for (int i = 0; i < 4; i++)
+        for (int kind = 0; kind < 3; kind++) {
+            size_t n, table;
+            uint8_t *file = rt_make_net(nets[i], kind, narrow, 255, 2, &n);
+            struct cinchrt_file_header h;
+            int refused = 0;
+            memcpy(&h, file, sizeof h);
+            table = sizeof h + 8u * h.leads + 8u * h.labels;
+            for (size_t at = table; at < table + sizeof(struct cinchrt_file_layer) * h.layers;
+                 at++) {
+                uint8_t old = file[at];
+                for (int v = 0; v < 256; v += v < 8 || v > 247 ? 1 : 16) {
+                    file[at] = (uint8_t)v;
+                    seal(file, n);
+                    refused += verdict(file, n) != 0;
+                }
+                file[at] = old;
+            }
+            assert_true(refused > 100);
+            free(file);
+        }
+}
+
+static void test_sums_that_overflow(void **state)
+{
+    size_t n;
+    struct rt_make k;
+    struct cinchrt_file_layer f = {.op = CINCHRT_LINEAR_I8,
+                                   .flags = CINCHRT_LOGITS,
+                                   .in0 = CINCHRT_NET_INPUT,
+                                   .in1 = CINCHRT_NO_INPUT,
+                                   .cout = 1};
+    int32_t bias = 0x7fffff00;
+    uint8_t *file;
+    rt_make_begin(&k, 1, 1, 8, 1);
+    rt_make_layer(&k, f);
+    file = rt_make_end(&k, &n);
+    assert_int_equal(verdict(file, n), 0);
+    memcpy(file + n - 16, &bias, 4); /* bias, mult, 8 weights */
+    seal(file, n);
+    assert_int_equal(verdict(file, n), CINCHRT_ERANGE);
+    free(file);
+}
+
+static void test_caller_mistakes(void **state)
+{
+    size_t n, bytes;
+    uint8_t *file = rt_make_net("beat", CINCHRT_KIND_INT8, NULL, 255, 1, &n);
+    struct cinchrt_model *m;
+    char *mem;
+    assert_int_equal(cinchrt_model_size(file, n, CINCHRT_BEST, NULL), CINCHRT_EARG);
+    assert_int_equal(cinchrt_model_size(NULL, n, CINCHRT_BEST, &bytes), CINCHRT_EARG);
+    assert_int_equal(cinchrt_model_size(file, n, CINCHRT_ISA_PORTABLE, &bytes), 0);
+    mem = malloc(bytes);
+    assert_int_equal(cinchrt_load(&m, file, n, CINCHRT_ISA_PORTABLE, mem, 10), CINCHRT_EMEMORY);
+    assert_int_equal(cinchrt_load(&m, file, n, CINCHRT_ISA_PORTABLE, mem, bytes - 64),
+                     CINCHRT_EMEMORY);
+    assert_null(m);
+    assert_int_equal(cinchrt_load(&m, file, n, (enum cinchrt_isa)77, mem, bytes), CINCHRT_EISA);
+    assert_int_equal(cinchrt_load(&m, file, n, CINCHRT_ISA_PORTABLE, mem, bytes), 0);
+    assert_int_equal(cinchrt_run(m, NULL, NULL, NULL, mem), CINCHRT_EARG);
+    assert_string_equal(cinchrt_info(m)->net, "beat");
+    assert_string_equal(cinchrt_info(m)->label[1], "L1");
+    free(mem);
+    free(file);
+}
+
+static void test_isa_names(void **state)
+{
+    enum cinchrt_isa isa;
+    for (int i = 0; i < CINCHRT_ISA_COUNT; i++) {
+        assert_int_equal(cinchrt_isa_parse(cinchrt_isa_name((enum cinchrt_isa)i), &isa), 0);
+        assert_int_equal(isa, i);
+    }
+    assert_int_equal(cinchrt_isa_parse("sse2", &isa), CINCHRT_EISA);
+    assert_true(cinchrt_isa_available(CINCHRT_ISA_PORTABLE));
+    assert_true(cinchrt_isa_available(cinchrt_isa_best()));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crc),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_header_lies),
+        cmocka_unit_test(test_layer_lies),
+        cmocka_unit_test(test_sums_that_overflow),
+        cmocka_unit_test(test_caller_mistakes),
+        cmocka_unit_test(test_isa_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
