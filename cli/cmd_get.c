@@ -1,0 +1,88 @@
+/* cli/cmd_get.c - `cinch get` brings a run's files home, `cinch report` its figures. */
+#include <stdio.h>
+
+#include "cli/commands.h"
+#include "cli/fetch.h"
+#include "cli/report.h"
+#include "cli/service.h"
+
+static size_t count_paths(const json_t *doc, const char *key)
+{
+    const json_t *list = json_object_get(doc, "artifacts");
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        n += *cli_text(json_array_get(list, i), key) != 0;
+    return n;
+}
+
+int cmd_get(struct cli *c, int argc, char **argv)
+{
+    struct cli_remote remote = {0};
+    const char *out = NULL;
+    bool models = false;
+    const struct cli_option options[] = {
+        OPT_TEXT("out", 'o', &out, "OUT", "the folder; made when absent"),
+        OPT_FLAG("models", 0, &models, "the checkpoints too (.safetensors)"),
+        OPT_REMOTE(&remote),
+        OPT_END,
+    };
+    struct cli_use use = {"RUN -o OUT",
+                          "Downloads the artifacts of a run. A download that was cut off goes on "
+                          "where it stopped.",
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
+    struct pr_client *client = NULL;
+    json_t *doc = NULL;
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = cli_need(c, out, "-o");
+    if (rc) return rc;
+    int what = FETCH_ARTIFACTS | (models ? FETCH_CHECKPOINTS : 0);
+    rc = cli_connect(c, &remote, &client);
+    if (!rc) rc = fetch_run(c, client, use.word[0], out, what, &doc);
+    pr_client_close(client);
+    if (rc) return rc;
+    if (c->json) return cli_answer_json(c, doc);
+    printf("%s: %zu int8 and %zu float artifacts", out, count_paths(doc, "path_int8"),
+           count_paths(doc, "path_float"));
+    if (models) printf(", %zu checkpoints", count_paths(doc, "path_model"));
+    putchar('\n');
+    json_decref(doc);
+    return 0;
+}
+
+int cmd_report(struct cli *c, int argc, char **argv)
+{
+    struct cli_remote remote = {0};
+    const char *out = NULL;
+    const struct cli_option options[] = {
+        OPT_TEXT("out", 'o', &out, "OUT", "also report.json, .csv, .txt and figures, here"),
+        OPT_REMOTE(&remote),
+        OPT_END,
+    };
+    struct cli_use use = {"RUN [-o OUT]",
+                          "The results of a run so far: quality, size and latency, float against "
+                          "int8.",
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
+    struct pr_client *client = NULL;
+    struct report *r = NULL;
+    json_t *doc = NULL;
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    rc = cli_connect(c, &remote, &client);
+    if (!rc) rc = fetch_run(c, client, use.word[0], NULL, 0, &doc);
+    pr_client_close(client);
+    if (!rc && out) rc = fetch_write_report(c, doc, out);
+    if (!rc && c->json) return cli_answer_json(c, doc);
+    if (!rc) rc = report_create(&r, doc, &c->err);
+    if (!rc) report_print(r, stdout);
+    report_destroy(r);
+    json_decref(doc);
+    return rc;
+}
