@@ -7,7 +7,8 @@
 #include "cli/commands.h"
 
 static const struct cli_command commands[] = {
-    {"data", "add, list, verify and show datasets", cmd_data, "Files"},
+    {"train", "one net, from initialisation to its best weights", cmd_train, "Files"},
+    {"data", "add, list, verify and show datasets", cmd_data, NULL},
     {"ls", "the runs", cmd_ls, "Grids, through a coordinator"},
     {"watch", "follow a run until it ends", cmd_watch, NULL},
     {"show", "everything about a run or a job", cmd_show, NULL},

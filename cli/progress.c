@@ -7,7 +7,7 @@
 
 #include "base/clock.h"
 
-#define FIRST_MS 1000
+#define FIRST_MS 1500
 #define TERMINAL_EVERY_MS 100
 #define LINE_EVERY_MS 10000
 #define BAR 24

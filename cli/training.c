@@ -93,7 +93,7 @@ int cli_train(struct cli *c, struct cli_training *t)
     t->best_score = member.best_score;
     t->best_epoch = member.best_epoch;
     if (rc == CN_EINTERRUPTED) return interrupted(c, &w);
-    if (!rc && w.saved) remove(t->checkpoint);
+    if (!rc && t->checkpoint) remove(t->checkpoint); /* of this training or an earlier one */
     return rc;
 }
 
