@@ -115,6 +115,18 @@ static int data_list(struct cli *c, int argc, char **argv)
     return 0;
 }
 
+static int data_remove(struct cli *c, int argc, char **argv)
+{
+    struct cli_use use = {"NAME", "Forgets a name; the folder stays as it is.", NULL, 1, 1, 0,
+                          NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = ecg_registry_remove(use.word[0], &c->err);
+    if (rc) return rc;
+    if (c->json) return cli_answer_json(c, json_pack("{s:s}", "removed", use.word[0]));
+    printf("%s is forgotten; its folder stays\n", use.word[0]);
+    return 0;
+}
+
 /* -------------------------------------------------------------------------------------- verify */
 
 struct health {
@@ -308,6 +320,7 @@ static int data_show(struct cli *c, int argc, char **argv)
 static const struct cli_command commands[] = {
     {"add", "NAME DIR", data_add, NULL},
     {"list", "", data_list, NULL},
+    {"remove", "NAME", data_remove, NULL},
     {"verify", "NAME", data_verify, NULL},
     {"show", "RECORD [--stage raw|filtered|normalised] [--csv|--svg OUT]", data_show, NULL},
     {NULL, NULL, NULL, NULL},

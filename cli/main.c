@@ -8,6 +8,9 @@
 
 static const struct cli_command commands[] = {
     {"train", "one net, from initialisation to its best weights", cmd_train, "Files"},
+    {"eval", "AUROC of a checkpoint or an artifact", cmd_eval, NULL},
+    {"infer", "classify raw records", cmd_infer, NULL},
+    {"inspect", "what is inside a checkpoint or an artifact", cmd_inspect, NULL},
     {"data", "add, list, verify and show datasets", cmd_data, NULL},
     {"ls", "the runs", cmd_ls, "Grids, through a coordinator"},
     {"watch", "follow a run until it ends", cmd_watch, NULL},

@@ -1,0 +1,131 @@
+/* cli/cmd_run.c - `cinch run`: a whole grid in this process, to artifacts and a report in one folder.
+ *
+ * The queue and the blobs lie in OUT/.state, so that a run that was stopped goes on when the same
+ * command is given again, and a grid that overlaps an earlier one in the same folder reuses its
+ * results. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/cmd_submit.h"
+#include "cli/commands.h"
+#include "cli/data.h"
+#include "cli/embed.h"
+#include "cli/fetch.h"
+#include "cli/report.h"
+#include "cli/service.h"
+#include "cli/watch.h"
+
+#define MAX_GRID_BYTES (1u << 20)
+
+struct args {
+    const char *grid, *data, *out, *device;
+    int slots;
+    bool fresh, models;
+};
+
+static int parse(struct cli *c, struct args *a, int argc, char **argv)
+{
+    const struct cli_option options[] = {
+        OPT_TEXT("data", 0, &a->data, "DIR", "a folder or known name; the grid's `data`"),
+        OPT_TEXT("out", 'o', &a->out, "OUT", "folder of the artifacts and the report"),
+        OPT_INT("slots", &a->slots, "N", 1, 256, "trainings at once; as many as pay"),
+        OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
+        OPT_FLAG("fresh", 0, &a->fresh, "do not reuse results of an earlier run in OUT"),
+        OPT_FLAG("models", 0, &a->models, "the checkpoints too (.safetensors)"),
+        OPT_END,
+    };
+    struct cli_use use = {
+        "GRID --data DIR -o OUT [--slots N]",
+        "Runs a grid from training to int8 artifacts, with everything inside this "
+        "process. Stopped with\nCtrl-C, the same command goes on later.",
+        options,
+        1,
+        1,
+        0,
+        NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = cli_need(c, a->out, "-o");
+    if (!rc) a->grid = use.word[0];
+    return rc;
+}
+
+/* What the run left behind: files and report in OUT; the answer on stdout. */
+static int bring_home(struct cli *c, const struct args *a, struct pr_client *client,
+                      const char *run, const char *state)
+{
+    json_t *doc = NULL;
+    struct report *r = NULL;
+    int what = FETCH_ARTIFACTS | (a->models ? FETCH_CHECKPOINTS : 0);
+    int rc = fetch_run(c, client, run, a->out, what, &doc);
+    if (!rc) rc = fetch_write_report(c, doc, a->out);
+    size_t failed = json_array_size(json_object_get(doc, "failed"));
+    if (!rc && c->json) {
+        rc = cli_answer_json(c, json_incref(doc));
+    } else if (!rc) {
+        rc = report_create(&r, doc, &c->err);
+        if (!rc) {
+            report_print(r, stdout);
+            printf("\nartifacts and report: %s\n", a->out);
+        }
+        report_destroy(r);
+    }
+    json_decref(doc);
+    if (!rc && strcmp(state, "done"))
+        rc = cn_fail(&c->err, CN_EINTERNAL, "%zu job%s failed; the report names them", failed,
+                     failed == 1 ? "" : "s");
+    return rc;
+}
+
+static int run_grid(struct cli *c, const struct args *a, const struct grid *g, const char *text,
+                    const struct ecg_dataset *d)
+{
+    char state[4096];
+    struct embed *e = NULL;
+    json_t *show = NULL;
+    struct submit_answer n = {0};
+    snprintf(state, sizeof state, "%s/.state", a->out);
+    struct embed_options eo = {.state = state, .data = d, .device = a->device, .slots = a->slots};
+    struct cli_submit_how how = {
+        .text = text, .dataset = d->name, .fingerprint = &d->fingerprint, .fresh = a->fresh};
+    cli_catch_signals();
+    int rc = cn_mkdirs(state, &c->err);
+    if (!rc) rc = embed_start(c, &eo, &e);
+    if (rc) return rc;
+    struct pr_client *client = embed_client(e);
+    rc = submit_grid(c, client, g, &how, &n);
+    if (!rc) {
+        cli_say(c, "%s: %d jobs%s, %d artifacts to come", g->name, n.jobs,
+                n.reused ? " (some known already)" : "", n.cells);
+        rc = watch_run(c, client, n.run, &show);
+    }
+    if (rc == CN_EINTERRUPTED)
+        cn_fail(&c->err, rc, "stopped; give the same command again to go on");
+    if (!rc) rc = bring_home(c, a, client, n.run, cli_text(show, "state"));
+    json_decref(show);
+    embed_stop(e);
+    return rc;
+}
+
+int cmd_run(struct cli *c, int argc, char **argv)
+{
+    struct args a = {.device = "cpu"};
+    struct grid *g = NULL;
+    struct ecg_dataset *d = NULL;
+    char *text = NULL;
+    size_t n = 0;
+    int rc = parse(c, &a, argc, argv);
+    if (rc) return rc;
+    if (!getenv("CINCH_LOG")) cn_log_level(CN_WARN); /* the bar tells the rest */
+    rc = cn_file_read(a.grid, MAX_GRID_BYTES, &text, &n, &c->err);
+    if (!rc) rc = grid_parse(&g, a.grid, text, n, &c->err);
+    if (!rc && !a.data) a.data = *g->data ? g->data : "ptbxl";
+    if (!rc) rc = cli_dataset_open(c, a.data, &d);
+    if (!rc) rc = run_grid(c, &a, g, text, d);
+    ecg_dataset_close(d);
+    grid_destroy(g);
+    free(text);
+    return rc;
+}
