@@ -8,6 +8,9 @@
 #include "cli/training.h"
 #include "nn/prune.h"
 
+#define MAX_STRUCTURES 8192
+#define TAYLOR_RECORDS 1024 /* training records whose gradients rank the structures */
+
 static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};
 
 struct args {
@@ -22,7 +25,7 @@ struct work {
     struct nn_backend *backend;
     struct nn_recipe recipe; /* of the fine-tuning */
     struct nn_model *model, *teacher;
-    size_t params_before;
+    size_t params_full; /* of the unpruned net */
     double best_score;
 };
 
@@ -61,6 +64,16 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     return rc ? rc : cli_need(c, a->out, "-o");
 }
 
+static int full_params(struct cli *c, const struct nn_net *net, size_t *params)
+{
+    struct nn_net *full = NULL;
+    struct nn_shape shape = {net->n_leads, net->n_samples, net->n_labels};
+    int rc = nn_net_build(&full, net->name, net->full_width, net->n_widths, shape, &c->err);
+    if (!rc) *params = full->n_params;
+    nn_net_destroy(full);
+    return rc;
+}
+
 static int load_inputs(struct cli *c, const struct args *a, struct work *w)
 {
     struct nn_recipe base;
@@ -69,7 +82,7 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     if (!rc) {
         if (a->epochs >= 0) base.finetune_epochs = a->epochs;
         nn_recipe_finetune(&base, &w->recipe);
-        w->params_before = w->model->net->n_params;
+        rc = full_params(c, w->model->net, &w->params_full);
     }
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
     if (!rc) rc = cli_backend(c, a->device, a->threads, &w->backend);
@@ -87,7 +100,18 @@ static int shrink(struct cli *c, const struct args *a, struct work *w, int k)
         if (keep[i] > net->width[i]) keep[i] = net->width[i]; /* it was pruned further before */
     }
     struct nn_model *smaller = NULL;
-    int rc = nn_prune(&smaller, w->model, keep, (enum nn_norm)a->norm, NULL, &c->err);
+    double score[MAX_STRUCTURES];
+    int rc = 0, structures = 0;
+    for (int i = 0; i < net->n_widths; i++) structures += net->width[i];
+    if (a->norm == NN_TAYLOR) {
+        if (structures > MAX_STRUCTURES)
+            return cn_fail(&c->err, CN_ELIMIT, "%d structures; taylor ranks at most %d", structures,
+                           MAX_STRUCTURES);
+        rc = nn_prune_taylor(w->backend, w->model, w->data, TAYLOR_RECORDS, score, &c->err);
+    }
+    if (!rc)
+        rc = nn_prune(&smaller, w->model, keep, (enum nn_norm)a->norm,
+                      a->norm == NN_TAYLOR ? score : NULL, &c->err);
     if (rc) return rc;
     nn_model_destroy(w->model);
     w->model = smaller;
@@ -114,7 +138,7 @@ static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
 static int answer(struct cli *c, const struct args *a, const struct work *w)
 {
     const struct nn_net *net = w->model->net;
-    double kept = (double)net->n_params / (double)w->params_before;
+    double kept = (double)net->n_params / (double)w->params_full;
     if (c->json) {
         json_t *widths = json_array();
         for (int i = 0; i < net->n_widths; i++)
@@ -126,7 +150,7 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
                          cli_json_real(w->best_score)));
     }
     printf("%s: %s, %zu of %zu parameters left (%.2f %%), widths", a->out, net->name, net->n_params,
-           w->params_before, kept * 100);
+           w->params_full, kept * 100);
     for (int i = 0; i < net->n_widths; i++) printf("%s%d", i ? "," : " ", net->width[i]);
     if (w->recipe.epochs) printf(", validation %.4f", w->best_score);
     putchar('\n');
