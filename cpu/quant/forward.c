@@ -8,6 +8,7 @@
 #include "cpu/quant/graph.h"
 
 #define LN_EPS 1e-5
+#define MAX_CHANNELS 4096 /* what nn_net_build allows */
 
 struct quant_forward {
     const struct quant_graph *g;
@@ -18,7 +19,8 @@ struct quant_forward {
     float *raw;                  /* its output before the pool, rows padded */
     float *gates;                /* LSTM: [tin, lstm_row] input part, then gates */
     float *w_hh_t;               /* [H, lstm_row] of the net's LSTM (one per net at most) */
-    int lstm_row;                /* 4H rounded up to 64 */
+    float *cells;                /* [H] largest |cell| so far */
+    int lstm_row;                /* 4H rounded up to 64; 0: no LSTM */
 };
 
 static int round_up(int n, int to)
@@ -45,8 +47,10 @@ static void measure(const struct quant_graph *g, struct quant_forward *f, struct
     for (int i = 0; i < g->n; i++) {
         const struct quant_node *node = &g->node[i];
         if (node->kind == QUANT_CONV) {
+            size_t raw = (size_t)node->cout * (size_t)round_up(node->tmid, QUANT_T_BLOCK);
             grow(&s->padded, (size_t)node->cin * (size_t)input_stride(node));
-            grow(&s->raw, (size_t)node->cout * (size_t)round_up(node->tmid, QUANT_T_BLOCK));
+            grow(&s->padded, (size_t)node->cin1 * (size_t)input_stride(node));
+            grow(&s->raw, node->cin1 ? 2 * raw : raw);
         } else if (node->kind == QUANT_LSTM) {
             int row = round_up(4 * node->cout, 64), stride = round_up(node->tin, QUANT_T_BLOCK);
             f->lstm_row = row;
@@ -70,7 +74,8 @@ static int allocate(struct quant_forward *f, const struct sizes *s)
     f->raw = calloc(s->raw + 1, sizeof(float));
     f->gates = calloc(s->gates + 1, sizeof(float));
     f->w_hh_t = calloc(s->w_hh_t + 1, sizeof(float));
-    return ok && f->padded && f->raw && f->gates && f->w_hh_t;
+    f->cells = calloc((size_t)f->lstm_row + 1, sizeof(float));
+    return ok && f->padded && f->raw && f->gates && f->w_hh_t && f->cells;
 }
 
 int quant_forward_create(struct quant_forward **out, const struct quant_graph *g,
@@ -100,6 +105,7 @@ void quant_forward_destroy(struct quant_forward *f)
     free(f->raw);
     free(f->gates);
     free(f->w_hh_t);
+    free(f->cells);
     free(f);
 }
 
@@ -121,14 +127,39 @@ static void pool_rows(const float *x, int stride, const struct quant_node *node,
         }
 }
 
+/* Copies x [channels, t] into f->padded with `pad` zeros before each row of `stride` floats. */
+static void pad_input(struct quant_forward *f, const float *x, int channels, int t, int pad,
+                      int stride)
+{
+    memset(f->padded, 0, (size_t)channels * (size_t)stride * sizeof(float));
+    for (int c = 0; c < channels; c++)
+        memcpy(f->padded + (size_t)c * (size_t)stride + pad, x + (size_t)c * (size_t)t,
+               (size_t)t * sizeof(float));
+}
+
+/* Adds the 1 × 1 shortcut to the rows in f->raw. */
+static void add_shortcut(struct quant_forward *f, const struct quant_node *node, int raw)
+{
+    static const float zero[MAX_CHANNELS];
+    float *y = f->raw + (size_t)node->cout * (size_t)raw;
+    pad_input(f, input_of(f, node, 1), node->cin1, node->tmid, 0, raw);
+    f->kernels->conv(&(struct quant_f32_conv){.cin = node->cin1,
+                                              .cout = node->cout,
+                                              .k = 1,
+                                              .t = node->tmid,
+                                              .x_stride = raw,
+                                              .y_stride = raw,
+                                              .x = f->padded,
+                                              .w = node->w1,
+                                              .bias = zero,
+                                              .y = y});
+    for (size_t i = 0; i < (size_t)node->cout * (size_t)raw; i++) f->raw[i] += y[i];
+}
+
 static void run_conv(struct quant_forward *f, const struct quant_node *node, float *y)
 {
-    const float *x = input_of(f, node, 0);
     int stride = input_stride(node), raw = round_up(node->tmid, QUANT_T_BLOCK);
-    memset(f->padded, 0, (size_t)node->cin * (size_t)stride * sizeof(float));
-    for (int c = 0; c < node->cin; c++)
-        memcpy(f->padded + (size_t)c * (size_t)stride + node->pad,
-               x + (size_t)c * (size_t)node->tin, (size_t)node->tin * sizeof(float));
+    pad_input(f, input_of(f, node, 0), node->cin, node->tin, node->pad, stride);
     f->kernels->conv(&(struct quant_f32_conv){.cin = node->cin,
                                               .cout = node->cout,
                                               .k = node->k,
@@ -139,6 +170,7 @@ static void run_conv(struct quant_forward *f, const struct quant_node *node, flo
                                               .w = node->w,
                                               .bias = node->bias,
                                               .y = f->raw});
+    if (node->cin1) add_shortcut(f, node, raw);
     pool_rows(f->raw, raw, node, y);
 }
 
@@ -174,10 +206,7 @@ static void run_lstm(struct quant_forward *f, const struct quant_node *node, flo
 {
     const float *x = input_of(f, node, 0);
     int h = node->cout, stride = round_up(node->tin, QUANT_T_BLOCK), row = f->lstm_row;
-    memset(f->padded, 0, (size_t)node->cin * (size_t)stride * sizeof(float));
-    for (int c = 0; c < node->cin; c++)
-        memcpy(f->padded + (size_t)c * (size_t)stride, x + (size_t)c * (size_t)node->tin,
-               (size_t)node->tin * sizeof(float));
+    pad_input(f, x, node->cin, node->tin, 0, stride);
     f->kernels->conv(&(struct quant_f32_conv){.cin = node->cin,
                                               .cout = 4 * h,
                                               .k = 1,
@@ -189,43 +218,46 @@ static void run_lstm(struct quant_forward *f, const struct quant_node *node, flo
                                               .bias = node->bias,
                                               .y = f->raw});
     for (int j = 0; j < h; j++)
-        for (int r = 0; r < 4 * h; r++) f->w_hh_t[j * row + r] = node->w_hh[r * h + j];
+        for (int r = 0; r < 4 * h; r++) f->w_hh_t[j * row + r] = node->w1[r * h + j];
     float *gates = f->gates, *cell = f->gates + row, *hidden = cell + h;
     memset(f->gates, 0, (size_t)row * 2 * sizeof(float));
     for (int t = 0; t < node->tin; t++) {
         for (int r = 0; r < 4 * h; r++) gates[r] = f->raw[(size_t)r * (size_t)stride + (size_t)t];
         f->kernels->axpys(gates, hidden, f->w_hh_t, h, row);
         lstm_cell(gates, h, cell, hidden);
-        for (int j = 0; j < h; j++) y[(size_t)j * (size_t)node->tout + (size_t)t] = hidden[j];
+        for (int j = 0; j < h; j++) {
+            y[(size_t)j * (size_t)node->tout + (size_t)t] = hidden[j];
+            f->cells[j] = fmaxf(f->cells[j], fabsf(cell[j]));
+        }
     }
+}
+
+/* One step: column t of x, rows `stride` apart, normalised into v [cout]. */
+static void norm_column(const struct quant_node *node, const float *x, size_t stride, float *v)
+{
+    double mean = 0, var = 0;
+    for (int c = 0; c < node->cout; c++) mean += (double)x[(size_t)c * stride];
+    mean /= node->cout;
+    for (int c = 0; c < node->cout; c++) {
+        double d = (double)x[(size_t)c * stride] - mean;
+        var += d * d;
+    }
+    double scale = 1 / sqrt(var / node->cout + LN_EPS);
+    for (int c = 0; c < node->cout; c++)
+        v[c] = (float)(((double)x[(size_t)c * stride] - mean) * scale * (double)node->w[c] +
+                       (double)node->bias[c]);
 }
 
 static void run_layernorm(struct quant_forward *f, const struct quant_node *node, float *y)
 {
     const float *x = input_of(f, node, 0);
-    size_t stride = (size_t)node->tin;
-    for (size_t t = 0; t < stride; t++) {
-        double mean = 0, var = 0;
-        for (int c = 0; c < node->cout; c++) mean += (double)x[(size_t)c * stride + t];
-        mean /= node->cout;
+    float v[MAX_CHANNELS];
+    for (int t = 0; t < node->tout * node->pool; t++) {
+        norm_column(node, x + t, (size_t)node->tin, v);
         for (int c = 0; c < node->cout; c++) {
-            double d = (double)x[(size_t)c * stride + t] - mean;
-            var += d * d;
+            float *to = &y[c * node->tout + t / node->pool];
+            if (t % node->pool == 0 || v[c] > *to) *to = v[c];
         }
-        double scale = 1 / sqrt(var / node->cout + LN_EPS);
-        for (int c = 0; c < node->cout; c++)
-            y[(size_t)c * stride + t] =
-                (float)(((double)x[(size_t)c * stride + t] - mean) * scale * (double)node->w[c] +
-                        (double)node->bias[c]);
-    }
-}
-
-static void run_add(struct quant_forward *f, const struct quant_node *node, float *y)
-{
-    const float *a = input_of(f, node, 0), *b = input_of(f, node, 1);
-    for (int i = 0; i < node->cout * node->tout; i++) {
-        float sum = a[i] + b[i];
-        y[i] = node->relu && sum < 0 ? 0 : sum;
     }
 }
 
@@ -257,12 +289,6 @@ void quant_forward_run(struct quant_forward *f, const float *x)
         case QUANT_LAYERNORM:
             run_layernorm(f, node, f->out[i]);
             break;
-        case QUANT_POOL:
-            pool_rows(input_of(f, node, 0), node->tin, node, f->out[i]);
-            break;
-        case QUANT_ADD:
-            run_add(f, node, f->out[i]);
-            break;
         case QUANT_MEAN:
             run_mean(f, node, f->out[i]);
             break;
@@ -274,4 +300,9 @@ void quant_forward_run(struct quant_forward *f, const float *x)
 const float *quant_forward_output(const struct quant_forward *f, int node)
 {
     return f->out[node];
+}
+
+const float *quant_forward_cells(const struct quant_forward *f)
+{
+    return f->lstm_row ? f->cells : NULL;
 }

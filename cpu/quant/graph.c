@@ -3,7 +3,8 @@
  * BatchNorm at inference is y = x·s + (β - μ·s), s = γ/√(σ² + ε): s goes into the rows of the
  * convolution before it, the rest into its bias (Jacob et al. 2018, arXiv 1712.05877, §3.2),
  * computed in double. ReLU rides on the Conv, Linear or Add that feeds it alone, MaxPool on the
- * Conv; ReLU behind the pool is the same as before it, since max and ReLU commute.
+ * Conv; ReLU behind the pool is the same as before it, since max and ReLU commute. An Add of two
+ * convolutions, one of them 1 × 1, becomes one node with two inputs.
  */
 #include "cpu/quant/graph.h"
 
@@ -40,13 +41,38 @@ int quant_node_columns(const struct quant_node *node)
     }
 }
 
-/* Floats of w, bias and w_hh of a node. */
+int quant_node_columns1(const struct quant_node *node)
+{
+    if (node->kind == QUANT_LSTM) return node->cout;
+    return node->kind == QUANT_CONV ? node->cin1 : 0;
+}
+
+const char *quant_node_kind(const struct quant_node *node)
+{
+    static const char *const conv[2][2][2] = {
+        {{"conv", "conv+pool"}, {"conv+relu", "conv+relu+pool"}},
+        {{"conv+add", "conv+add+pool"}, {"conv+add+relu", "conv+add+relu+pool"}}};
+    switch (node->kind) {
+    case QUANT_CONV:
+        return conv[node->cin1 > 0][node->relu][node->pool > 1];
+    case QUANT_LINEAR:
+        return node->relu ? "linear+relu" : "linear";
+    case QUANT_LSTM:
+        return "lstm";
+    case QUANT_LAYERNORM:
+        return node->pool > 1 ? "layernorm+pool" : "layernorm";
+    default:
+        return "mean";
+    }
+}
+
+/* Floats of w, bias and w1 of a node. */
 static void node_sizes(const struct quant_node *node, size_t size[3])
 {
     size_t rows = (size_t)quant_node_rows(node);
     size[0] = rows * (size_t)quant_node_columns(node);
     size[1] = rows;
-    size[2] = node->kind == QUANT_LSTM ? rows * (size_t)node->cout : 0;
+    size[2] = rows * (size_t)quant_node_columns1(node);
     if (node->kind == QUANT_LAYERNORM) size[0] = size[1] = (size_t)node->cout;
 }
 
@@ -61,7 +87,7 @@ static int memory_create(struct quant_graph *g, struct cn_error *err)
     if (!g->memory) return cn_fail(err, CN_ENOMEM, "no memory for the folded net");
     float *at = g->memory;
     for (int i = 0; i < g->n; i++) {
-        float **slot[3] = {&g->node[i].w, &g->node[i].bias, &g->node[i].w_hh};
+        float **slot[3] = {&g->node[i].w, &g->node[i].bias, &g->node[i].w1};
         node_sizes(&g->node[i], size);
         for (int s = 0; s < 3; s++) {
             *slot[s] = size[s] ? at : NULL;
@@ -91,8 +117,10 @@ struct folding {
     struct quant_graph *g;
     int readers[NN_MAX_LAYERS];
     int node[NN_MAX_LAYERS];        /* of each layer */
-    int batchnorm[QUANT_MAX_NODES]; /* layer folded into the node, or -1 */
     int source[QUANT_MAX_NODES];    /* layer that holds the node's weights */
+    int batchnorm[QUANT_MAX_NODES]; /* layer folded into them, or -1 */
+    int source1[QUANT_MAX_NODES];   /* the same of the shortcut; -1: none */
+    int batchnorm1[QUANT_MAX_NODES];
 };
 
 static int node_of(const struct folding *f, int layer)
@@ -100,10 +128,11 @@ static int node_of(const struct folding *f, int layer)
     return layer < 0 ? -1 : f->node[layer];
 }
 
-static struct quant_node *add_node(struct folding *f, int layer, enum quant_kind kind)
+static void add_node(struct folding *f, int layer, enum quant_kind kind)
 {
     const struct nn_layer *l = &f->m->net->layer[layer];
-    struct quant_node *node = &f->g->node[f->g->n];
+    int n = f->g->n++;
+    struct quant_node *node = &f->g->node[n];
     *node = (struct quant_node){.kind = kind,
                                 .cin = l->cin,
                                 .tin = l->tin,
@@ -115,51 +144,88 @@ static struct quant_node *add_node(struct folding *f, int layer, enum quant_kind
                                 .pool = 1};
     memcpy(node->name, l->name, sizeof node->name);
     node->input[0] = node_of(f, l->input[0]);
-    node->input[1] = kind == QUANT_ADD ? node_of(f, l->input[1]) : -1;
-    f->batchnorm[f->g->n] = -1;
-    f->source[f->g->n] = layer;
-    f->node[layer] = f->g->n++;
-    return node;
+    node->input[1] = -2;
+    f->source[n] = layer;
+    f->batchnorm[n] = f->source1[n] = f->batchnorm1[n] = -1;
+    f->node[layer] = n;
 }
 
-/* The node that layer `l` may be fused into: its producer, when nothing else reads that. */
+/* The node that layer `l` may be fused into: its producer, when nothing else reads that and no pool
+ * follows it yet. */
 static struct quant_node *fusable(struct folding *f, const struct nn_layer *l)
 {
     if (l->input[0] < 0 || f->readers[l->input[0]] != 1) return NULL;
     return &f->g->node[f->node[l->input[0]]];
 }
 
-static int fuse_layer(struct folding *f, int i, struct cn_error *err)
+static int cannot_fuse(const struct nn_layer *l, struct cn_error *err)
+{
+    return cn_fail(
+        err, CN_EUNSUPPORTED,
+        "layer '%s' (%s) cannot be fused into what feeds it, and the runtime has no layer "
+        "of its own for it",
+        l->name, nn_op_name(l->op));
+}
+
+static int fuse_batchnorm(struct folding *f, int i, struct cn_error *err)
+{
+    const struct nn_layer *l = &f->m->net->layer[i];
+    const struct quant_node *to = fusable(f, l);
+    int n = node_of(f, l->input[0]);
+    if (!to || to->kind != QUANT_CONV || to->relu || to->pool > 1 || to->cin1 ||
+        f->batchnorm[n] >= 0)
+        return cannot_fuse(l, err);
+    f->batchnorm[n] = i;
+    f->node[i] = n;
+    return 0;
+}
+
+static int fuse_relu(struct folding *f, int i, struct cn_error *err)
 {
     const struct nn_layer *l = &f->m->net->layer[i];
     struct quant_node *to = fusable(f, l);
+    if (!to || (to->kind != QUANT_CONV && to->kind != QUANT_LINEAR)) return cannot_fuse(l, err);
+    to->relu = 1;
     f->node[i] = node_of(f, l->input[0]);
-    switch (l->op) {
-    case NN_BATCHNORM:
-        if (!to || to->kind != QUANT_CONV || to->relu || to->pool > 1 ||
-            f->batchnorm[f->node[i]] >= 0)
-            break;
-        f->batchnorm[f->node[i]] = i;
-        return 0;
-    case NN_RELU:
-        if (!to || (to->kind != QUANT_CONV && to->kind != QUANT_LINEAR && to->kind != QUANT_ADD))
-            break;
-        to->relu = 1;
-        return 0;
-    case NN_MAXPOOL:
-        if (to && to->kind == QUANT_CONV && to->pool == 1) {
-            to->pool = l->k;
-            to->tout = l->tout;
-        } else {
-            add_node(f, i, QUANT_POOL)->pool = l->k;
-            f->g->node[f->g->n - 1].tmid = l->tin;
-        }
-        return 0;
-    default:
-        return 0; /* dropout does nothing at inference */
+    return 0;
+}
+
+static int fuse_pool(struct folding *f, int i, struct cn_error *err)
+{
+    const struct nn_layer *l = &f->m->net->layer[i];
+    struct quant_node *to = fusable(f, l);
+    if (!to || to->pool > 1 || (to->kind != QUANT_CONV && to->kind != QUANT_LAYERNORM))
+        return cannot_fuse(l, err);
+    to->pool = l->k;
+    to->tout = l->tout;
+    f->node[i] = node_of(f, l->input[0]);
+    return 0;
+}
+
+/* Takes the node placed last, a 1 × 1 convolution, into the other one that the Add reads. */
+static int fuse_add(struct folding *f, int i, struct cn_error *err)
+{
+    const struct nn_layer *l = &f->m->net->layer[i];
+    int a = node_of(f, l->input[0]), b = node_of(f, l->input[1]), last = f->g->n - 1;
+    if (a == last) {
+        a = b;
+        b = last;
     }
-    return cn_fail(err, CN_EUNSUPPORTED, "layer '%s' (%s) cannot be fused into what feeds it",
-                   l->name, nn_op_name(l->op));
+    if (a < 0 || b != last || a == b || f->readers[l->input[0]] != 1 ||
+        f->readers[l->input[1]] != 1)
+        return cannot_fuse(l, err);
+    struct quant_node *to = &f->g->node[a], *shortcut = &f->g->node[b];
+    if (to->kind != QUANT_CONV || shortcut->kind != QUANT_CONV || shortcut->k != 1 ||
+        shortcut->pad || shortcut->cin1 || to->cin1 || to->relu || shortcut->relu || to->pool > 1 ||
+        shortcut->pool > 1 || shortcut->input[0] > a)
+        return cannot_fuse(l, err);
+    to->input[1] = shortcut->input[0];
+    to->cin1 = shortcut->cin;
+    f->source1[a] = f->source[b];
+    f->batchnorm1[a] = f->batchnorm[b];
+    f->node[i] = a;
+    f->g->n--;
+    return 0;
 }
 
 static int place_layer(struct folding *f, int i, struct cn_error *err)
@@ -177,14 +243,20 @@ static int place_layer(struct folding *f, int i, struct cn_error *err)
     case NN_LAYERNORM:
         add_node(f, i, QUANT_LAYERNORM);
         return 0;
-    case NN_ADD:
-        add_node(f, i, QUANT_ADD);
-        return 0;
     case NN_MEAN:
         add_node(f, i, QUANT_MEAN);
         return 0;
-    default:
-        return fuse_layer(f, i, err);
+    case NN_BATCHNORM:
+        return fuse_batchnorm(f, i, err);
+    case NN_RELU:
+        return fuse_relu(f, i, err);
+    case NN_MAXPOOL:
+        return fuse_pool(f, i, err);
+    case NN_ADD:
+        return fuse_add(f, i, err);
+    default: /* dropout does nothing at inference */
+        f->node[i] = node_of(f, f->m->net->layer[i].input[0]);
+        return 0;
     }
 }
 
@@ -194,41 +266,61 @@ static const float *tensor(const struct folding *f, int layer, int which)
     return f->m->params + net->tensor[net->layer[layer].tensor + which].offset;
 }
 
-static int fold_batchnorm(const struct folding *f, struct quant_node *node, int bn,
+/* Multiplies BatchNorm layer `bn` into rows w [channels, columns] and their bias. */
+static int fold_batchnorm(const struct folding *f, int bn, float *w, int columns, float *bias,
                           struct cn_error *err)
 {
     const float *gamma = tensor(f, bn, 0), *beta = tensor(f, bn, 1);
     const float *mean = tensor(f, bn, 2), *var = tensor(f, bn, 3);
-    int columns = quant_node_columns(node);
-    for (int c = 0; c < node->cout; c++) {
+    const struct nn_layer *l = &f->m->net->layer[bn];
+    for (int c = 0; c < l->cout; c++) {
         if (var[c] < 0)
             return cn_fail(err, CN_EINVALID, "layer '%s': running variance of channel %d is %g",
-                           f->m->net->layer[bn].name, c, (double)var[c]);
+                           l->name, c, (double)var[c]);
         double s = (double)gamma[c] / sqrt((double)var[c] + EPS);
-        float *row = node->w + (size_t)c * (size_t)columns;
+        float *row = w + (size_t)c * (size_t)columns;
         for (int j = 0; j < columns; j++) row[j] = (float)((double)row[j] * s);
-        node->bias[c] = (float)((double)beta[c] + ((double)node->bias[c] - (double)mean[c]) * s);
+        bias[c] = (float)((double)beta[c] + ((double)bias[c] - (double)mean[c]) * s);
     }
     return 0;
+}
+
+/* The 1 × 1 convolution that was taken in: its weights are w1, its bias joins the node's. */
+static int fill_shortcut(const struct folding *f, int n, struct cn_error *err)
+{
+    struct quant_node *node = &f->g->node[n];
+    int layer = f->source1[n], rc = 0;
+    float *bias = calloc((size_t)node->cout, sizeof *bias);
+    if (!bias) return cn_fail(err, CN_ENOMEM, "no memory for the folded net");
+    memcpy(node->w1, tensor(f, layer, 0),
+           (size_t)node->cout * (size_t)node->cin1 * sizeof *node->w1);
+    if (f->m->net->layer[layer].bias)
+        memcpy(bias, tensor(f, layer, 1), (size_t)node->cout * sizeof *bias);
+    if (f->batchnorm1[n] >= 0)
+        rc = fold_batchnorm(f, f->batchnorm1[n], node->w1, node->cin1, bias, err);
+    for (int c = 0; c < node->cout; c++) node->bias[c] += bias[c];
+    free(bias);
+    return rc;
 }
 
 static int fill_weights(const struct folding *f, int n, struct cn_error *err)
 {
     struct quant_node *node = &f->g->node[n];
-    int layer = f->source[n];
-    const struct nn_layer *l = &f->m->net->layer[layer];
+    int layer = f->source[n], rc = 0;
     size_t size[3];
     node_sizes(node, size);
     if (!size[0]) return 0;
     memcpy(node->w, tensor(f, layer, 0), size[0] * sizeof *node->w);
     if (node->kind == QUANT_LSTM) {
         const float *b_ih = tensor(f, layer, 2), *b_hh = tensor(f, layer, 3);
-        memcpy(node->w_hh, tensor(f, layer, 1), size[2] * sizeof *node->w_hh);
+        memcpy(node->w1, tensor(f, layer, 1), size[2] * sizeof *node->w1);
         for (size_t j = 0; j < size[1]; j++) node->bias[j] = b_ih[j] + b_hh[j];
-    } else if (node->kind == QUANT_LAYERNORM || l->bias) {
+    } else if (node->kind == QUANT_LAYERNORM || f->m->net->layer[layer].bias) {
         memcpy(node->bias, tensor(f, layer, 1), size[1] * sizeof *node->bias);
     }
-    return f->batchnorm[n] < 0 ? 0 : fold_batchnorm(f, node, f->batchnorm[n], err);
+    if (f->batchnorm[n] >= 0)
+        rc = fold_batchnorm(f, f->batchnorm[n], node->w, quant_node_columns(node), node->bias, err);
+    return rc || f->source1[n] < 0 ? rc : fill_shortcut(f, n, err);
 }
 
 static int fold(struct folding *f, struct cn_error *err)
@@ -282,7 +374,7 @@ int quant_graph_copy(struct quant_graph **out, const struct quant_graph *g, stru
         node_sizes(&g->node[i], size);
         if (size[0]) memcpy((*out)->node[i].w, g->node[i].w, size[0] * sizeof(float));
         if (size[1]) memcpy((*out)->node[i].bias, g->node[i].bias, size[1] * sizeof(float));
-        if (size[2]) memcpy((*out)->node[i].w_hh, g->node[i].w_hh, size[2] * sizeof(float));
+        if (size[2]) memcpy((*out)->node[i].w1, g->node[i].w1, size[2] * sizeof(float));
     }
     return 0;
 }

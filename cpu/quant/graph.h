@@ -7,24 +7,24 @@
 #include "nn/model.h"
 
 enum quant_kind {
-    QUANT_CONV,   /* w [cout, cin, k], bias [cout] */
-    QUANT_LINEAR, /* w [cout, cin * tin], bias [cout] */
-    QUANT_LSTM, /* w [4H, cin], w_hh [4H, H], bias [4H] (both bias vectors added); gates i f g o */
+    QUANT_CONV,      /* w [cout, cin, k], bias [cout]; with input[1]: plus w1 [cout, cin1] times the
+                        second input, a 1 × 1 shortcut convolution added before the ReLU */
+    QUANT_LINEAR,    /* w [cout, cin * tin], bias [cout] */
+    QUANT_LSTM,      /* w [4H, cin], w1 [4H, H] hidden to hidden, bias [4H] (both vectors added);
+                        gates i f g o */
     QUANT_LAYERNORM, /* w, bias [cout]; over channels at every t */
-    QUANT_POOL,      /* max-pool on its own */
-    QUANT_ADD,       /* input[0] + input[1] */
     QUANT_MEAN,      /* over time */
 };
 
 struct quant_node {
     enum quant_kind kind;
     char name[24]; /* of the layer it came from */
-    int input[2];  /* nodes, earlier in the list; -1: the net's input; input[1]: ADD only */
-    int cin, tin;
+    int input[2];  /* nodes, earlier in the list; -1: the net's input; input[1]: -2 without */
+    int cin, tin, cin1;
     int cout, tmid, tout; /* tmid: before the fused pool */
     int k, pad;
-    int relu, pool;         /* fused: 0/1; pool kernel = stride, 1: none */
-    float *w, *bias, *w_hh; /* owned by the graph, may be changed in place; NULL where absent */
+    int relu, pool;       /* fused: 0/1; pool kernel = stride, 1: none */
+    float *w, *bias, *w1; /* owned by the graph, may be changed in place; NULL where absent */
 };
 
 #define QUANT_MAX_NODES NN_MAX_LAYERS
@@ -38,9 +38,12 @@ struct quant_graph {
     float *memory; /* owned: all weights */
 };
 
-/* Weights of a node: rows × columns of w (rows = output channels or gates). 0 without weights. */
+/* Weights of a node: rows of w and w1 (output channels or gates; 0 without) and how long a row of
+ * each is. */
 int quant_node_rows(const struct quant_node *node);
 int quant_node_columns(const struct quant_node *node);
+int quant_node_columns1(const struct quant_node *node);
+const char *quant_node_kind(const struct quant_node *node); /* "conv+relu+pool" */
 
 /* Folds and fuses. CN_EINVALID for a weight that is not finite or a variance below zero (names
  * tensor and element), CN_EUNSUPPORTED for an order of layers that cannot be folded. */
@@ -58,5 +61,7 @@ void quant_forward_destroy(struct quant_forward *f); /* accepts NULL */
  * after its fused ReLU and pool; the last node's is the logits [n_labels]. */
 void quant_forward_run(struct quant_forward *f, const float *x);
 const float *quant_forward_output(const struct quant_forward *f, int node);
+/* [H] largest |cell| of each LSTM unit since creation; NULL for a net without LSTM. */
+const float *quant_forward_cells(const struct quant_forward *f);
 
 #endif

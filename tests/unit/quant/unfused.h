@@ -9,13 +9,14 @@
 #include "base/rng.h"
 #include "nn/model.h"
 
-static const float *unfused_tensor(const struct nn_model *m, const struct nn_layer *l, int which)
+static inline const float *unfused_tensor(const struct nn_model *m, const struct nn_layer *l,
+                                          int which)
 {
     return m->params + m->net->tensor[l->tensor + which].offset;
 }
 
-static void unfused_conv(const struct nn_model *m, const struct nn_layer *l, const double *x,
-                         double *y)
+static inline void unfused_conv(const struct nn_model *m, const struct nn_layer *l, const double *x,
+                                double *y)
 {
     const float *w = unfused_tensor(m, l, 0), *b = l->bias ? unfused_tensor(m, l, 1) : NULL;
     for (int c = 0; c < l->cout; c++)
@@ -31,8 +32,8 @@ static void unfused_conv(const struct nn_model *m, const struct nn_layer *l, con
         }
 }
 
-static void unfused_lstm(const struct nn_model *m, const struct nn_layer *l, const double *x,
-                         double *y)
+static inline void unfused_lstm(const struct nn_model *m, const struct nn_layer *l, const double *x,
+                                double *y)
 {
     const float *wi = unfused_tensor(m, l, 0), *wh = unfused_tensor(m, l, 1);
     const float *bi = unfused_tensor(m, l, 2), *bh = unfused_tensor(m, l, 3);
@@ -55,8 +56,8 @@ static void unfused_lstm(const struct nn_model *m, const struct nn_layer *l, con
     free(cell);
 }
 
-static void unfused_norm(const struct nn_model *m, const struct nn_layer *l, const double *x,
-                         double *y)
+static inline void unfused_norm(const struct nn_model *m, const struct nn_layer *l, const double *x,
+                                double *y)
 {
     const float *w = unfused_tensor(m, l, 0), *b = unfused_tensor(m, l, 1);
     for (int t = 0; t < l->tout; t++) {
@@ -70,8 +71,8 @@ static void unfused_norm(const struct nn_model *m, const struct nn_layer *l, con
     }
 }
 
-static void unfused_linear(const struct nn_model *m, const struct nn_layer *l, const double *x,
-                           double *y)
+static inline void unfused_linear(const struct nn_model *m, const struct nn_layer *l,
+                                  const double *x, double *y)
 {
     const float *w = unfused_tensor(m, l, 0), *b = unfused_tensor(m, l, 1);
     int n = l->cin * l->tin;
@@ -82,8 +83,8 @@ static void unfused_linear(const struct nn_model *m, const struct nn_layer *l, c
 }
 
 /* Layers that only move or compare values. */
-static void unfused_simple(const struct nn_model *m, const struct nn_layer *l, const double *x,
-                           const double *x2, double *y)
+static inline void unfused_simple(const struct nn_model *m, const struct nn_layer *l,
+                                  const double *x, const double *x2, double *y)
 {
     for (int c = 0; c < l->cout; c++) {
         double mean = 0;
@@ -108,7 +109,7 @@ static void unfused_simple(const struct nn_model *m, const struct nn_layer *l, c
 }
 
 /* x [n_leads, n_samples] -> logits [n_labels]. */
-static void unfused_run(const struct nn_model *m, const float *x, double *logits)
+static inline void unfused_run(const struct nn_model *m, const float *x, double *logits)
 {
     const struct nn_net *net = m->net;
     double *out[NN_MAX_LAYERS + 1],
@@ -135,7 +136,7 @@ static void unfused_run(const struct nn_model *m, const float *x, double *logits
     free(in);
 }
 
-static float unfused_noise(uint64_t seed, int i)
+static inline float unfused_noise(uint64_t seed, int i)
 {
     cn_rng4 r = cn_rng(seed, CN_RNG_NOISE, 1, (uint64_t)i);
     return cn_rng_uniform(r.v[0]) + cn_rng_uniform(r.v[1]) + cn_rng_uniform(r.v[2]) +
@@ -143,7 +144,8 @@ static float unfused_noise(uint64_t seed, int i)
 }
 
 /* A random net whose normalisation layers are not neutral. widths as nn_net_build. */
-static struct nn_model *unfused_model(const char *name, const int *widths, int n, uint64_t seed)
+static inline struct nn_model *unfused_model(const char *name, const int *widths, int n,
+                                             uint64_t seed)
 {
     struct nn_net *net = NULL;
     struct nn_model *m = NULL;
