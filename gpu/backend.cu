@@ -10,6 +10,7 @@
 #include "gpu/common.cuh"
 #include "gpu/engine.cuh"
 #include "gpu/libs.cuh"
+#include "gpu/nccl.cuh"
 
 struct gpu_block {
     void *p;
@@ -138,8 +139,7 @@ static int gpu_upload(struct nn_backend *be, void *dst, const void *src, size_t 
 static int gpu_download(struct nn_backend *be, void *dst, const void *src, size_t bytes)
 {
     cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, gpu_of(be)->stream);
-    if (e == cudaSuccess) e = cudaStreamSynchronize(gpu_of(be)->stream);
-    return e == cudaSuccess ? 0 : gpu_fail(be, e, "download");
+    return e == cudaSuccess ? gpu_wait(be, "download") : gpu_fail(be, e, "download");
 }
 
 static int gpu_copy(struct nn_backend *be, void *dst, const void *src, size_t bytes)
@@ -156,8 +156,7 @@ static int gpu_zero(struct nn_backend *be, void *dst, size_t bytes)
 
 static int gpu_sync(struct nn_backend *be)
 {
-    cudaError_t e = cudaStreamSynchronize(gpu_of(be)->stream);
-    return e == cudaSuccess ? 0 : gpu_fail(be, e, "kernels");
+    return gpu_wait(be, "kernels");
 }
 
 static struct resident *resident_find(const void *host, size_t bytes, int device)
@@ -263,6 +262,7 @@ static void gpu_destroy(struct nn_backend *be)
 {
     if (!be) return;
     struct gpu_ctx *g = gpu_of(be);
+    gpu_nccl_destroy(g, be->error.code != 0); /* first: kernels that wait for a lost rank end with it */
     if (g->stream) cudaStreamSynchronize(g->stream);
     gpu_engine_destroy(g);
     while (g->blocks) {
@@ -400,6 +400,12 @@ int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *op
         return rc;
     }
     gpu_engine_create(be, t);
+    rc = gpu_nccl_create(be, t);
+    if (rc) {
+        if (err) *err = be->error;
+        gpu_destroy(be);
+        return rc;
+    }
     *out = be;
     return 0;
 }

@@ -10,11 +10,12 @@
  * shape only.
  */
 #include "gpu/common.cuh"
+#include "gpu/nccl.cuh"
 
 enum { THREADS = 256 };
 
 struct bn_shape {
-    int b, c, t, shares;
+    int b, c, t, shares, ranks;
     int64_t stride;
 };
 
@@ -61,12 +62,12 @@ __global__ void f32_bn_combine(bn_shape s, int m_all, float eps, float momentum,
     if (e >= m_all * s.c) return;
     int m = e / s.c, c = e % s.c;
     double n = 0, mean = 0, sq = 0;
-    for (int i = 0; i < s.shares; i++) {
+    for (int i = 0; i < s.ranks * s.shares; i++) {
         int b0, b1;
-        share_rows(s, i, &b0, &b1);
+        share_rows(s, i % s.shares, &b0, &b1);
         double k = (double)(b1 - b0) * s.t;
         if (k == 0) continue;
-        float2 p = part[(int64_t)e * s.shares + i];
+        float2 p = part[((int64_t)(i / s.shares) * m_all * s.c + e) * s.shares + i % s.shares];
         double d = p.x - mean;
         sq += p.y + d * d * n * k / (n + k);
         mean += d * k / (n + k);
@@ -143,24 +144,26 @@ __global__ void f32_bn_grad_apply(bn_shape s, const float *__restrict__ x,
     int t = blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y, row = blockIdx.z, m = row / s.b;
     if (t >= s.t) return;
     int64_t e = ((int64_t)row * s.c + c) * s.t + t;
-    float inv = 1.0f / (float)((int64_t)s.b * s.t), rstd = save_rstd[m * s.c + c];
+    float inv = 1.0f / (float)((int64_t)s.ranks * s.b * s.t), rstd = save_rstd[m * s.c + c];
     float2 g = total[m * s.c + c];
     float xhat = (x[e] - save_mean[m * s.c + c]) * rstd;
     dx[e] = w[m * s.stride + c] * rstd * (dy[e] - g.x * inv - xhat * g.y * inv);
 }
 
-static bn_shape shape_of(const struct nn_batchnorm *a)
+static bn_shape shape_of(struct nn_backend *be, const struct nn_batchnorm *a)
 {
     int shares =
         (512 + a->c - 1) / a->c; /* about 4 blocks per SM of a large card, from one member alone */
     if (shares > a->b) shares = a->b;
-    bn_shape s = {a->b, a->c, a->t, shares < 1 ? 1 : shares, a->stride};
+    const struct cinch_gpu_options *o = &gpu_of(be)->opt;
+    int ranks = o->sync_batchnorm && o->ranks > 1 ? o->ranks : 1;
+    bn_shape s = {a->b, a->c, a->t, shares < 1 ? 1 : shares, ranks, a->stride};
     return s;
 }
 
 static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
-    bn_shape s = shape_of(a);
+    bn_shape s = shape_of(be, a);
     cudaStream_t st = gpu_of(be)->stream;
     dim3 all(gpu_blocks(a->t, THREADS), a->c, a->m * a->b);
     if (!a->train) {
@@ -168,9 +171,16 @@ static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a
                                               a->running_var, a->y);
         return gpu_launched(be, "batchnorm");
     }
-    float2 *part = (float2 *)gpu_scratch(be, sizeof(float2) * (size_t)a->m * a->c * s.shares);
+    size_t n = (size_t)a->m * a->c * s.shares;
+    float2 *part =
+        (float2 *)gpu_scratch(be, sizeof(float2) * n * (size_t)(s.ranks > 1 ? 1 + s.ranks : 1));
     if (!part) return be->error.code;
     f32_bn_moments<<<dim3(a->c, s.shares, a->m), THREADS, 0, st>>>(s, a->x, part);
+    if (s.ranks > 1) {
+        int rc = gpu_nccl_gather(be, (const float *)part, (float *)(part + n), 2 * n);
+        if (rc) return rc;
+        part += n;
+    }
     f32_bn_combine<<<gpu_blocks(a->m * a->c, 64), 64, 0, st>>>(s, a->m, a->eps, a->momentum, part,
                                                                a->save_mean, a->save_rstd,
                                                                a->running_mean, a->running_var);
@@ -181,7 +191,7 @@ static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a
 
 static int batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
-    bn_shape s = shape_of(a);
+    bn_shape s = shape_of(be, a);
     cudaStream_t st = gpu_of(be)->stream;
     size_t n = (size_t)a->m * a->c * s.shares, k = (size_t)a->m * a->c;
     float2 *part = (float2 *)gpu_scratch(be, sizeof(float2) * (n + k));
@@ -190,6 +200,8 @@ static int batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *
     f32_bn_grad_sums<<<dim3(a->c, s.shares, a->m), THREADS, 0, st>>>(s, a->x, a->dy, a->save_mean,
                                                                      a->save_rstd, part);
     f32_bn_grad_combine<<<gpu_blocks(k, 64), 64, 0, st>>>(s, a->m, part, a->dw, a->dbias, total);
+    int rc = s.ranks > 1 ? gpu_nccl_sum(be, (float *)total, 2 * k) : 0;
+    if (rc) return rc;
     if (a->dx)
         f32_bn_grad_apply<<<dim3(gpu_blocks(a->t, THREADS), a->c, a->m * a->b), THREADS, 0, st>>>(
             s, a->x, a->dy, a->w, a->save_mean, a->save_rstd, total, a->dx);

@@ -337,9 +337,15 @@ static int conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
     return run_trial(be, &t);
 }
 
+/* Statistics over ranks are the native engine's alone. */
+static int synced(struct nn_backend *be)
+{
+    return gpu_of(be)->opt.ranks > 1 && gpu_of(be)->opt.sync_batchnorm;
+}
+
 static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
-    if (!a->train) return NATIVE_OP(batchnorm_forward)(be, a);
+    if (!a->train || synced(be)) return NATIVE_OP(batchnorm_forward)(be, a);
     char key[120];
     snprintf(key, sizeof key, "batchnorm forward b%d c%d t%d", a->b, a->c, a->t);
     struct trial t = {key, {native_batchnorm_forward, dnn_batchnorm_forward}, a, 0, {}};
@@ -353,7 +359,7 @@ static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a
 
 static int batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
-    if (!a->dx || a->dx == a->dy) return NATIVE_OP(batchnorm_backward)(be, a);
+    if (!a->dx || a->dx == a->dy || synced(be)) return NATIVE_OP(batchnorm_backward)(be, a);
     char key[120];
     snprintf(key, sizeof key, "batchnorm backward b%d c%d t%d", a->b, a->c, a->t);
     struct trial t = {key, {native_batchnorm_backward, dnn_batchnorm_backward}, a, 0, {}};

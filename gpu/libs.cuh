@@ -17,20 +17,20 @@
 #ifdef CINCH_HAVE_CUDNN
 #define CINCH_CUBLAS_LIST(X)                                                                       \
     X(cublasCreate_v2)                                                                             \
-    X(cublasDestroy_v2) X(cublasSetStream_v2) X(cublasSetMathMode) X(cublasGetVersion_v2)          \
-        X(cublasSgemmStridedBatched)
+    X(cublasDestroy_v2)                                                                            \
+    X(cublasSetStream_v2) X(cublasSetMathMode) X(cublasGetVersion_v2) X(cublasSgemmStridedBatched)
 #define CINCH_CUDNN_LIST(X)                                                                        \
     X(cudnnCreate)                                                                                 \
-    X(cudnnDestroy) X(cudnnSetStream) X(cudnnGetVersion) X(cudnnGetErrorString) X(                 \
-        cudnnCreateTensorDescriptor) X(cudnnDestroyTensorDescriptor) X(cudnnSetTensor4dDescriptor) \
-        X(cudnnSetTensorNdDescriptor) X(cudnnCreateFilterDescriptor) X(                            \
-            cudnnDestroyFilterDescriptor) X(cudnnSetFilter4dDescriptor)                            \
-            X(cudnnCreateConvolutionDescriptor) X(cudnnDestroyConvolutionDescriptor) X(            \
-                cudnnSetConvolution2dDescriptor) X(cudnnSetConvolutionMathType)                    \
-                X(cudnnGetConvolutionForwardAlgorithm_v7) X(cudnnConvolutionForward) X(            \
-                    cudnnGetConvolutionBackwardDataAlgorithm_v7) X(cudnnConvolutionBackwardData)   \
-                    X(cudnnGetConvolutionBackwardFilterAlgorithm_v7) X(                            \
-                        cudnnConvolutionBackwardFilter) X(cudnnBatchNormalizationForwardTraining)  \
+    X(cudnnDestroy)                                                                                \
+    X(cudnnSetStream) X(cudnnGetVersion) X(cudnnGetErrorString) X(cudnnCreateTensorDescriptor) X(  \
+        cudnnDestroyTensorDescriptor) X(cudnnSetTensor4dDescriptor) X(cudnnSetTensorNdDescriptor)  \
+        X(cudnnCreateFilterDescriptor) X(cudnnDestroyFilterDescriptor) X(                          \
+            cudnnSetFilter4dDescriptor) X(cudnnCreateConvolutionDescriptor)                        \
+            X(cudnnDestroyConvolutionDescriptor) X(cudnnSetConvolution2dDescriptor) X(             \
+                cudnnSetConvolutionMathType) X(cudnnGetConvolutionForwardAlgorithm_v7)             \
+                X(cudnnConvolutionForward) X(cudnnGetConvolutionBackwardDataAlgorithm_v7) X(       \
+                    cudnnConvolutionBackwardData) X(cudnnGetConvolutionBackwardFilterAlgorithm_v7) \
+                    X(cudnnConvolutionBackwardFilter) X(cudnnBatchNormalizationForwardTraining)    \
                         X(cudnnBatchNormalizationBackward) X(cudnnCreateDropoutDescriptor)         \
                             X(cudnnDestroyDropoutDescriptor) X(cudnnSetDropoutDescriptor)          \
                                 X(cudnnCreateRNNDescriptor) X(cudnnDestroyRNNDescriptor) X(        \
@@ -44,8 +44,9 @@
 #ifdef CINCH_HAVE_NCCL
 #define CINCH_NCCL_LIST(X)                                                                         \
     X(ncclGetVersion)                                                                              \
-    X(ncclGetUniqueId) X(ncclCommInitRank) X(ncclCommDestroy) X(ncclCommAbort)                     \
-        X(ncclCommGetAsyncError) X(ncclAllReduce) X(ncclGetErrorString)
+    X(ncclGetUniqueId)                                                                             \
+    X(ncclCommInitRank) X(ncclCommDestroy) X(ncclCommAbort) X(ncclCommGetAsyncError)               \
+        X(ncclAllReduce) X(ncclAllGather) X(ncclGetErrorString)
 #endif
 
 /* Functions of what was found. A library that is not there has version 0 and NULL entries. */
