@@ -141,6 +141,8 @@ static int train(struct cli *c, const struct args *a, struct work *w)
                              .resume_n = w->resume_n,
                              .best_score = 0.0 / 0.0};
     int rc = w->recipe.epochs ? cli_train(c, &t) : 0;
+    if (a->resume && (rc == CN_EINVALID || rc == CN_ECORRUPT))
+        cn_fail_prefix(&c->err, "--resume %s", a->resume);
     if (!rc) rc = nn_model_save(w->model, a->out, &c->err);
     return rc ? rc : answer(c, a, w, &t);
 }
