@@ -9,6 +9,7 @@
 static const struct cli_command commands[] = {
     {"train", "one net, from initialisation to its best weights", cmd_train, "Files"},
     {"prune", "remove structures in rounds, fine-tune after each", cmd_prune, NULL},
+    {"quantize", "a checkpoint becomes an int8 artifact", cmd_quantize, NULL},
     {"eval", "AUROC of a checkpoint or an artifact", cmd_eval, NULL},
     {"infer", "classify raw records", cmd_infer, NULL},
     {"inspect", "what is inside a checkpoint or an artifact", cmd_inspect, NULL},

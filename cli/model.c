@@ -12,7 +12,7 @@
 #include "cli/training.h"
 #include "nn/train.h"
 
-#define CHUNK 256 /* records between two looks at the progress bar */
+#define CHUNK 64 /* records between two looks at the progress bar */
 
 /* The kernel cap of CINCH_ISA. */
 static int isa_cap(struct cli *c, enum cinchrt_isa *cap)
@@ -203,8 +203,9 @@ static int predict_artifact(struct cli *c, struct job *j, int n, int threads)
     if (!pool || !j->scratch || !j->x) rc = cn_fail(&c->err, CN_ENOMEM, "out of memory");
     cli_progress_start(&bar, c, "inference", "records");
     for (j->base = 0; !rc && j->base < n; j->base += CHUNK) {
-        cn_pool_run(pool, n - j->base < CHUNK ? n - j->base : CHUNK, run_row, j);
-        cli_progress_update(&bar, j->base, n, NULL);
+        int rows = n - j->base < CHUNK ? n - j->base : CHUNK;
+        cn_pool_run(pool, rows, run_row, j);
+        cli_progress_update(&bar, j->base + rows, n, NULL);
     }
     cli_progress_end(&bar);
     cn_pool_destroy(pool);

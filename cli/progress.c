@@ -39,7 +39,8 @@ void cli_progress_start(struct cli_progress *p, const struct cli *c, const char 
 static void print_line(struct cli_progress *p, double done, double total, const char *note,
                        double seconds)
 {
-    double share = total > 0 ? done / total : 0, rate = (done - p->first) / seconds;
+    double share = total > 0 ? done / total : 0,
+           rate = seconds > 0 ? (done - p->first) / seconds : 0;
     char left[24], bar[BAR * 3 + 1] = "";
     cli_duration(rate > 0 ? (total - done) / rate : -1, left);
     int full = (int)(share * BAR + 0.5);
@@ -62,12 +63,13 @@ void cli_progress_update(struct cli_progress *p, double done, double total, cons
     if (!p->started) {
         p->started = true;
         p->first = done;
+        p->first_ms = now;
     }
     int64_t every = p->terminal ? TERMINAL_EVERY_MS : LINE_EVERY_MS;
     if (now - p->start_ms < FIRST_MS || (p->shown && now - p->last_ms < every)) return;
     p->shown = true;
     p->last_ms = now;
-    print_line(p, done, total, note, (double)(now - p->start_ms) / 1000);
+    print_line(p, done, total, note, (double)(now - p->first_ms) / 1000);
 }
 
 void cli_progress_end(struct cli_progress *p)

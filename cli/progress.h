@@ -11,9 +11,9 @@
 struct cli_progress {
     bool quiet, terminal, shown;
     char label[40];
-    const char *unit; /* what `done` counts: "records", "jobs" */
-    int64_t start_ms, last_ms;
-    double first; /* what was already done at the start (a resumed run): not part of the rate */
+    const char *unit;                    /* what `done` counts: "records", "jobs" */
+    int64_t start_ms, first_ms, last_ms; /* started, first update, last line */
+    double first; /* what the first update told (a resumed run): not part of the rate */
     bool started;
 };
 
