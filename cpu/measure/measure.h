@@ -36,6 +36,9 @@ struct measure_spec {
     int warmup;      /* ≤ 0: study A's 100 */
     int runs;        /* ≤ 0: study A's 10,000 for cnn, 2,000 for the others */
     int core;        /* < 0: the last core that this process may use */
+    int (*stop)(void *arg); /* NULL, or asked several times a second: non-zero ends it with
+                               CN_EINTERRUPTED */
+    void *stop_arg;
 };
 
 /* One series of single inferences, in microseconds, the clock's own cost subtracted. */

@@ -1,0 +1,202 @@
+/* exec_train.c - the training kinds: a fresh net, a distilled one, a pruning round with its
+ * fine-tuning.
+ *
+ * Purpose: from a job's spec and input models to one nn_train_run with as many members as the unit
+ * has jobs. A round of pruning is a pure function of its input model, so a resumed attempt prunes
+ * again and then continues from the checkpoint. Jobs of a gang share net shape and recipe; each has
+ * its own seed, weights and teacher, and the bits it would have alone.
+ */
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "nn/prune.h"
+#include "nn/train.h"
+#include "workers/exec.h"
+#include "workers/steps.h"
+
+struct training {
+    struct exec_unit *unit;
+    struct nn_recipe recipe;
+    struct nn_model *model[NN_MAX_GANG], *teacher[NN_MAX_GANG];
+    size_t full_params; /* of the unpruned net */
+    struct nn_train_member member[NN_MAX_GANG];
+    int job_of[NN_MAX_GANG]; /* member -> job: jobs whose inputs are bad take no part */
+    int m;
+};
+
+static int parse_input(const struct exec_job *job, const char *role, struct nn_model **out,
+                       struct cn_error *err)
+{
+    const struct exec_blob *b = exec_input(job, role);
+    if (!b) return cn_fail(err, CN_EINVALID, "the job has no input '%s'", role);
+    return nn_model_parse(out, role, b->data, b->n, err);
+}
+
+/* Initial weights of one job. */
+static int initial_model(struct training *t, int i, struct cn_error *err)
+{
+    struct exec_job *job = &t->unit->job[i];
+    const Cinch__JobSpec *s = job->spec;
+    if (s->kind != CINCH__JOB_KIND__PRUNE)
+        return step_fresh_model(&t->model[i], s, t->unit->data, err);
+    struct nn_model *before;
+    int rc = parse_input(job, "model", &before, err);
+    if (rc) return rc;
+    rc = step_prune(&t->model[i], before, s, err);
+    nn_model_destroy(before);
+    return rc;
+}
+
+static int prepare(struct training *t, int i, struct cn_error *err)
+{
+    struct exec_job *job = &t->unit->job[i];
+    int rc = initial_model(t, i, err);
+    if (rc == 0 && job->spec->distilled) rc = parse_input(job, "teacher", &t->teacher[i], err);
+    if (rc == 0) rc = step_fits(t->model[i]->net, t->unit->data, err);
+    return rc;
+}
+
+static void on_progress(void *arg, int member, const struct nn_epoch *e)
+{
+    struct training *t = arg;
+    struct exec_progress p = {.stage = "train",
+                              .epoch = e->epoch,
+                              .epochs = e->epochs,
+                              .batch = e->batch,
+                              .batches = e->batches,
+                              .epoch_done = e->epoch_done,
+                              .train_loss = e->train_loss,
+                              .val_loss = e->val_loss,
+                              .val_score = e->val_score,
+                              .lr = e->lr,
+                              .records_per_s = e->records_per_s};
+    t->unit->events.progress(t->unit->events.arg, t->job_of[member], &p);
+}
+
+static int on_checkpoint(void *arg, int member, const void *data, size_t n)
+{
+    struct training *t = arg;
+    return t->unit->events.checkpoint(t->unit->events.arg, t->job_of[member], data, n);
+}
+
+static int on_poll(void *arg, int member)
+{
+    struct training *t = arg;
+    corewatch_pause_point(t->unit->watch);
+    return t->unit->events.poll(t->unit->events.arg, t->job_of[member]);
+}
+
+/* The model and its figures become the job's result. */
+static int finish(struct training *t, int k, double seconds)
+{
+    struct exec_job *job = &t->unit->job[t->job_of[k]];
+    const struct nn_train_member *m = &t->member[k];
+    const struct nn_net *net = m->model->net;
+    void *data;
+    size_t n;
+    int rc = nn_model_bytes(m->model, &data, &n, &job->error);
+    if (rc == 0) rc = exec_output(job, "model", data, n);
+    if (rc) return rc;
+    json_t *o = json_object(), *widths = json_array();
+    json_object_set_new(o, "best_score",
+                        isfinite(m->best_score) ? json_real(m->best_score) : json_null());
+    json_object_set_new(o, "best_epoch", json_integer(m->best_epoch));
+    json_object_set_new(o, "epochs", json_integer(t->recipe.epochs));
+    json_object_set_new(o, "params", json_integer((json_int_t)net->n_params));
+    json_object_set_new(o, "seconds", json_real(seconds));
+    for (int i = 0; i < net->n_widths; i++)
+        json_array_append_new(widths, json_integer(net->width[i]));
+    json_object_set_new(o, "widths", widths);
+    json_object_set_new(o, "kept", json_real((double)net->n_params / (double)t->full_params));
+    job->metrics = json_dumps(o, JSON_COMPACT);
+    json_decref(o);
+    return job->metrics ? 0 : cn_fail(&job->error, CN_ENOMEM, "out of memory for the metrics");
+}
+
+/* Runs the members that are ready, together. */
+static void run_members(struct training *t)
+{
+    struct nn_train run = {.backend = t->unit->backend,
+                           .data = t->unit->data,
+                           .recipe = &t->recipe,
+                           .m = t->m,
+                           .member = t->member,
+                           .events = {.arg = t,
+                                      .progress = on_progress,
+                                      .checkpoint = on_checkpoint,
+                                      .checkpoint_every_s = t->unit->checkpoint_every_s,
+                                      .poll = on_poll}};
+    struct cn_error err = {0};
+    int64_t start = cn_mono_ms();
+    int rc = nn_train_run(&run, &err);
+    double seconds = (double)(cn_mono_ms() - start) * 1e-3;
+    for (int k = 0; k < t->m; k++) {
+        struct exec_job *job = &t->unit->job[t->job_of[k]];
+        job->code = t->member[k].result;
+        job->error = t->member[k].error;
+        if (rc && job->code == 0 && t->m == 1) { /* it failed before any member began */
+            job->code = rc;
+            job->error = err;
+        }
+        if (job->code == 0) job->code = finish(t, k, seconds);
+    }
+}
+
+static void add_member(struct training *t, int i)
+{
+    struct exec_job *job = &t->unit->job[i];
+    t->job_of[t->m] = i;
+    t->member[t->m++] = (struct nn_train_member){.model = t->model[i],
+                                                 .seed = job->spec->seed,
+                                                 .teacher = t->teacher[i],
+                                                 .resume = job->resume,
+                                                 .resume_n = job->resume_n};
+}
+
+static bool same_shape(const struct nn_model *a, const struct nn_model *b)
+{
+    return strcmp(a->net->name, b->net->name) == 0 && a->net->n_widths == b->net->n_widths &&
+           memcmp(a->net->width, b->net->width, sizeof(int) * (size_t)a->net->n_widths) == 0;
+}
+
+void exec_train(struct exec_unit *u)
+{
+    struct training t = {.unit = u};
+    struct cn_error err = {0};
+    const Cinch__JobSpec *first = u->job[0].spec;
+    int rc = nn_recipe_parse_json(&t.recipe, first->common->recipe, &err);
+    if (rc == 0) rc = step_full_params(&t.full_params, first, u->data, &err);
+    for (int i = 0; i < u->n; i++) {
+        struct exec_job *job = &u->job[i];
+        job->code = rc ? cn_fail(&job->error, rc, "%s", err.text) : prepare(&t, i, &job->error);
+    }
+    /* One array of equals; whatever does not fit the first is trained on its own after it. */
+    bool left = rc == 0;
+    bool done[NN_MAX_GANG] = {false};
+    while (left) {
+        left = false;
+        t.m = 0;
+        for (int i = 0; i < u->n; i++) {
+            if (done[i] || u->job[i].code) continue;
+            bool fits = t.m == 0 || (same_shape(t.model[t.job_of[0]], t.model[i]) &&
+                                     strcmp(u->job[t.job_of[0]].spec->common->recipe,
+                                            u->job[i].spec->common->recipe) == 0);
+            if (fits) {
+                add_member(&t, i);
+                done[i] = true;
+            } else {
+                left = true;
+            }
+        }
+        if (t.m == 0) break;
+        rc = nn_recipe_parse_json(&t.recipe, u->job[t.job_of[0]].spec->common->recipe, &err);
+        if (rc == 0) run_members(&t);
+    }
+    for (int i = 0; i < u->n; i++) {
+        nn_model_destroy(t.model[i]);
+        nn_model_destroy(t.teacher[i]);
+    }
+}

@@ -1,0 +1,163 @@
+/* steps.c - see steps.h. */
+#include "workers/steps.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/pool.h"
+#include "cpu/rt/cinchrt.h"
+#include "nn/metrics.h"
+#include "nn/prune.h"
+
+int step_full_net(struct nn_net **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
+                  struct cn_error *err)
+{
+    const Cinch__JobBase *b = s->common;
+    int width[NN_MAX_WIDTHS];
+    if (b->n_widths > NN_MAX_WIDTHS)
+        return cn_fail(err, CN_EINVALID, "the job gives %zu widths; no net has more than %d",
+                       b->n_widths, NN_MAX_WIDTHS);
+    for (size_t i = 0; i < b->n_widths; i++) width[i] = (int)b->widths[i];
+    struct nn_shape shape = {d->n_leads, d->n_samples, d->n_labels};
+    return nn_net_build(out, b->net, b->n_widths ? width : NULL, (int)b->n_widths, shape, err);
+}
+
+int step_full_params(size_t *out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
+                     struct cn_error *err)
+{
+    struct nn_net *net;
+    int rc = step_full_net(&net, s, d, err);
+    if (rc) return rc;
+    *out = net->n_params;
+    nn_net_destroy(net);
+    return 0;
+}
+
+int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
+                     struct cn_error *err)
+{
+    struct nn_net *net;
+    int rc = step_full_net(&net, s, d, err);
+    return rc ? rc : nn_model_create(out, net, s->seed, d, err);
+}
+
+static int norm_of(const char *name, enum nn_norm *out, struct cn_error *err)
+{
+    if (strcmp(name, "L1") == 0)
+        *out = NN_L1;
+    else if (strcmp(name, "L2") == 0)
+        *out = NN_L2;
+    else
+        return cn_fail(err, CN_EUNSUPPORTED, "pruning norm '%s' is not L1 or L2", name);
+    return 0;
+}
+
+int step_prune(struct nn_model **out, const struct nn_model *m, const Cinch__JobSpec *s,
+               struct cn_error *err)
+{
+    const Cinch__JobBase *b = s->common;
+    enum nn_norm norm = NN_L1;
+    int rc = norm_of(s->norm, &norm, err);
+    if (rc) return rc;
+    if (*b->prune_unit && strcmp(b->prune_unit, "structure") != 0)
+        return cn_fail(err, CN_EUNSUPPORTED, "pruning unit '%s' is not 'structure'", b->prune_unit);
+    if (*b->prune_schedule && strcmp(b->prune_schedule, "geometric") != 0)
+        return cn_fail(err, CN_EUNSUPPORTED, "pruning schedule '%s' is not 'geometric'",
+                       b->prune_schedule);
+    const struct nn_net *net = m->net;
+    int keep[NN_MAX_WIDTHS];
+    if (b->n_widths && (int)b->n_widths != net->n_widths)
+        return cn_fail(err, CN_EINVALID, "the job gives %zu widths, its model has %d", b->n_widths,
+                       net->n_widths);
+    for (int w = 0; w < net->n_widths; w++) {
+        int full = b->n_widths ? (int)b->widths[w] : net->full_width[w];
+        keep[w] = nn_prune_keep(full, s->keep, (int)s->round, (int)s->rounds);
+        if (keep[w] > net->width[w]) keep[w] = net->width[w];
+    }
+    return nn_prune(out, m, keep, norm, NULL, err);
+}
+
+int step_fits(const struct nn_net *net, const struct ecg_dataset *d, struct cn_error *err)
+{
+    if (net->n_leads == d->n_leads && net->n_samples == d->n_samples &&
+        net->n_labels == d->n_labels &&
+        (net->loss == NN_CROSS_ENTROPY) == (d->task == ECG_ONE_LABEL))
+        return 0;
+    return cn_fail(err, CN_EINVALID,
+                   "net %s takes %d leads of %d samples and gives %d labels; dataset %s has %d of "
+                   "%d and %d%s",
+                   net->name, net->n_leads, net->n_samples, net->n_labels, d->name, d->n_leads,
+                   d->n_samples, d->n_labels,
+                   d->task == ECG_ONE_LABEL ? ", of which each record has exactly one" : "");
+}
+
+/* ---- inference with cinchrt over many records ---- */
+
+struct sweep {
+    const struct cinchrt_model *model;
+    const struct ecg_dataset *data;
+    const uint32_t *rows;
+    float *p;      /* [n, labels] */
+    char *scratch; /* [threads, scratch_bytes] */
+    size_t scratch_bytes;
+};
+
+static void sweep_row(void *arg, int item, int thread)
+{
+    struct sweep *s = arg;
+    size_t floats = (size_t)s->data->n_leads * (size_t)s->data->n_samples;
+    cinchrt_run(s->model, s->data->x + s->rows[item] * floats, NULL,
+                s->p + (size_t)item * (size_t)s->data->n_labels,
+                s->scratch + (size_t)thread * s->scratch_bytes);
+}
+
+static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d, int threads,
+                 struct nn_auroc_report *out, struct cn_error *err)
+{
+    struct sweep s = {.model = model, .data = d};
+    uint32_t *rows = NULL;
+    int n = 0;
+    int rc = ecg_dataset_part(d, ECG_TEST, &rows, &n, err);
+    if (rc) return rc;
+    size_t labels = (size_t)d->n_labels;
+    /* Rounded up so that threads do not share a cache line. */
+    s.scratch_bytes = (cinchrt_scratch_size(model) + 127) & ~(size_t)63;
+    s.rows = rows;
+    s.scratch = malloc(s.scratch_bytes * (size_t)threads);
+    s.p = malloc(((size_t)n * labels + 1) * sizeof(float));
+    uint8_t *y = malloc((size_t)n * labels + 1);
+    struct cn_pool *pool = cn_pool_create(threads);
+    if (s.scratch && s.p && y && pool) {
+        cn_pool_run(pool, n, sweep_row, &s);
+        for (int i = 0; i < n; i++) memcpy(y + (size_t)i * labels, d->y + rows[i] * labels, labels);
+        nn_auroc_all(s.p, y, n, d->n_labels, 0, out);
+    } else {
+        rc = cn_fail(err, CN_ENOMEM, "out of memory for %d predictions", n);
+    }
+    cn_pool_destroy(pool);
+    free(y);
+    free(s.p);
+    free(s.scratch);
+    free(rows);
+    return rc;
+}
+
+int step_artifact_auroc(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
+                        struct nn_auroc_report *out, struct cn_error *err)
+{
+    size_t bytes;
+    struct cinchrt_model *model;
+    enum cinchrt_isa cap = CINCHRT_BEST;
+    const char *isa = getenv("CINCH_ISA");
+    if (isa && *isa && cinchrt_isa_parse(isa, &cap))
+        return cn_fail(err, CN_EINVALID, "CINCH_ISA=%s: no such instruction set", isa);
+    int bad = cinchrt_model_size(artifact, n, cap, &bytes);
+    void *memory = bad ? NULL : malloc(bytes);
+    if (!bad && !memory) return cn_fail(err, CN_ENOMEM, "out of memory for an artifact");
+    if (!bad) bad = cinchrt_load(&model, artifact, n, cap, memory, bytes);
+    int rc = bad ? cn_fail(err, bad == CINCHRT_EISA ? CN_EINVALID : CN_ECORRUPT,
+                           "the artifact cannot be loaded: %s", cinchrt_error_text(bad))
+                 : sweep(model, d, threads, out, err);
+    free(memory);
+    return rc;
+}

@@ -1,0 +1,33 @@
+/* workers/steps.h - what a job's spec means in calls of nn/ and cpu/: the parts that executors
+ * share.
+ */
+#ifndef CINCH_WORKERS_STEPS_H
+#define CINCH_WORKERS_STEPS_H
+
+#include "ecg/dataset.h"
+#include "nn/model.h"
+#include "proto/message.h"
+
+/* The unpruned net of a spec, as its grid asked for it. */
+int step_full_net(struct nn_net **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
+                  struct cn_error *err);
+int step_full_params(size_t *out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
+                     struct cn_error *err);
+
+/* That net, initialised from the spec's seed. */
+int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
+                     struct cn_error *err);
+
+/* Round s->round of s->rounds towards s->keep: a new, smaller model. */
+int step_prune(struct nn_model **out, const struct nn_model *m, const Cinch__JobSpec *s,
+               struct cn_error *err);
+
+/* CN_EINVALID when the net does not take this dataset's records or give its labels. */
+int step_fits(const struct nn_net *net, const struct ecg_dataset *d, struct cn_error *err);
+
+/* AUROC of an artifact on the test part. `threads` ≥ 1. */
+struct nn_auroc_report;
+int step_artifact_auroc(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
+                        struct nn_auroc_report *out, struct cn_error *err);
+
+#endif
