@@ -86,14 +86,14 @@ static int keys_list(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     if (c->json) return cli_answer_json(c, doc);
     const json_t *list = json_object_get(doc, "keys");
-    struct cli_table *t = cli_table_create("NAME\tROLE\tCREATED\tREVOKED\tPUBLIC", "lllll");
+    struct cli_table *t = cli_table_create("NAME\tROLE\tCREATED\tSTATE\tPUBLIC", "lllll");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *k = json_array_get(list, i);
-        char created[32], revoked[32];
+        char created[32];
         when(json_object_get(k, "created"), created);
-        when(json_object_get(k, "revoked"), revoked);
         cli_table_add(t, "%s\t%s\t%s\t%s\t%s", cli_text(k, "name"), cli_text(k, "role"), created,
-                      revoked, cli_text(k, "public"));
+                      json_is_true(json_object_get(k, "revoked")) ? "revoked" : "valid",
+                      cli_text(k, "public"));
     }
     if (json_array_size(list))
         cli_table_print(t, stdout);

@@ -165,10 +165,10 @@ int cmd_explain(struct cli *c, int argc, char **argv)
 static void print_workers(const json_t *doc)
 {
     const json_t *list = json_object_get(doc, "workers");
-    struct cli_table *t = cli_table_create("WORKER\tHOST\tDEVICE\tSLOTS\tHOLDS\tDOES", "lllrrl");
+    struct cli_table *t =
+        cli_table_create("WORKER\tHOST\tDEVICE\tSLOTS\tHOLDS\tDONE\tSTATE\tDOES", "lllrrrll");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *w = json_array_get(list, i), *kinds = json_object_get(w, "kinds");
-        const json_t *held = json_object_get(w, "held");
         char does[128] = "", device[64];
         for (size_t k = 0; k < json_array_size(kinds); k++) {
             size_t n = strlen(does);
@@ -176,15 +176,19 @@ static void print_workers(const json_t *doc)
             snprintf(does + n, sizeof does - n, "%s%s", n ? " " : "", name ? name : "?");
         }
         int64_t gpu = cli_integer(w, "gpu_bytes");
+        bool here = json_is_true(json_object_get(w, "connected"));
+        bool draining = json_is_true(json_object_get(w, "draining"));
         if (gpu)
             snprintf(device, sizeof device, "GPU %.0f GB", (double)gpu / 1e9);
         else
             snprintf(device, sizeof device, "CPU %s", cli_text(w, "isa"));
-        cli_table_add(
-            t, "%s\t%s\t%s\t%d\t%d\t%s", cli_text(w, "name"), cli_text(w, "host"), device,
-            (int)cli_integer(w, "slots"),
-            (int)(json_is_array(held) ? json_array_size(held) : (size_t)json_integer_value(held)),
-            does);
+        cli_table_add(t, "%s\t%s\t%s\t%lld\t%lld\t%lld\t%s\t%s", cli_text(w, "worker"),
+                      cli_text(w, "host"), device, (long long)cli_integer(w, "slots"),
+                      (long long)cli_integer(w, "held"), (long long)cli_integer(w, "done"),
+                      !here      ? "gone"
+                      : draining ? "draining"
+                                 : "here",
+                      does);
     }
     if (json_array_size(list))
         cli_table_print(t, stdout);

@@ -10,34 +10,62 @@
 #include "cli/report.h"
 #include "cli/service.h"
 
-/* The kinds of file that an artifact of the report names. */
-static const struct {
-    int what;                         /* enum fetch_what */
-    const char *hash, *path, *ending; /* keys in the document; end of the file's name */
-} files[] = {
-    {FETCH_ARTIFACTS, "blob_float", "path_float", "float.cinch"},
-    {FETCH_ARTIFACTS, "blob_int8", "path_int8", "int8.cinch"},
-    {FETCH_CHECKPOINTS, "blob_model", "path_model", "model.safetensors"},
+/* The files of an artifact of the report: role of the blob, and end of the file's name. */
+struct file {
+    int what; /* enum fetch_what */
+    const char *role, *ending;
+};
+
+static const struct file files[] = {
+    {FETCH_ARTIFACTS, "float", "float.cinch"},
+    {FETCH_ARTIFACTS, "int8", "int8.cinch"},
+    {FETCH_CHECKPOINTS, "model", "model.safetensors"},
 };
 #define N_FILES (sizeof files / sizeof *files)
 
-/* "cnn-s0-kd-r5-k0.5-L2" without ending: readable, and unique within a run. */
+/* "cnn-s0-kd-r5-k0.5-L2": readable. */
 static void stem_of(const json_t *a, char *out, size_t cap)
 {
-    const json_t *round = json_object_get(a, "round");
-    int64_t rounds = cli_integer(a, "rounds");
-    const json_t *widths = json_object_get(a, "full_widths");
-    int n = snprintf(out, cap, "%s", cli_text(a, "net"));
-    for (size_t i = 0; i < json_array_size(widths); i++)
-        n += snprintf(out + n, cap - (size_t)n, "%c%lld", i ? 'x' : '_',
-                      (long long)json_integer_value(json_array_get(widths, i)));
-    n += snprintf(out + n, cap - (size_t)n, "-s%lld%s", (long long)cli_integer(a, "seed"),
-                  json_is_true(json_object_get(a, "distilled")) ? "-kd" : "");
+    int64_t rounds = cli_integer(a, "rounds"), round = cli_integer(a, "round");
+    size_t n = (size_t)snprintf(out, cap, "%.40s-s%lld%s", cli_text(a, "net"),
+                                (long long)cli_integer(a, "seed"),
+                                json_is_true(json_object_get(a, "distilled")) ? "-kd" : "");
     if (!rounds) return;
-    n += snprintf(out + n, cap - (size_t)n, "-r%lld-k%g-%s", (long long)rounds, cli_real(a, "keep"),
-                  cli_text(a, "norm"));
-    if (json_is_integer(round) && json_integer_value(round) != rounds)
-        snprintf(out + n, cap - (size_t)n, "-after%lld", (long long)json_integer_value(round));
+    n += (size_t)snprintf(out + n, cap - n, "-r%lld-k%g-%.10s", (long long)rounds,
+                          cli_real(a, "keep"), cli_text(a, "norm"));
+    if (round != rounds) snprintf(out + n, cap - n, "-after%lld", (long long)round);
+}
+
+/* The same, unique in the list: nets of one name but other widths get their job's id as well. */
+static void unique_stem(const json_t *list, size_t i, char *out, size_t cap)
+{
+    char other[160];
+    stem_of(json_array_get(list, i), out, cap);
+    for (size_t k = 0; k < json_array_size(list); k++) {
+        stem_of(json_array_get(list, k), other, sizeof other);
+        if (k == i || strcmp(out, other)) continue;
+        size_t n = strlen(out);
+        snprintf(out + n, cap - n, "-%.20s", cli_text(json_array_get(list, i), "job"));
+        return;
+    }
+}
+
+/* The checkpoint behind an evaluation is the model that its first parent made. */
+static int model_blob(struct cli *c, struct pr_client *client, json_t *a)
+{
+    json_t *job = NULL, *parent = NULL;
+    int rc = cli_query(c, client, CINCH__QUERY__WHAT__SHOW, cli_text(a, "job"), &job);
+    const char *id = json_string_value(json_array_get(json_object_get(job, "parents"), 0));
+    if (!rc && id) rc = cli_query(c, client, CINCH__QUERY__WHAT__SHOW, id, &parent);
+    const json_t *out = json_object_get(parent, "outputs");
+    for (size_t i = 0; i < json_array_size(out); i++) {
+        const json_t *o = json_array_get(out, i);
+        if (!strcmp(cli_text(o, "role"), "model"))
+            json_object_set_new(a, "blob_model", json_string(cli_text(o, "blob")));
+    }
+    json_decref(job);
+    json_decref(parent);
+    return rc;
 }
 
 static int on_stop(void *arg, uint64_t done, uint64_t total)
@@ -45,21 +73,22 @@ static int on_stop(void *arg, uint64_t done, uint64_t total)
     return cli_signalled();
 }
 
-static int fetch_file(struct cli *c, struct pr_client *client, json_t *a, const char *dir, int k)
+static int fetch_file(struct cli *c, struct pr_client *client, json_t *a, const struct file *f,
+                      const char *stem_path)
 {
-    char stem[256], path[4096];
+    char key[32], path[4096];
     struct cn_hash hash;
     struct pr_blob_progress stop = {on_stop, NULL};
-    const char *hex = cli_text(a, files[k].hash);
-    if (!*hex) return 0; /* not made: a float net without int8, or a failed evaluation */
+    snprintf(key, sizeof key, "blob_%s", f->role);
+    const char *hex = cli_text(a, key);
+    if (!*hex) return 0; /* not made */
     if (cn_hash_parse(hex, &hash))
         return cn_fail(&c->err, CN_ECORRUPT, "the report names a file by '%.80s', which is no hash",
                        hex);
-    stem_of(a, stem, sizeof stem);
-    if (strchr(stem, '/')) return cn_fail(&c->err, CN_ECORRUPT, "'%s' is not a file's name", stem);
-    snprintf(path, sizeof path, "%s/%s-%s", dir, stem, files[k].ending);
+    snprintf(path, sizeof path, "%s-%s", stem_path, f->ending);
+    snprintf(key, sizeof key, "path_%s", f->role);
     int rc = pr_blob_get_file(client, &hash, path, &stop, &c->err);
-    if (!rc) json_object_set_new(a, files[k].path, json_string(path));
+    if (!rc) json_object_set_new(a, key, json_string(path));
     return rc;
 }
 
@@ -68,14 +97,20 @@ static int fetch_files(struct cli *c, struct pr_client *client, json_t *doc, con
 {
     const json_t *list = json_object_get(doc, "artifacts");
     size_t n = json_array_size(list);
+    char stem[160], path[4000];
     struct cli_progress bar;
     int rc = cn_mkdirs(dir, &c->err);
     cli_progress_start(&bar, c, "fetching", "artifacts");
     for (size_t i = 0; !rc && i < n; i++) {
+        json_t *a = json_array_get(list, i);
+        unique_stem(list, i, stem, sizeof stem);
+        if (strchr(stem, '/'))
+            rc = cn_fail(&c->err, CN_ECORRUPT, "'%s' is not a file's name", stem);
+        snprintf(path, sizeof path, "%.3800s/%s", dir, stem);
+        if (!rc && (what & FETCH_CHECKPOINTS)) rc = model_blob(c, client, a);
         for (size_t k = 0; !rc && k < N_FILES; k++)
-            if (files[k].what & what)
-                rc = fetch_file(c, client, json_array_get(list, i), dir, (int)k);
-        cli_progress_update(&bar, (double)i, (double)n, NULL);
+            if (files[k].what & what) rc = fetch_file(c, client, a, &files[k], path);
+        cli_progress_update(&bar, (double)i + 1, (double)n, NULL);
     }
     cli_progress_end(&bar);
     return rc;

@@ -9,23 +9,31 @@
 #include "cli/table.h"
 
 #define MAX_COLUMNS 24
-#define MAX_NETS 16
+#define MAX_GROUPS 32
 #define MAX_VARIANTS 128
 
 struct row {
     const char *net, *norm; /* borrowed from the document; norm "" when unpruned */
+    int group;              /* index into report.group */
     int64_t seed, params;
     int distilled, rounds, final; /* final: not an intermediate round */
     double kept;
     double auroc[2], bytes[2], latency[2]; /* float, int8; NaN: not measured */
 };
 
+/* Nets of one name and one full size share a table. */
+struct group {
+    const char *net;
+    int64_t full; /* parameters of the unpruned net */
+    char label[64];
+};
+
 struct report {
     json_t *doc;
     int n;
     struct row *row;
-    int n_nets;
-    const char *net[MAX_NETS];
+    int n_groups;
+    struct group group[MAX_GROUPS];
 };
 
 struct stat {
@@ -100,11 +108,31 @@ static void read_row(const json_t *a, struct row *r)
     r->latency[1] = latency_of(a, "latency_int8");
 }
 
-static void note_net(struct report *r, const char *net)
+/* Finds or makes the row's group; -1 when there are too many. */
+static int group_of(struct report *r, const struct row *row)
 {
-    for (int i = 0; i < r->n_nets; i++)
-        if (!strcmp(r->net[i], net)) return;
-    if (r->n_nets < MAX_NETS) r->net[r->n_nets++] = net;
+    int64_t full = llround((double)row->params / row->kept);
+    for (int i = 0; i < r->n_groups; i++)
+        if (!strcmp(r->group[i].net, row->net) && llabs(r->group[i].full - full) * 1000 <= full)
+            return i; /* `kept` may be rounded */
+    if (r->n_groups == MAX_GROUPS) return -1;
+    r->group[r->n_groups] = (struct group){row->net, full, ""};
+    return r->n_groups++;
+}
+
+/* A group is called by its net, and where one net has several full sizes by that too. */
+static void label_groups(struct report *r)
+{
+    for (int i = 0; i < r->n_groups; i++) {
+        struct group *g = &r->group[i];
+        bool alone = true;
+        for (int k = 0; k < r->n_groups; k++)
+            if (k != i && !strcmp(g->net, r->group[k].net)) alone = false;
+        if (alone)
+            snprintf(g->label, sizeof g->label, "%.40s", g->net);
+        else
+            snprintf(g->label, sizeof g->label, "%.40s-%lld", g->net, (long long)g->full);
+    }
 }
 
 int report_create(struct report **out, const json_t *doc, struct cn_error *err)
@@ -123,10 +151,11 @@ int report_create(struct report **out, const json_t *doc, struct cn_error *err)
     for (size_t i = 0; i < json_array_size(list); i++) {
         struct row *row = &r->row[r->n];
         read_row(json_array_get(list, i), row);
-        if (!*row->net || !isfinite(row->kept)) continue;
-        note_net(r, row->net);
-        r->n++;
+        if (!*row->net || !(row->kept > 0)) continue;
+        row->group = group_of(r, row);
+        if (row->group >= 0) r->n++;
     }
+    label_groups(r);
     *out = r;
     return 0;
 }
@@ -152,12 +181,12 @@ void report_cell(double mean, double std, int n, char out[32])
 }
 
 /* Columns: the distinct fractions of parameters left of a net's final variants, largest first. */
-static int columns_of(const struct report *r, const char *net, double *kept)
+static int columns_of(const struct report *r, int group, double *kept)
 {
     int n = 0;
     for (int i = 0; i < r->n; i++) {
         const struct row *row = &r->row[i];
-        if (strcmp(row->net, net) || !row->final) continue;
+        if (row->group != group || !row->final) continue;
         int j = 0;
         while (j < n && fabs(kept[j] - row->kept) > 5e-6) j++;
         if (j < n || n == MAX_COLUMNS) continue;
@@ -167,9 +196,9 @@ static int columns_of(const struct report *r, const char *net, double *kept)
     return n;
 }
 
-static int in_column(const struct row *row, const char *net, double kept)
+static int in_column(const struct row *row, int group, double kept)
 {
-    return !strcmp(row->net, net) && row->final && fabs(row->kept - kept) <= 5e-6;
+    return row->group == group && row->final && fabs(row->kept - kept) <= 5e-6;
 }
 
 struct variant {
@@ -179,14 +208,14 @@ struct variant {
 };
 
 /* The pruning variant (rounds, norm) of a column with the best mean AUROC. */
-static struct variant best_variant(const struct report *r, const char *net, double kept,
-                                   int distilled, int int8)
+static struct variant best_variant(const struct report *r, int group, double kept, int distilled,
+                                   int int8)
 {
     struct variant v[MAX_VARIANTS], best = {0, "", {0}};
     int n = 0;
     for (int i = 0; i < r->n; i++) {
         const struct row *row = &r->row[i];
-        if (!in_column(row, net, kept) || row->distilled != distilled) continue;
+        if (!in_column(row, group, kept) || row->distilled != distilled) continue;
         int j = 0;
         while (j < n && (v[j].rounds != row->rounds || strcmp(v[j].norm, row->norm))) j++;
         if (j == MAX_VARIANTS) continue;
@@ -199,7 +228,7 @@ static struct variant best_variant(const struct report *r, const char *net, doub
     return best;
 }
 
-static void add_quality_rows(const struct report *r, const char *net, const double *kept, int n,
+static void add_quality_rows(const struct report *r, int group, const double *kept, int n,
                              struct cli_table *t)
 {
     static const char *const label[] = {"F", "Q", "FKD", "QKD"};
@@ -208,7 +237,7 @@ static void add_quality_rows(const struct report *r, const char *net, const doub
         int any = 0;
         size_t at = (size_t)snprintf(line, sizeof line, "%s", label[k]);
         for (int i = 0; i < n; i++) {
-            struct variant v = best_variant(r, net, kept[i], k / 2, k % 2);
+            struct variant v = best_variant(r, group, kept[i], k / 2, k % 2);
             report_cell(stat_mean(&v.stat), stat_std(&v.stat), v.stat.n, cell);
             any += v.stat.n;
             at += (size_t)snprintf(line + at, sizeof line - at, "\t%s", cell);
@@ -222,17 +251,17 @@ static void add_quality_rows(const struct report *r, const char *net, const doub
 enum figure { BYTES, LATENCY };
 
 /* Over all of a column: its nets have one architecture, whatever the variant. */
-static struct stat column_stat(const struct report *r, const char *net, double kept, enum figure f,
+static struct stat column_stat(const struct report *r, int group, double kept, enum figure f,
                                int int8)
 {
     struct stat s = {0};
     for (int i = 0; i < r->n; i++)
-        if (in_column(&r->row[i], net, kept))
+        if (in_column(&r->row[i], group, kept))
             stat_add(&s, f == BYTES ? r->row[i].bytes[int8] : r->row[i].latency[int8]);
     return s;
 }
 
-static void add_cost_rows(const struct report *r, const char *net, const double *kept, int n,
+static void add_cost_rows(const struct report *r, int group, const double *kept, int n,
                           struct cli_table *t)
 {
     static const char *const label[] = {"KB F", "KB Q", "us F", "us Q"};
@@ -241,7 +270,7 @@ static void add_cost_rows(const struct report *r, const char *net, const double 
         int any = 0;
         size_t at = (size_t)snprintf(line, sizeof line, "%s", label[k]);
         for (int i = 0; i < n; i++) {
-            struct stat s = column_stat(r, net, kept[i], (enum figure)(k / 2), k % 2);
+            struct stat s = column_stat(r, group, kept[i], (enum figure)(k / 2), k % 2);
             any += s.n;
             if (!s.n)
                 at += (size_t)snprintf(line + at, sizeof line - at, "\t-");
@@ -255,20 +284,20 @@ static void add_cost_rows(const struct report *r, const char *net, const double 
     }
 }
 
-static void print_net(const struct report *r, const char *net, FILE *to)
+static void print_group(const struct report *r, int group, FILE *to)
 {
     double kept[MAX_COLUMNS];
     char heads[512], align[MAX_COLUMNS + 2] = "l";
-    int n = columns_of(r, net, kept);
-    size_t at = (size_t)snprintf(heads, sizeof heads, "%s", net);
+    int n = columns_of(r, group, kept);
+    size_t at = (size_t)snprintf(heads, sizeof heads, "%s", r->group[group].label);
     for (int i = 0; i < n; i++) {
         const char *form = kept[i] > 0.99999 ? "\t%.0f %%" : "\t%.2f %%";
         at += (size_t)snprintf(heads + at, sizeof heads - at, form, kept[i] * 100);
         strcat(align, "l");
     }
     struct cli_table *t = cli_table_create(heads, align);
-    add_quality_rows(r, net, kept, n, t);
-    add_cost_rows(r, net, kept, n, t);
+    add_quality_rows(r, group, kept, n, t);
+    add_cost_rows(r, group, kept, n, t);
     cli_table_print(t, to);
     cli_table_destroy(t);
 }
@@ -286,9 +315,9 @@ static void print_failed(const struct report *r, FILE *to)
 
 void report_print(const struct report *r, FILE *to)
 {
-    for (int i = 0; i < r->n_nets; i++) {
+    for (int i = 0; i < r->n_groups; i++) {
         if (i) fputc('\n', to);
-        print_net(r, r->net[i], to);
+        print_group(r, i, to);
     }
     if (!r->n)
         fprintf(to, "nothing measured yet\n");
@@ -326,14 +355,15 @@ void report_csv(const struct report *r, FILE *to)
 
 /* -------------------------------------------------------------------------------------- figures */
 
-static void write_data(const struct report *r, const char *net, enum figure f, FILE *to)
+static void write_data(const struct report *r, int group, enum figure f, FILE *to)
 {
     double kept[MAX_COLUMNS];
-    int n = columns_of(r, net, kept);
+    int n = columns_of(r, group, kept);
     double unit = f == BYTES ? 1000 : 1;
     fprintf(to, "# parameters left %%, float mean, deviation, int8 mean, deviation\n");
     for (int i = 0; i < n; i++) {
-        struct stat a = column_stat(r, net, kept[i], f, 0), b = column_stat(r, net, kept[i], f, 1);
+        struct stat a = column_stat(r, group, kept[i], f, 0),
+                    b = column_stat(r, group, kept[i], f, 1);
         if (!a.n || !b.n) continue;
         fprintf(to, "%.4f %.6g %.6g %.6g %.6g\n", kept[i] * 100, stat_mean(&a) / unit,
                 stat_std(&a) / unit, stat_mean(&b) / unit, stat_std(&b) / unit);
@@ -354,16 +384,17 @@ static void write_script(const char *net, enum figure f, const char *stem, FILE 
             stem, net, f == BYTES ? "stored size, KB" : "latency, us", stem, stem);
 }
 
-static int figure_file(const struct report *r, const char *net, enum figure f, const char *dir,
+static int figure_file(const struct report *r, int group, enum figure f, const char *dir,
                        const char *ending, struct cn_error *err)
 {
-    char path[4096], stem[64];
+    char path[4096], stem[96];
+    const char *net = r->group[group].label;
     snprintf(stem, sizeof stem, "%s-%s", net, f == BYTES ? "size" : "latency");
     snprintf(path, sizeof path, "%s/%s%s", dir, stem, ending);
     FILE *to = fopen(path, "w");
     if (!to) return cn_fail_errno(err, "cannot write %s", path);
     if (!strcmp(ending, ".dat"))
-        write_data(r, net, f, to);
+        write_data(r, group, f, to);
     else
         write_script(net, f, stem, to);
     int bad = ferror(to);
@@ -392,14 +423,15 @@ static bool draw(const char *dir, const char *net, enum figure f)
 int report_figures(const struct report *r, const char *dir, bool *drawn, struct cn_error *err)
 {
     *drawn = true;
-    for (int i = 0; i < r->n_nets; i++) {
-        if (strspn(r->net[i], "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(r->net[i]))
-            return cn_fail(err, CN_EINVALID, "'%s' is not a net's name", r->net[i]);
+    for (int i = 0; i < r->n_groups; i++) {
+        if (strspn(r->group[i].label, "abcdefghijklmnopqrstuvwxyz0123456789_-") !=
+            strlen(r->group[i].label))
+            return cn_fail(err, CN_EINVALID, "'%s' is not a net's name", r->group[i].label);
         for (int f = BYTES; f <= LATENCY; f++) {
-            int rc = figure_file(r, r->net[i], (enum figure)f, dir, ".dat", err);
-            if (!rc) rc = figure_file(r, r->net[i], (enum figure)f, dir, ".gp", err);
+            int rc = figure_file(r, i, (enum figure)f, dir, ".dat", err);
+            if (!rc) rc = figure_file(r, i, (enum figure)f, dir, ".gp", err);
             if (rc) return rc;
-            if (!draw(dir, r->net[i], (enum figure)f)) *drawn = false;
+            if (!draw(dir, r->group[i].label, (enum figure)f)) *drawn = false;
         }
     }
     return 0;
