@@ -22,7 +22,7 @@ struct args {
 
 struct work {
     struct ecg_dataset *data;
-    struct nn_backend *backend;
+    struct cli_device device;
     struct nn_recipe recipe; /* of the fine-tuning */
     struct nn_model *model, *teacher;
     size_t params_full; /* of the unpruned net */
@@ -85,7 +85,7 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
         rc = full_params(c, w->model->net, &w->params_full);
     }
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
-    if (!rc) rc = cli_backend(c, a->device, a->threads, &w->backend);
+    if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
     if (!rc) rc = cli_dataset_open(c, a->data, &w->data);
     return rc ? rc : cli_dataset_fits(c, w->data, w->model->net);
 }
@@ -107,7 +107,7 @@ static int shrink(struct cli *c, const struct args *a, struct work *w, int k)
         if (structures > MAX_STRUCTURES)
             return cn_fail(&c->err, CN_ELIMIT, "%d structures; taylor ranks at most %d", structures,
                            MAX_STRUCTURES);
-        rc = nn_prune_taylor(w->backend, w->model, w->data, TAYLOR_RECORDS, score, &c->err);
+        rc = nn_prune_taylor(w->device.backend, w->model, w->data, TAYLOR_RECORDS, score, &c->err);
     }
     if (!rc)
         rc = nn_prune(&smaller, w->model, keep, (enum nn_norm)a->norm,
@@ -125,7 +125,7 @@ static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
     snprintf(label, sizeof label, "pruning round %d/%d", k, a->rounds);
     struct cli_training t = {.label = label,
                              .data = w->data,
-                             .backend = w->backend,
+                             .backend = w->device.backend,
                              .recipe = &w->recipe,
                              .seed = a->seed,
                              .model = w->model,
@@ -172,7 +172,7 @@ int cmd_prune(struct cli *c, int argc, char **argv)
     if (!rc) rc = answer(c, &a, &w);
     nn_model_destroy(w.model);
     nn_model_destroy(w.teacher);
-    if (w.backend) w.backend->ops->destroy(w.backend);
+    cli_device_close(&w.device);
     ecg_dataset_close(w.data);
     return rc;
 }

@@ -19,7 +19,7 @@ struct args {
 
 struct work {
     struct ecg_dataset *data;
-    struct nn_backend *backend;
+    struct cli_device device;
     struct nn_recipe recipe;
     struct nn_model *model, *teacher;
     char *resume;
@@ -78,7 +78,7 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
     if (!rc && a->resume)
         rc = cn_file_read(a->resume, MAX_CHECKPOINT, &w->resume, &w->resume_n, &c->err);
-    if (!rc) rc = cli_backend(c, a->device, a->threads, &w->backend);
+    if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
     if (!rc) rc = cli_dataset_open(c, a->data, &w->data);
     return rc;
 }
@@ -131,7 +131,7 @@ static int train(struct cli *c, const struct args *a, struct work *w)
     checkpoint_path(a->out, w->checkpoint, sizeof w->checkpoint);
     struct cli_training t = {.label = label,
                              .data = w->data,
-                             .backend = w->backend,
+                             .backend = w->device.backend,
                              .recipe = &w->recipe,
                              .seed = a->seed,
                              .model = w->model,
@@ -151,7 +151,7 @@ static void release(struct work *w)
 {
     nn_model_destroy(w->model);
     nn_model_destroy(w->teacher);
-    if (w->backend) w->backend->ops->destroy(w->backend);
+    cli_device_close(&w->device);
     ecg_dataset_close(w->data);
     free(w->resume);
 }

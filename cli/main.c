@@ -11,6 +11,7 @@ static const struct cli_command commands[] = {
     {"prune", "remove structures in rounds, fine-tune after each", cmd_prune, NULL},
     {"quantize", "a checkpoint becomes an int8 artifact", cmd_quantize, NULL},
     {"eval", "AUROC of a checkpoint or an artifact", cmd_eval, NULL},
+    {"bench", "how long one inference takes", cmd_bench, NULL},
     {"infer", "classify raw records", cmd_infer, NULL},
     {"inspect", "what is inside a checkpoint or an artifact", cmd_inspect, NULL},
     {"data", "add, list, verify and show datasets", cmd_data, NULL},
@@ -25,6 +26,7 @@ static const struct cli_command commands[] = {
     {"resume", "let a paused run go on", cmd_resume, NULL},
     {"workers", "who trains and measures", cmd_workers, "Service and machine"},
     {"keys", "create, list and revoke keys", cmd_keys, NULL},
+    {"doctor", "what this machine has, what is missing", cmd_doctor, NULL},
     {"version", "which cinch this is", cmd_version, NULL},
     {NULL, NULL, NULL, NULL},
 };

@@ -9,7 +9,7 @@
 #include "base/pool.h"
 #include "cli/data.h"
 #include "cli/progress.h"
-#include "cli/training.h"
+#include "cpu/train/backend.h"
 #include "nn/train.h"
 
 #define CHUNK 64 /* records between two looks at the progress bar */
@@ -217,7 +217,8 @@ static int predict_artifact(struct cli *c, struct job *j, int n, int threads)
 static int predict_checkpoint(struct cli *c, const struct job *j, int n, int threads)
 {
     struct nn_backend *be = NULL;
-    int rc = cli_backend(c, "cpu", threads, &be);
+    struct cpu_train_options cpu = {.threads = threads};
+    int rc = cpu_train_create(&be, &cpu, &c->err);
     if (rc) return rc;
     if (!j->renormalise) {
         rc = nn_predict(be, j->m->net, j->d, j->idx, n, j->out, &c->err);

@@ -10,7 +10,6 @@
 #include "base/file.h"
 #include "cli/data.h"
 #include "cli/progress.h"
-#include "cpu/train/backend.h"
 
 #define CHECKPOINT_S 60
 
@@ -97,17 +96,22 @@ int cli_train(struct cli *c, struct cli_training *t)
     return rc;
 }
 
-int cli_backend(struct cli *c, const char *device, int threads, struct nn_backend **out)
+int cli_device_open(struct cli *c, const char *name, int threads, struct cli_device *out)
 {
-    *out = NULL;
-    if (!strcmp(device, "cpu")) {
-        struct cpu_train_options opt = {.threads = threads > 0 ? threads : cli_cores()};
-        return cpu_train_create(out, &opt, &c->err);
-    }
-    if (!strncmp(device, "gpu", 3) && (!device[3] || device[3] == ':'))
-        return cn_fail(
-            &c->err, CN_ENODEVICE,
-            "this cinch was built without CUDA; build it where nvcc is installed, or use "
-            "--device cpu");
-    return cn_fail(&c->err, CN_EINVALID, "--device: '%s' is none of cpu, gpu, gpu:N", device);
+    struct device_spec spec;
+    memset(out, 0, sizeof *out);
+    int rc = device_parse(name, &spec, &c->err);
+    if (!rc) rc = device_open(&out->device, spec, &c->err);
+    if (!rc)
+        rc = device_backend(out->device, threads > 0 ? threads : cli_cores(), &out->backend,
+                            &c->err);
+    if (rc) cli_device_close(out);
+    return rc;
+}
+
+void cli_device_close(struct cli_device *d)
+{
+    if (d->backend) d->backend->ops->destroy(d->backend);
+    device_close(d->device);
+    memset(d, 0, sizeof *d);
 }

@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "nn/train.h"
+#include "workers/device.h"
 
 struct cli_training {
     const char *label; /* of the progress bar: "training cnn" */
@@ -24,8 +25,15 @@ struct cli_training {
 /* CN_EINTERRUPTED after Ctrl-C: the checkpoint is on disk and the message says how to go on. */
 int cli_train(struct cli *c, struct cli_training *t);
 
-/* The backend of --device: "cpu", or "gpu" and "gpu:N" where the build has one (else
- * CN_ENODEVICE). */
-int cli_backend(struct cli *c, const char *device, int threads, struct nn_backend **out);
+/* Where to compute: --device with its backend. */
+struct cli_device {
+    struct device *device;
+    struct nn_backend *backend;
+};
+
+/* "cpu", or "gpu" and "gpu:N" where the plugin, a driver and a card are there (else CN_ENODEVICE).
+ * threads: of a CPU, 0: all cores. */
+int cli_device_open(struct cli *c, const char *name, int threads, struct cli_device *out);
+void cli_device_close(struct cli_device *d); /* accepts a zeroed one */
 
 #endif
