@@ -48,6 +48,16 @@ const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa)
     switch (isa) {
     case CINCHRT_ISA_PORTABLE:
         return &rt_table__portable;
+#ifdef RT_X86
+    case CINCHRT_ISA_AVX2:
+        return &rt_table__avx2;
+    case CINCHRT_ISA_AVXVNNI:
+        return &rt_table__avxvnni;
+    case CINCHRT_ISA_AVX512:
+        return &rt_table__avx512;
+    case CINCHRT_ISA_AVX512VNNI:
+        return &rt_table__avx512vnni;
+#endif
     default:
         return 0;
     }

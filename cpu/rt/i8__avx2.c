@@ -1,0 +1,9 @@
+/* cpu/rt/i8__avx2.c - the int8 kernels for avx2, from the templates. */
+#include "cpu/rt/vec256.h"
+
+#define RT_ISA avx2
+#define TILE_M 6
+#include "cpu/rt/i8_conv.inc.h"
+#include "cpu/rt/tables_isa.h"
+
+#include "cpu/rt/i8_table.inc.h"

@@ -1,0 +1,9 @@
+/* cpu/rt/i8__avx512.c - the int8 kernels for avx512, from the templates. */
+#include "cpu/rt/vec512.h"
+
+#define RT_ISA avx512
+#define TILE_M 12
+#include "cpu/rt/i8_conv.inc.h"
+#include "cpu/rt/tables_isa.h"
+
+#include "cpu/rt/i8_table.inc.h"

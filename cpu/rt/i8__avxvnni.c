@@ -1,0 +1,10 @@
+/* cpu/rt/i8__avxvnni.c - the int8 kernels for avxvnni, from the templates. */
+#define RT_DOT_VNNI 1
+#include "cpu/rt/vec256.h"
+
+#define RT_ISA avxvnni
+#define TILE_M 6
+#include "cpu/rt/i8_conv.inc.h"
+#include "cpu/rt/tables_isa.h"
+
+#include "cpu/rt/i8_table.inc.h"
