@@ -4,6 +4,8 @@
 #define RT_ISA avx512
 #define TILE_M 12
 #include "cpu/rt/i8_conv.inc.h"
+#include "cpu/rt/i8_lstm.inc.h"
+#include "cpu/rt/i8_norm.inc.h"
 #include "cpu/rt/tables_isa.h"
 
 #include "cpu/rt/i8_table.inc.h"

@@ -5,6 +5,8 @@
 #define RT_ISA avxvnni
 #define TILE_M 6
 #include "cpu/rt/i8_conv.inc.h"
+#include "cpu/rt/i8_lstm.inc.h"
+#include "cpu/rt/i8_norm.inc.h"
 #include "cpu/rt/tables_isa.h"
 
 #include "cpu/rt/i8_table.inc.h"
