@@ -1,0 +1,58 @@
+/* coordinator/blobs.h - content-addressed files under STATE/blobs, and the thread that moves their
+ * bytes.
+ *
+ *     STATE/blobs/ab/abcd…64 hex      complete, verified, fsync'ed, never changed
+ *     STATE/partial/abcd…64 hex       on its way in: so many bytes have arrived as the file is long
+ *
+ * Chunks are written, hashed and read in one thread of its own, so that neither a large transfer
+ * nor its fsync delays the queue. Names are made from hashes only: nothing that a peer sends
+ * becomes part of a path.
+ */
+#ifndef CINCH_COORDINATOR_BLOBS_H
+#define CINCH_COORDINATOR_BLOBS_H
+
+#include <stdbool.h>
+#include <zmq.h>
+
+#include "base/hash.h"
+
+struct blobs;
+
+#define BL_IDENTITY 32
+
+enum bl_what { BL_HAVE, BL_PUT, BL_GET };
+
+struct bl_request {
+    struct bl_request *next; /* private */
+    /* for whom; copied into the reply */
+    int socket;
+    uint8_t identity[BL_IDENTITY];
+    int n_identity;
+    uint64_t id;
+    /* what */
+    enum bl_what what;
+    struct cn_hash hash;
+    uint64_t size, offset;
+    uint32_t length;
+    zmq_msg_t data; /* PUT: the chunk; in a reply to GET: the bytes */
+    /* the reply */
+    bool complete;
+    struct cn_error error;
+};
+
+/* Makes the folders. wake_fd is an eventfd written to when a reply is there. */
+int bl_open(struct blobs **b, const char *state_dir, int wake_fd, struct cn_error *err);
+void bl_close(struct blobs *b);
+
+void bl_ask(struct blobs *b, struct bl_request *r); /* malloc'ed, data initialised; taken over */
+struct bl_request *bl_reply(struct blobs *b); /* the next finished one, or NULL; bl_request_free */
+void bl_request_free(struct bl_request *r);
+int bl_waiting(struct blobs *b); /* requests not answered yet */
+
+/* From any thread. size may be NULL. */
+bool bl_has(const struct blobs *b, const struct cn_hash *hash, uint64_t *size);
+void bl_remove(struct blobs *b, const struct cn_hash *hash);
+/* Path of a complete blob. */
+void bl_path(const struct blobs *b, const struct cn_hash *hash, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,173 @@
+/* coordinator/cinchd.c - the coordinator's program. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "coordinator/admin.h"
+#include "coordinator/coordinator.h"
+#include "proto/client.h"
+
+static const char usage[] =
+    "cinchd - cinch's coordinator: keeps the queue, hands out jobs, collects results\n"
+    "\n"
+    "  cinchd --state DIR [--listen ENDPOINT].. [--http ADDR] [--web DIR]\n"
+    "  cinchd check  --state DIR         verify the queue and every blob; exit 1 when something is "
+    "wrong\n"
+    "  cinchd gc     --state DIR         remove blobs that nothing refers to\n"
+    "  cinchd backup --state DIR -o DIR  copy a state folder, also while a coordinator works on "
+    "it\n"
+    "\n"
+    "  --state DIR        queue, blobs and keys; made when absent\n"
+    "  --listen ENDPOINT  ipc://PATH (guarded by file permissions) or tcp://ADDR:PORT (CURVE keys; "
+    "cinch keys create);\n"
+    "                     may be given up to 8 times; default: the local socket that cinch and the "
+    "workers use\n"
+    "  --http ADDR        [ADDRESS:]PORT: dashboard, /metrics, /api/v1, /events; loopback unless "
+    "an address is given,\n"
+    "                     which then needs the bearer token in DIR/http.token\n"
+    "  --web DIR          the dashboard's folder\n"
+    "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
+    "  --quiet            only warnings and errors\n"
+    "\n"
+    "Stops on SIGTERM or SIGINT; a coordinator started again on the same folder goes on where this "
+    "one was.\n";
+
+static struct coordinator *running;
+
+static void on_signal(int sig)
+{
+    if (running) co_stop(running);
+}
+
+struct args {
+    struct co_options o;
+    const char *command, *out;
+};
+
+/* Takes the value of an option that has one. */
+static const char *value(int argc, char **argv, int *i)
+{
+    if (*i + 1 < argc) return argv[++*i];
+    fprintf(stderr, "cinchd: %s needs a value\n", argv[*i]);
+    return NULL;
+}
+
+static int set_listen(struct args *a, const char *v)
+{
+    if (a->o.n_listen == CO_MAX_LISTEN) {
+        fprintf(stderr, "cinchd: --listen at most %d times\n", CO_MAX_LISTEN);
+        return 2;
+    }
+    a->o.listen[a->o.n_listen++] = v;
+    return 0;
+}
+
+static int set_lost(struct args *a, const char *v)
+{
+    char *end;
+    double s = strtod(v, &end);
+    if (*end || !(s >= 1 && s <= 3600)) {
+        fprintf(stderr, "cinchd: --lost %s: 1 to 3600 seconds\n", v);
+        return 2;
+    }
+    a->o.lost_ms = (int)(s * 1000);
+    return 0;
+}
+
+static int parse(struct args *a, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *name = argv[i];
+        if (!strcmp(name, "--quiet")) {
+            cn_log_level(CN_WARN);
+            continue;
+        }
+        if (*name != '-') {
+            a->command = name;
+            continue;
+        }
+        static const char *const known[] = {"--state", "--listen", "--http",
+                                            "--web",   "--lost",   "-o"};
+        size_t k = 0;
+        while (k < 6 && strcmp(name, known[k])) k++;
+        if (k == 6) {
+            fprintf(stderr, "cinchd: unknown option %s; see cinchd --help\n", name);
+            return 2;
+        }
+        const char *v = value(argc, argv, &i);
+        if (!v) return 2;
+        if (k == 0) a->o.state = v;
+        if (k == 2) a->o.http = v;
+        if (k == 3) a->o.web = v;
+        if (k == 5) a->out = v;
+        int rc = k == 1 ? set_listen(a, v) : k == 4 ? set_lost(a, v) : 0;
+        if (rc) return rc;
+    }
+    if (a->o.state) return 0;
+    fprintf(stderr, "cinchd: --state DIR is needed; see cinchd --help\n");
+    return 2;
+}
+
+static int fail(const struct cn_error *err)
+{
+    fprintf(stderr, "cinchd: %s\n", err->text);
+    return err->code == CN_EINVALID ? 2 : err->code == CN_EREFUSED ? 4 : 1;
+}
+
+static int serve(struct args *a)
+{
+    struct cn_error err;
+    char local[512];
+    if (!a->o.n_listen) {
+        pr_default_endpoint(local, sizeof local);
+        a->o.listen[a->o.n_listen++] = local;
+    }
+    int rc = co_create(&running, &a->o, &err);
+    if (rc) return fail(&err);
+    for (int i = 0; i < a->o.n_listen; i++)
+        cn_info("cinchd", "listening on %s", co_endpoint(running, i));
+    if (co_http(running)) cn_info("cinchd", "dashboard at %s", co_http(running));
+    signal(SIGTERM, on_signal);
+    signal(SIGINT, on_signal);
+    rc = co_run(running, &err);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    co_destroy(running);
+    return rc ? fail(&err) : 0;
+}
+
+static int admin(const struct args *a)
+{
+    struct cn_error err;
+    int rc;
+    if (!strcmp(a->command, "check")) {
+        rc = ad_check(a->o.state, stdout, &err);
+    } else if (!strcmp(a->command, "gc")) {
+        rc = ad_gc(a->o.state, stdout, &err);
+    } else if (!strcmp(a->command, "backup") && a->out) {
+        rc = ad_backup(a->o.state, a->out, &err);
+    } else {
+        fprintf(stderr, "cinchd: no command '%s'%s; see cinchd --help\n", a->command,
+                strcmp(a->command, "backup") ? "" : " without -o DIR");
+        return 2;
+    }
+    return rc ? fail(&err) : 0;
+}
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            fputs(usage, stdout);
+            return 0;
+        }
+    struct args a = {0};
+    signal(SIGPIPE, SIG_IGN);
+    int rc = parse(&a, argc, argv);
+    if (rc) return rc;
+    return a.command ? admin(&a) : serve(&a);
+}

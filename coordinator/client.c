@@ -1,0 +1,597 @@
+/* coordinator/client.c - what people ask for: submit, look, watch, control, data, keys. See core.h.
+ */
+#include "base/clock.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coordinator/core.h"
+#include "coordinator/expand.h"
+#include "proto/check.h"
+#include "proto/client.h"
+
+enum {
+    QUOTA_JOBS = 1000000, /* unfinished jobs of one user */
+    QUOTA_RUNS = 1000,    /* unfinished runs of one user */
+    MAX_WATCHERS = 10000,
+};
+
+int json_reply(struct coordinator *c, struct request *r, struct buf *b)
+{
+    char *text = buf_take(b);
+    if (!text) return cn_fail(&r->error, CN_ENOMEM, "the answer does not fit into memory");
+    Cinch__Json j = CINCH__JSON__INIT;
+    j.text = text;
+    struct pr_header h = {.type = PR_JSON, .id = r->h.id};
+    net_send(c, r->peer, h, &j.base, NULL,
+             r->h.type != PR_QUERY && r->h.type != PR_WATCH && net_must_wait(c));
+    free(text);
+    return 0;
+}
+
+int parse_id(const struct coordinator *c, const char *id, uint32_t *run, uint32_t *job,
+             struct cn_error *err)
+{
+    char *end;
+    unsigned long v = strlen(id) > 1 ? strtoul(id + 1, &end, 10) : 0;
+    *run = *job = 0;
+    if (v && !*end && id[0] == 'r' && v < c->s->n_runs) {
+        *run = (uint32_t)v;
+        return 0;
+    }
+    if (v && !*end && id[0] == 'j' && v < c->s->n_jobs) {
+        *job = (uint32_t)v;
+        return 0;
+    }
+    for (uint32_t i = c->state.n_runs - 1; i >= 1; i--)
+        if (!strcmp(c->state.run[i].name, id)) {
+            *run = i;
+            return 0;
+        }
+    return cn_fail(err, CN_ENOTFOUND, "no run or job '%.60s' here; cinch ls lists the runs", id);
+}
+
+/* ---- submit */
+
+static const struct st_dataset *dataset_named(const struct coordinator *c, const char *name)
+{
+    for (uint32_t i = 0; i < c->state.n_datasets; i++)
+        if (!strcmp(c->state.dataset[i].name, name)) return &c->state.dataset[i];
+    return NULL;
+}
+
+static int check_quota(struct coordinator *c, const struct peer *p, uint32_t more,
+                       struct cn_error *err)
+{
+    uint64_t jobs = more;
+    uint32_t runs = 0;
+    for (uint32_t i = 1; i < c->s->n_runs; i++) {
+        const struct sc_run *r = &c->s->run[i];
+        if (strcmp(c->s->user[r->user].name, p->user)) continue;
+        uint32_t open = r->count[SC_WAITING] + r->count[SC_READY] + r->count[SC_LEASED];
+        jobs += open;
+        runs += open > 0;
+    }
+    if (jobs > QUOTA_JOBS)
+        return cn_fail(err, CN_ELIMIT,
+                       "%s would have %llu unfinished jobs, the limit is %d; wait or cancel some",
+                       p->user, (unsigned long long)jobs, QUOTA_JOBS);
+    if (runs >= QUOTA_RUNS)
+        return cn_fail(err, CN_ELIMIT,
+                       "%s has %u unfinished runs, the limit is %d; wait or cancel some", p->user,
+                       runs, QUOTA_RUNS);
+    return 0;
+}
+
+static int add_bases(struct coordinator *c, const struct ex_grid *g, const struct cn_hash *fp,
+                     uint32_t *ids, struct cn_error *err)
+{
+    bool ok = true;
+    uint32_t dataset = sc_dataset(c->s, fp);
+    for (uint32_t i = 0; i < g->n_bases && ok && dataset; i++) {
+        const struct ex_base *e = &g->base[i];
+        struct sc_base b = {.hash = e->hash,
+                            .gpu_bytes = e->gpu_bytes,
+                            .dataset = dataset,
+                            .body = e->body,
+                            .n_body = e->n_body};
+        b.allocators = sc_allocators(c->s, e->allocators, e->n_allocators, &ok);
+        uint32_t known = c->s->n_bases;
+        ids[i] = ok ? sc_base(c->s, &b) : 0;
+        ok = ok && ids[i];
+        if (ok && ids[i] == known) note(c, (struct st_op){.kind = ST_BASE, .first = known});
+    }
+    return ok && dataset ? 0 : cn_fail(err, CN_ENOMEM, "no room for the grid");
+}
+
+/* The grid's jobs into the scheduler; id[i] is that of g->job[i]. */
+static int add_jobs(struct coordinator *c, const struct ex_grid *g, const uint32_t *base,
+                    uint32_t nonce, uint32_t *id, struct cn_error *err)
+{
+    struct sched *s = c->s;
+    uint32_t first = s->n_jobs;
+    bool ok = true;
+    for (uint32_t i = 0; i < g->n && ok; i++) {
+        const struct ex_job *e = &g->job[i];
+        if ((id[i] = sc_find_job(s, &e->key))) continue;
+        struct sc_job j = {.key = e->key,
+                           .seed = e->seed,
+                           .keep = e->keep,
+                           .base = base[e->base],
+                           .nonce = nonce,
+                           .rounds = (uint16_t)e->rounds,
+                           .round = (uint16_t)e->round,
+                           .kind = e->kind,
+                           .distilled = e->distilled};
+        j.norm = (uint8_t)sc_norm(s, e->norm, &ok);
+        for (int k = 0; k < 2; k++) j.parent[k] = e->parent[k] ? id[e->parent[k] - 1] : 0;
+        id[i] = ok ? sc_job_add(s, &j, false) : 0;
+        ok = ok && id[i];
+    }
+    if (s->n_jobs > first)
+        note(c, (struct st_op){.kind = ST_JOBS, .first = first, .last = s->n_jobs - 1});
+    return ok ? 0 : cn_fail(err, CN_ENOMEM, "no room for the grid's jobs");
+}
+
+static int add_wants(struct coordinator *c, uint32_t run, const uint32_t *id, uint32_t n,
+                     struct cn_error *err)
+{
+    for (uint32_t i = 0, from = 0; i < n; i++) {
+        if (sc_want_add(c->s, run, id[i]))
+            return cn_fail(err, CN_ENOMEM, "no room for the grid's jobs");
+        if (i + 1 < n && id[i + 1] == id[i] + 1) continue;
+        note(c, (struct st_op){.kind = ST_WANT, .run = run, .first = id[from], .last = id[i]});
+        from = i + 1;
+    }
+    return 0;
+}
+
+static uint32_t add_run(struct coordinator *c, const struct peer *p, const Cinch__Submit *s,
+                        const struct ex_grid *g, const struct cn_hash *fp)
+{
+    uint32_t user = sc_user(c->s, p->user);
+    uint32_t run = user ? sc_run_add(c->s, user, s->priority, s->paused, s->time_limit_s) : 0;
+    struct st_state *st = &c->state;
+    if (!run || !sc__grow(&st->run, &st->cap_runs, run + 1, sizeof *st->run)) return 0;
+    struct st_run *d = &st->run[run];
+    st->n_runs = run + 1;
+    *d = (struct st_run){.name = strdup(s->name),
+                         .dataset = strdup(s->dataset),
+                         .fingerprint = *fp,
+                         .created = cn_wall_ms(),
+                         .cells = g->cells,
+                         .fresh = s->fresh};
+    memcpy(d->nonce, s->nonce.data, PR_INSTANCE_BYTES);
+    struct st_op op = {.kind = ST_RUN_NEW, .run = run, .text = strdup(s->grid)};
+    note(c, op);
+    return d->name && d->dataset && op.text ? run : 0;
+}
+
+static int submit_grid(struct coordinator *c, struct request *r, const Cinch__Submit *s,
+                       const struct ex_grid *g, const struct cn_hash *fp, char name[16],
+                       Cinch__Submitted *reply)
+{
+    uint32_t *id = malloc((g->n + 1) * sizeof *id), *base = malloc((g->n_bases + 1) * sizeof *base);
+    uint32_t nonce = s->fresh ? c->s->n_runs : 0;
+    int rc = id && base ? add_bases(c, g, fp, base, &r->error)
+                        : cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    uint32_t before = c->s->n_jobs, run = 0;
+    if (!rc) rc = add_jobs(c, g, base, nonce, id, &r->error);
+    if (!rc && !(run = add_run(c, r->peer, s, g, fp)))
+        rc = cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    if (!rc) rc = add_wants(c, run, id, g->n, &r->error);
+    if (!rc) {
+        sc_on_submit(c->s, run, cn_mono_ms());
+        reply->reused = g->n - (c->s->n_jobs - before);
+        snprintf(name, 16, "r%u", run);
+        reply->run = name;
+        note_run_event(c, run, "%s submitted %.60s: %u jobs, %u of them known", r->peer->user,
+                       s->name, g->n, reply->reused);
+    } else {
+        c->s->nomem = true; /* half of a grid is in memory: stop here rather than go on wrongly; the
+                               store has none of it */
+    }
+    free(id);
+    free(base);
+    return rc;
+}
+
+static int fingerprint_of(struct coordinator *c, const Cinch__Submit *s, struct cn_hash *fp,
+                          struct cn_error *err)
+{
+    if (s->fingerprint.len) {
+        memcpy(fp->b, s->fingerprint.data, CN_HASH_BYTES);
+        return 0;
+    }
+    const struct st_dataset *d = dataset_named(c, s->dataset);
+    if (!d)
+        return cn_fail(err, CN_ENOTFOUND,
+                       "no dataset '%.60s' here; send it with: cinch submit --data DIR",
+                       s->dataset);
+    *fp = d->fingerprint;
+    return 0;
+}
+
+/* The same submit again (its answer was lost): 1, with the run that it made. */
+static int submitted_before(const struct coordinator *c, const Cinch__Submit *s, char name[16],
+                            Cinch__Submitted *reply)
+{
+    for (uint32_t i = c->state.n_runs - 1; i >= 1; i--)
+        if (!memcmp(c->state.run[i].nonce, s->nonce.data, PR_INSTANCE_BYTES)) {
+            snprintf(name, 16, "r%u", i);
+            reply->run = name;
+            reply->jobs = c->s->run[i].jobs;
+            reply->cells = c->state.run[i].cells;
+            return 1;
+        }
+    return 0;
+}
+
+int client_submit(struct coordinator *c, struct request *r)
+{
+    Cinch__Submit *s = (Cinch__Submit *)(void *)r->body;
+    Cinch__Submitted reply = CINCH__SUBMITTED__INIT;
+    struct cn_hash fp;
+    struct ex_grid g;
+    char name[16];
+    if (!s->dry_run && submitted_before(c, s, name, &reply)) {
+        net_reply(c, r, PR_SUBMITTED, &reply.base);
+        return 0;
+    }
+    if (c->low_space && !s->dry_run)
+        return cn_fail(&r->error, CN_ENOSPACE,
+                       "the coordinator's disk is full; it accepts grids again when there is room");
+    int rc = fingerprint_of(c, s, &fp, &r->error);
+    if (rc) return rc;
+    s->fingerprint = pr_hash_field(&fp); /* borrowed: cleared below, before the message is freed */
+    rc = ex_expand(&g, s, s->fresh ? c->s->n_runs : 0, &r->error);
+    if (!rc) {
+        reply.jobs = g.n;
+        reply.cells = g.cells;
+        if (s->dry_run) {
+            for (uint32_t i = 0; i < g.n; i++)
+                reply.reused += sc_find_job(c->s, &g.job[i].key) != 0;
+        } else {
+            rc = check_quota(c, r->peer, g.n, &r->error);
+            if (!rc) rc = submit_grid(c, r, s, &g, &fp, name, &reply);
+        }
+        ex_clear(&g);
+    }
+    s->fingerprint = (ProtobufCBinaryData){0, NULL};
+    if (!rc) net_reply(c, r, PR_SUBMITTED, &reply.base);
+    return rc;
+}
+
+/* ---- looking */
+
+int client_query(struct coordinator *c, struct request *r)
+{
+    const Cinch__Query *q = (const void *)r->body;
+    if (q->what == CINCH__QUERY__WHAT__KEYS && !(r->peer->roles & PR_ROLE_ADMIN))
+        return cn_fail(&r->error, CN_EREFUSED, "only an admin may list keys");
+    struct buf b = {0};
+    int rc = view(c, q->what, q->id, &b, &r->error);
+    if (!rc) return json_reply(c, r, &b);
+    buf_free(&b);
+    return rc;
+}
+
+static bool anything_for(const struct coordinator *c, const struct watcher *w)
+{
+    uint64_t oldest = c->next_seq > CO_RING ? c->next_seq - CO_RING : 0;
+    for (uint64_t q = w->after > oldest ? w->after : oldest; q < c->next_seq; q++)
+        if (!w->run || happening_in_run(c, &c->ring[q % CO_RING], w->run)) return true;
+    return false;
+}
+
+static void answer_watcher(struct coordinator *c, const struct watcher *w)
+{
+    struct buf b = {0};
+    uint64_t oldest = c->next_seq > CO_RING ? c->next_seq - CO_RING : 0, from = w->after;
+    int n = 0;
+    if (from < oldest) from = oldest;
+    if (from > c->next_seq) from = c->next_seq;
+    uint64_t q = from;
+    buf_puts(&b, "{\"events\":[");
+    for (; q < c->next_seq && n < 1000; q++) {
+        const struct happening *h = &c->ring[q % CO_RING];
+        if (!h->time || (w->run && !happening_in_run(c, h, w->run))) continue;
+        if (n++) buf_puts(&b, ",");
+        view_happening(c, q, h, &b);
+    }
+    buf_printf(&b, "],\"next\":%llu,\"lost\":%s}", (unsigned long long)q,
+               w->after < oldest ? "true" : "false");
+    struct peer p = w->peer;
+    struct request r = {.peer = &p, .h = {.type = PR_WATCH, .id = w->id}};
+    json_reply(c, &r, &b);
+}
+
+/* Sequence numbers start at the wall clock of the start, so that numbers from before a restart show
+ * as lost. */
+int client_watch(struct coordinator *c, struct request *r)
+{
+    const Cinch__Watch *q = (const void *)r->body;
+    struct watcher w = {
+        .peer = *r->peer, .id = r->h.id, .after = q->after ? q->after : c->next_seq};
+    uint32_t job, n = 0;
+    int rc = *q->id ? parse_id(c, q->id, &w.run, &job, &r->error) : 0;
+    if (rc) return rc;
+    if (*q->id && !w.run) return cn_fail(&r->error, CN_EINVALID, "watch takes a run, not a job");
+    w.deadline = cn_mono_ms() + q->timeout_ms;
+    if (anything_for(c, &w) || !q->timeout_ms || w.after > c->next_seq) {
+        answer_watcher(c, &w);
+        return 0;
+    }
+    for (struct watcher *o = c->watchers; o; o = o->next) n++;
+    if (n >= MAX_WATCHERS) return cn_fail(&r->error, CN_ELIMIT, "too many watchers");
+    struct watcher *kept = malloc(sizeof *kept);
+    if (!kept) return cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    *kept = w;
+    kept->next = c->watchers;
+    c->watchers = kept;
+    return 0;
+}
+
+void client_wake_watchers(struct coordinator *c, int64_t now)
+{
+    for (struct watcher **at = &c->watchers; *at;) {
+        struct watcher *w = *at;
+        if (now < w->deadline && !anything_for(c, w)) {
+            at = &w->next;
+            continue;
+        }
+        answer_watcher(c, w);
+        *at = w->next;
+        free(w);
+    }
+}
+
+/* ---- control */
+
+static int own(const struct coordinator *c, const struct request *r, uint32_t run,
+               struct cn_error *err)
+{
+    const char *user = c->s->user[c->s->run[run].user].name;
+    if ((r->peer->roles & PR_ROLE_ADMIN) || !strcmp(user, r->peer->user)) return 0;
+    return cn_fail(err, CN_EREFUSED, "r%u belongs to %s; only they or an admin may do that", run,
+                   user);
+}
+
+/* A job may be touched by whoever owns every run that wants it. */
+static int own_job(const struct coordinator *c, const struct request *r, uint32_t job,
+                   struct cn_error *err)
+{
+    int rc = 0;
+    for (uint32_t w = c->s->job[job].want; w && !rc; w = c->s->want[w].next_of_job)
+        rc = own(c, r, c->s->want[w].run, err);
+    return rc;
+}
+
+static int drain(struct coordinator *c, struct request *r, const Cinch__Control *q, uint32_t *n)
+{
+    bool on = q->what == CINCH__CONTROL__WHAT__DRAIN;
+    if (!(r->peer->roles & PR_ROLE_ADMIN))
+        return cn_fail(&r->error, CN_EREFUSED, "only an admin may drain workers");
+    for (uint32_t i = 1; i < c->s->n_workers; i++) {
+        if (!c->s->worker[i].used || (*q->id && strcmp(c->s->worker[i].name, q->id))) continue;
+        sc_drain(c->s, i, on);
+        ++*n;
+    }
+    return *n || !*q->id ? 0
+                         : cn_fail(&r->error, CN_ENOTFOUND,
+                                   "no worker '%.60s'; cinch workers lists them", q->id);
+}
+
+static int control_run(struct coordinator *c, struct request *r, const Cinch__Control *q,
+                       uint32_t run, uint32_t *n)
+{
+    static const char *const verb[] = {"",        "cancelled", "retried", "paused",
+                                       "resumed", "",          "",        "reprioritised"};
+    int64_t now = cn_mono_ms();
+    int rc = own(c, r, run, &r->error);
+    if (rc) return rc;
+    switch ((int)q->what) {
+    case CINCH__CONTROL__WHAT__CANCEL:
+        *n = sc_cancel_run(c->s, run, now);
+        break;
+    case CINCH__CONTROL__WHAT__RETRY:
+        *n = sc_retry_run(c->s, run, now);
+        break;
+    case CINCH__CONTROL__WHAT__PAUSE:
+    case CINCH__CONTROL__WHAT__RESUME:
+        sc_pause(c->s, run, q->what == CINCH__CONTROL__WHAT__PAUSE, now);
+        *n = 1;
+        break;
+    case CINCH__CONTROL__WHAT__PRIORITY:
+        sc_priority(c->s, run, q->value, now);
+        *n = 1;
+        break;
+    }
+    note(c, (struct st_op){.kind = ST_RUN, .run = run});
+    note_run_event(c, run, "%s by %s", verb[q->what], r->peer->user);
+    return 0;
+}
+
+static int control_job(struct coordinator *c, struct request *r, const Cinch__Control *q,
+                       uint32_t job, uint32_t *n)
+{
+    int rc = own_job(c, r, job, &r->error);
+    if (rc) return rc;
+    if (q->what == CINCH__CONTROL__WHAT__CANCEL)
+        *n = sc_cancel_job(c->s, job, cn_mono_ms());
+    else if (q->what == CINCH__CONTROL__WHAT__RETRY)
+        *n = sc_retry_job(c->s, job, cn_mono_ms());
+    else
+        return cn_fail(&r->error, CN_EINVALID,
+                       "that is for runs; a job can be cancelled and retried");
+    struct happening h = {.job = job,
+                          .why = q->what == CINCH__CONTROL__WHAT__CANCEL ? SC_WHY_CANCEL
+                                                                         : SC_WHY_RETRY,
+                          .state = c->s->job[job].state};
+    snprintf(h.text, sizeof h.text, "asked for by %s", r->peer->user);
+    note_event(c, h);
+    return 0;
+}
+
+int client_control(struct coordinator *c, struct request *r)
+{
+    const Cinch__Control *q = (const void *)r->body;
+    uint32_t run, job, n = 0;
+    int rc;
+    if (q->what == CINCH__CONTROL__WHAT__DRAIN || q->what == CINCH__CONTROL__WHAT__UNDRAIN) {
+        rc = drain(c, r, q, &n);
+    } else {
+        rc = parse_id(c, q->id, &run, &job, &r->error);
+        if (!rc) rc = run ? control_run(c, r, q, run, &n) : control_job(c, r, q, job, &n);
+    }
+    if (rc) return rc;
+    struct buf b = {0};
+    buf_puts(&b, "{\"id\":");
+    buf_json(&b, q->id);
+    buf_printf(&b, ",\"changed\":%u}", n);
+    effects_apply(c); /* so that the answer waits for their commit */
+    return json_reply(c, r, &b);
+}
+
+/* ---- data */
+
+int client_data_add(struct coordinator *c, struct request *r)
+{
+    const Cinch__DataAdd *q = (const void *)r->body;
+    struct st_op op = {.kind = ST_DATASET, .size = q->blob ? q->blob->size : 0};
+    memcpy(op.hash.b, q->fingerprint.data, CN_HASH_BYTES);
+    if (q->blob) {
+        memcpy(op.hash2.b, q->blob->hash.data, CN_HASH_BYTES);
+        uint64_t size;
+        if (!bl_has(c->blobs, &op.hash2, &size) || size != q->blob->size)
+            return cn_fail(&r->error, CN_ENOTFOUND,
+                           "the dataset's blob is not in the store; put it first");
+    }
+    struct st_dataset *d = (struct st_dataset *)dataset_named(c, q->name);
+    if (d && memcmp(&d->fingerprint, &op.hash, sizeof op.hash) && !q->replace)
+        return cn_fail(&r->error, CN_EEXISTS,
+                       "dataset '%s' is another one here; choose another name", q->name);
+    struct st_state *st = &c->state;
+    if (!d && !sc__grow(&st->dataset, &st->cap_datasets, st->n_datasets + 1, sizeof *st->dataset))
+        return cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    if (!d) d = &st->dataset[st->n_datasets++];
+    free(d->name);
+    free(d->info);
+    *d = (struct st_dataset){.name = strdup(q->name),
+                             .info = strdup(q->info),
+                             .fingerprint = op.hash,
+                             .blob = op.hash2,
+                             .size = op.size};
+    op.text = strdup(q->name);
+    op.text2 = strdup(q->info);
+    uint32_t id = sc_dataset(c->s, &op.hash);
+    if (!d->name || !d->info || !op.text || !op.text2 || !id) c->s->nomem = true;
+    if (id && op.size) sc_dataset_stored(c->s, id, true);
+    note(c, op);
+    Cinch__Empty e = CINCH__EMPTY__INIT;
+    net_reply(c, r, PR_EMPTY, &e.base);
+    return 0;
+}
+
+int client_data_get(struct coordinator *c, struct request *r)
+{
+    const Cinch__DataGet *q = (const void *)r->body;
+    const struct st_dataset *d = q->fingerprint.len ? NULL : dataset_named(c, q->name);
+    for (uint32_t i = 0; q->fingerprint.len && i < c->state.n_datasets; i++) {
+        const struct st_dataset *o = &c->state.dataset[i];
+        if (!memcmp(o->fingerprint.b, q->fingerprint.data, CN_HASH_BYTES) && (!d || o->size)) d = o;
+    }
+    if (!d)
+        return cn_fail(&r->error, CN_ENOTFOUND,
+                       "the coordinator has no such dataset; cinch data add sends one");
+    Cinch__Blob blob = CINCH__BLOB__INIT;
+    Cinch__Dataset out = CINCH__DATASET__INIT;
+    out.name = d->name;
+    out.info = d->info;
+    out.fingerprint = pr_hash_field(&d->fingerprint);
+    out.blob = &blob;
+    blob.size = d->size;
+    if (d->size) blob.hash = pr_hash_field(&d->blob);
+    struct pr_header h = {.type = PR_DATASET, .id = r->h.id};
+    net_send(c, r->peer, h, &out.base, NULL, false);
+    return 0;
+}
+
+/* ---- keys */
+
+unsigned key_roles(const struct coordinator *c, const char *public_key, char name[PR_MAX_NAME + 1])
+{
+    for (uint32_t i = 0; i < c->state.n_keys; i++) {
+        const struct st_key *k = &c->state.key[i];
+        if (strcmp(k->public_key, public_key)) continue;
+        strcpy(name, k->name);
+        return k->revoked ? 0 : pr_role_parse(k->role);
+    }
+    return 0;
+}
+
+int client_key_create(struct coordinator *c, struct request *r)
+{
+    const Cinch__KeyCreate *q = (const void *)r->body;
+    struct st_state *st = &c->state;
+    struct st_key *slot = NULL;
+    for (uint32_t i = 0; i < st->n_keys; i++) {
+        struct st_key *k = &st->key[i];
+        bool same = !strcmp(k->public_key, q->public_);
+        if (same && !k->revoked && !strcmp(k->name, q->name) && !strcmp(k->role, q->role))
+            slot = k; /* asked twice */
+        if (same && !slot)
+            return cn_fail(&r->error, CN_EEXISTS, "this key is known here already; make another");
+        if (!same && !k->revoked && !strcmp(k->name, q->name))
+            return cn_fail(&r->error, CN_EEXISTS,
+                           "a key named '%s' exists; revoke it first or choose another name",
+                           q->name);
+    }
+    if (!slot) {
+        if (!sc__grow(&st->key, &st->cap_keys, st->n_keys + 1, sizeof *st->key))
+            return cn_fail(&r->error, CN_ENOMEM, "out of memory");
+        slot = &st->key[st->n_keys++];
+        memset(slot, 0, sizeof *slot);
+        strcpy(slot->name, q->name);
+        strcpy(slot->role, q->role);
+        strcpy(slot->public_key, q->public_);
+        slot->created = cn_wall_ms();
+        struct st_op op = {.kind = ST_KEY,
+                           .time = slot->created,
+                           .text = strdup(q->name),
+                           .text2 = strdup(q->role),
+                           .text3 = strdup(q->public_)};
+        note(c, op);
+        cn_info("coordinator", "%s made key '%s' (%s)", r->peer->user, q->name, q->role);
+    }
+    Cinch__KeyCreated reply = CINCH__KEY_CREATED__INIT;
+    if (c->has_server_key) reply.server = c->server_key.public_key;
+    net_reply(c, r, PR_KEY_CREATED, &reply.base);
+    return 0;
+}
+
+/* Takes effect in memory at once, even when the disk is full. */
+int client_key_revoke(struct coordinator *c, struct request *r)
+{
+    const Cinch__KeyRevoke *q = (const void *)r->body;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->state.n_keys; i++) {
+        struct st_key *k = &c->state.key[i];
+        if (k->revoked || (strcmp(k->name, q->key) && strcmp(k->public_key, q->key))) continue;
+        k->revoked = cn_wall_ms();
+        n++;
+        struct st_op op = {
+            .kind = ST_KEY_REVOKE, .time = k->revoked, .text3 = strdup(k->public_key)};
+        note(c, op);
+        cn_info("coordinator", "%s revoked key '%s'", r->peer->user, k->name);
+    }
+    if (!n)
+        return cn_fail(&r->error, CN_ENOTFOUND, "no live key '%.60s'; cinch keys list shows them",
+                       q->key);
+    struct buf b = {0};
+    buf_printf(&b, "{\"revoked\":%u}", n);
+    return json_reply(c, r, &b);
+}

@@ -1,0 +1,212 @@
+/* coordinator/core.h - the coordinator's inside: the shell around the scheduler. Private to the
+ * room.
+ *
+ * One thread runs the loop (coordinator.c): take messages (net.c) → handlers change the scheduler's
+ * tables and note operations (service.c, client.c) → effects become operations and messages
+ * (effects.c) → commit → what waited for the commit is sent.
+ */
+#ifndef CINCH_COORDINATOR_CORE_H
+#define CINCH_COORDINATOR_CORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "coordinator/blobs.h"
+#include "coordinator/buf.h"
+#include "coordinator/coordinator.h"
+#include "coordinator/sched.h"
+#include "coordinator/store.h"
+#include "proto/wire.h"
+
+enum { CO_SOCKETS = 2 }; /* 0: ipc and inproc, no keys; 1: tcp with CURVE */
+
+/* One connection that has said hello. */
+struct peer {
+    struct peer *next; /* in its bucket */
+    int socket;
+    uint8_t identity[BL_IDENTITY];
+    int n_identity;
+    char public_key[PR_Z85]; /* "" without CURVE */
+    char user[PR_MAX_NAME + 1];
+    unsigned roles;
+    uint32_t worker; /* 0: a client */
+    int64_t last_seen;
+    double tokens; /* message budget of a client */
+};
+
+#define CO_PEER_BUCKETS 4096
+
+struct outgoing {
+    int socket;
+    uint8_t identity[BL_IDENTITY];
+    int n_identity;
+    struct pr_header h;
+    zmq_msg_t body, data;
+    bool durable; /* may only leave after a commit */
+};
+
+/* A message being handled. */
+struct request {
+    struct peer *peer;
+    struct pr_header h;
+    const ProtobufCMessage *body;
+    zmq_msg_t *data;
+    struct cn_error error; /* what a handler that returns non-zero answers */
+};
+
+struct watcher {
+    struct watcher *next;
+    struct peer peer; /* a copy: the connection may go */
+    uint64_t id;      /* of the request */
+    uint64_t after;
+    uint32_t run;
+    int64_t deadline; /* monotonic ms */
+};
+
+/* What happened lately, for watchers and /events. */
+struct happening {
+    int64_t time;
+    uint32_t run, job, attempt;
+    uint8_t why, state;
+    bool progress;
+    char worker[48];
+    char text[160]; /* a sentence; progress: JSON members */
+};
+
+#define CO_RING 8192
+
+/* A live lease's last progress. */
+struct live {
+    uint32_t job, attempt;
+    Cinch__Progress p; /* strings not kept */
+    char stage[32];
+    int64_t time;
+};
+
+struct question; /* of an HTTP thread, http.c */
+
+struct coordinator {
+    char *state_dir;
+    struct co_options o;
+    int lock_fd;
+    void *zmq;
+    bool own_zmq;
+    void *socket[CO_SOCKETS];
+    void *zap;
+    char *endpoint[CO_MAX_LISTEN];
+    struct pr_key server_key;
+    bool has_server_key;
+    int wake_fd; /* eventfd: stop, blob replies, HTTP questions */
+    atomic_int stopping;
+    pthread_t thread;
+    bool threaded;
+    int run_result;
+    struct cn_error run_error;
+
+    struct sched *s;
+    struct store *st;
+    struct st_state state;
+    struct blobs *blobs;
+    struct peer *peer[CO_PEER_BUCKETS];
+    uint32_t n_peers;
+    struct outgoing **out;
+    uint32_t n_out, cap_out;
+    struct peer **peer_of; /* by worker id; NULL: not connected */
+    uint32_t cap_peer_of;
+    struct sc_effect *grant; /* to be sent after the commit */
+    uint32_t n_grants, cap_grants;
+    struct cn_hash *stale; /* blobs that may have become needless */
+    uint32_t n_stale, cap_stale;
+    struct watcher *watchers;
+    struct happening *ring; /* [CO_RING] by sequence number */
+    uint64_t next_seq;
+    struct live *live; /* open addressing by job */
+    uint32_t n_live, cap_live;
+    uint8_t instance[PR_INSTANCE_BYTES];
+    int64_t started; /* wall */
+    int broken;      /* 0, or why the last commit failed */
+    int64_t broken_next, last_tick, last_space;
+    bool low_space;
+    uint64_t n_messages, n_refused, n_commits, n_results;
+    struct http *http;
+    pthread_mutex_t question_lock;
+    struct question *questions;
+};
+
+/* ---- net.c */
+int net_open(struct coordinator *c, struct cn_error *err);
+void net_close(struct coordinator *c);
+/* Takes up to `most` messages off socket i; returns how many. */
+int net_receive(struct coordinator *c, int i, int most);
+void net_zap(struct coordinator *c);
+/* Queues a message. durable: only after the next successful commit. */
+void net_send(struct coordinator *c, const struct peer *to, struct pr_header h,
+              const ProtobufCMessage *body, zmq_msg_t *data, bool durable);
+void net_reply(struct coordinator *c, const struct request *r, int type,
+               const ProtobufCMessage *body);
+void net_error(struct coordinator *c, const struct peer *to, uint64_t id, int type,
+               const struct cn_error *e);
+bool net_must_wait(const struct coordinator
+                       *c); /* something is noted, or about to be, that an answer may rest on */
+void net_flush(struct coordinator *c, bool committed);
+struct peer *net_find_peer(struct coordinator *c, int socket, const void *identity, size_t n,
+                           bool make);
+struct peer *net_peer_of_worker(const struct coordinator *c, uint32_t worker);
+int net_bind_worker(struct coordinator *c, struct peer *p,
+                    uint32_t worker); /* p is where this worker is reached */
+void net_forget_idle(struct coordinator *c, int64_t now);
+
+/* ---- service.c: one handler a message; 0 answered (or needs none), else r->error goes back */
+int service_handle(struct coordinator *c, struct request *r);
+void service_hello(struct coordinator *c, int socket, const void *identity, size_t n,
+                   const char *public_key, const struct pr_message *m);
+void service_blob_replies(struct coordinator *c);
+uint32_t service_reserved(const struct coordinator *c, const char *host, uint32_t *cores,
+                          uint32_t cap);
+
+/* ---- effects.c */
+void effects_apply(struct coordinator *c);        /* scheduler's effects → operations, messages */
+void effects_after_commit(struct coordinator *c); /* leases out, needless blobs away */
+void note(struct coordinator *c, struct st_op op);
+void note_event(struct coordinator *c, struct happening h);
+void note_run_event(struct coordinator *c, uint32_t run, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+struct live *live_of(struct coordinator *c, uint32_t job, bool make);
+void live_drop(struct coordinator *c, uint32_t job);
+const char *why_text(int why);
+
+/* ---- client.c: what people ask for */
+int client_submit(struct coordinator *c, struct request *r);
+int client_query(struct coordinator *c, struct request *r);
+int client_watch(struct coordinator *c, struct request *r);
+int client_control(struct coordinator *c, struct request *r);
+int client_data_add(struct coordinator *c, struct request *r);
+int client_data_get(struct coordinator *c, struct request *r);
+int client_key_create(struct coordinator *c, struct request *r);
+int client_key_revoke(struct coordinator *c, struct request *r);
+void client_wake_watchers(struct coordinator *c, int64_t now);
+int json_reply(struct coordinator *c, struct request *r, struct buf *b);
+/* "r12", "j345" (or the latest run of that name): fills one of them. */
+int parse_id(const struct coordinator *c, const char *id, uint32_t *run, uint32_t *job,
+             struct cn_error *err);
+unsigned key_roles(const struct coordinator *c, const char *public_key, char name[PR_MAX_NAME + 1]);
+
+/* ---- views.c, report.c: JSON documents, the same for messages and HTTP. CN_ENOTFOUND,
+ * CN_EINVALID. */
+int view(struct coordinator *c, Cinch__Query__What what, const char *id, struct buf *b,
+         struct cn_error *err);
+void view_happening(const struct coordinator *c, uint64_t seq, const struct happening *h,
+                    struct buf *b);
+bool happening_in_run(const struct coordinator *c, const struct happening *h, uint32_t run);
+void view_metrics(struct coordinator *c, struct buf *b); /* Prometheus text */
+int view_report(struct coordinator *c, uint32_t run, struct buf *b, struct cn_error *err);
+
+/* ---- http.c */
+int http_open(struct coordinator *c, struct cn_error *err);
+void http_close(struct coordinator *c);
+void http_answer(
+    struct coordinator *c); /* questions that HTTP threads have put; called in the loop */
+void http_tick(struct coordinator *c, int64_t now);
+const char *http_url(const struct coordinator *c);
+
+#endif

@@ -1,0 +1,680 @@
+/* coordinator/store.c - see store.h. The schema is in migrate.c, what a start reads in load.c. */
+#include "coordinator/store.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+
+enum {
+    Q_BEGIN,
+    Q_COMMIT,
+    Q_ROLLBACK,
+    Q_JOB_NEW,
+    Q_JOB,
+    Q_RUN_NEW,
+    Q_RUN,
+    Q_WANT,
+    Q_BASE,
+    Q_WORKER,
+    Q_EVENT,
+    Q_OUTPUT,
+    Q_METRICS,
+    Q_CHECKPOINT,
+    Q_NO_CHECKPOINT,
+    Q_CURVE,
+    Q_DATASET,
+    Q_KEY,
+    Q_KEY_REVOKE,
+    Q_GET_OUTPUTS,
+    Q_GET_CHECKPOINT,
+    Q_GET_METRICS,
+    Q_GET_GRID,
+    Q_BLOB_NEEDED,
+    Q_JOB_EVENTS,
+    Q_RUN_EVENTS,
+    Q_GET_CURVE,
+    Q_EACH_BLOB,
+    Q_COUNT,
+};
+
+static const char *const sql[Q_COUNT] = {
+    [Q_BEGIN] = "BEGIN IMMEDIATE",
+    [Q_COMMIT] = "COMMIT",
+    [Q_ROLLBACK] = "ROLLBACK",
+    [Q_JOB_NEW] = "INSERT INTO job (id, key, base, kind, distilled, seed, rounds, round, keep, "
+                  "norm, nonce, parent0,"
+                  " parent1, state, attempt, crashes, lost, worker) VALUES "
+                  "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [Q_JOB] = "UPDATE job SET state=?, attempt=?, crashes=?, lost=?, worker=? WHERE id=?",
+    [Q_RUN_NEW] = "INSERT INTO run (id, nonce, name, user, priority, paused, cancelled, "
+                  "time_limit, created, dataset,"
+                  " fingerprint, cells, fresh, grid) VALUES (?,?,?,?,?,?,0,?,?,?,?,?,?,?)",
+    [Q_RUN] = "UPDATE run SET priority=?, paused=?, cancelled=? WHERE id=?",
+    [Q_WANT] = "INSERT INTO want (run, first, last) VALUES (?,?,?)",
+    [Q_BASE] = "INSERT INTO base (id, hash, body, gpu_bytes, allocators, fingerprint) VALUES "
+               "(?,?,?,?,?,?)",
+    [Q_WORKER] = "INSERT OR REPLACE INTO worker (id, instance, name, host) VALUES (?,?,?,?)",
+    [Q_EVENT] = "INSERT INTO event (seq, time, why, state, run, job, attempt, worker, text) VALUES "
+                "(?,?,?,?,?,?,?,?,?)",
+    [Q_OUTPUT] = "INSERT OR REPLACE INTO output (job, role, hash, size) VALUES (?,?,?,?)",
+    [Q_METRICS] =
+        "INSERT OR REPLACE INTO metrics (job, json, wall_ms, worker, ended) VALUES (?,?,?,?,?)",
+    [Q_CHECKPOINT] = "INSERT OR REPLACE INTO checkpoint (job, hash, size, epoch) VALUES (?,?,?,?)",
+    [Q_NO_CHECKPOINT] = "DELETE FROM checkpoint WHERE job=?",
+    [Q_CURVE] = "INSERT OR REPLACE INTO curve (job, attempt, epoch, train_loss, val_loss, "
+                "val_score, lr, records_per_s)"
+                " VALUES (?,?,?,?,?,?,?,?)",
+    [Q_DATASET] =
+        "INSERT OR REPLACE INTO dataset (name, fingerprint, hash, size, info) VALUES (?,?,?,?,?)",
+    [Q_KEY] =
+        "INSERT OR REPLACE INTO key (public, name, role, created, revoked) VALUES (?,?,?,?,0)",
+    [Q_KEY_REVOKE] = "UPDATE key SET revoked=? WHERE public=?",
+    [Q_GET_OUTPUTS] = "SELECT role, hash, size FROM output WHERE job=?",
+    [Q_GET_CHECKPOINT] = "SELECT hash, size, epoch FROM checkpoint WHERE job=?",
+    [Q_GET_METRICS] = "SELECT json, wall_ms FROM metrics WHERE job=?",
+    [Q_GET_GRID] = "SELECT grid FROM run WHERE id=?",
+    [Q_BLOB_NEEDED] = "SELECT 1 WHERE EXISTS (SELECT 1 FROM output WHERE hash=?1) OR EXISTS "
+                      "(SELECT 1 FROM checkpoint"
+                      " WHERE hash=?1) OR EXISTS (SELECT 1 FROM dataset WHERE hash=?1)",
+    [Q_JOB_EVENTS] = "SELECT * FROM (SELECT seq, time, why, state, run, job, attempt, worker, text "
+                     "FROM event WHERE job=?1"
+                     " ORDER BY seq DESC LIMIT ?3) ORDER BY seq",
+    [Q_RUN_EVENTS] = "SELECT * FROM (SELECT seq, time, why, state, run, job, attempt, worker, text "
+                     "FROM event WHERE run=?2"
+                     " OR job IN (SELECT j.id FROM want w JOIN job j ON j.id BETWEEN w.first AND "
+                     "w.last WHERE w.run=?2)"
+                     " ORDER BY seq DESC LIMIT ?3) ORDER BY seq",
+    [Q_GET_CURVE] = "SELECT attempt, epoch, train_loss, val_loss, val_score, lr, records_per_s "
+                    "FROM curve WHERE job=?"
+                    " ORDER BY epoch",
+    [Q_EACH_BLOB] = "SELECT hash, size FROM output UNION SELECT hash, size FROM checkpoint UNION "
+                    "SELECT hash, size FROM"
+                    " dataset WHERE size > 0",
+};
+
+struct store {
+    sqlite3 *db;
+    sqlite3_stmt *q[Q_COUNT];
+    struct sched *s;
+    struct st_state *state;
+    struct st_op *op;
+    uint32_t n_ops, cap_ops;
+    uint64_t last_event; /* noted */
+    char path[4096];
+    /* the thread that moves the write-ahead log into the database */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool threaded, stop;
+    int wal_pages; /* of the last commit */
+};
+
+int st_fail(sqlite3 *db, struct cn_error *err, const char *what)
+{
+    int e = sqlite3_extended_errcode(db), code = CN_EIO;
+    switch (e & 0xff) {
+    case SQLITE_FULL:
+        code = CN_ENOSPACE;
+        break;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        code = CN_EBUSY;
+        break;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        code = CN_ECORRUPT;
+        break;
+    case SQLITE_NOMEM:
+        code = CN_ENOMEM;
+        break;
+    }
+    return cn_fail(err, code, "%s: %s", what, sqlite3_errmsg(db));
+}
+
+/* ---- binding */
+
+static void put_text(sqlite3_stmt *q, int i, const char *t)
+{
+    sqlite3_bind_text(q, i, t ? t : "", -1, SQLITE_STATIC);
+}
+
+static void put_hash(sqlite3_stmt *q, int i, const struct cn_hash *h)
+{
+    sqlite3_bind_blob(q, i, h->b, CN_HASH_BYTES, SQLITE_STATIC);
+}
+
+static int finish(sqlite3_stmt *q)
+{
+    int rc = sqlite3_step(q);
+    sqlite3_reset(q);
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? 0 : -1;
+}
+
+static int write_new_job(struct store *st, uint32_t id)
+{
+    sqlite3_stmt *q = st->q[Q_JOB_NEW];
+    const struct sc_job *j = &st->s->job[id];
+    int64_t v[] = {j->base, j->kind, j->distilled, (int64_t)j->seed, j->rounds, j->round};
+    int64_t u[] = {j->nonce,   j->parent[0], j->parent[1], j->state,
+                   j->attempt, j->crashes,   j->lost,      j->worker};
+    sqlite3_bind_int64(q, 1, id);
+    put_hash(q, 2, &j->key);
+    for (int i = 0; i < 6; i++) sqlite3_bind_int64(q, 3 + i, v[i]);
+    sqlite3_bind_double(q, 9, j->keep);
+    put_text(q, 10, st->s->norm[j->norm]);
+    for (int i = 0; i < 8; i++) sqlite3_bind_int64(q, 11 + i, u[i]);
+    return finish(q);
+}
+
+static int write_job(struct store *st, uint32_t id)
+{
+    sqlite3_stmt *q = st->q[Q_JOB];
+    const struct sc_job *j = &st->s->job[id];
+    int64_t v[] = {j->state, j->attempt, j->crashes, j->lost, j->worker, id};
+    for (int i = 0; i < 6; i++) sqlite3_bind_int64(q, 1 + i, v[i]);
+    return finish(q);
+}
+
+static int write_new_run(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_RUN_NEW];
+    const struct sc_run *r = &st->s->run[op->run];
+    const struct st_run *d = &st->state->run[op->run];
+    sqlite3_bind_int64(q, 1, op->run);
+    sqlite3_bind_blob(q, 2, d->nonce, PR_INSTANCE_BYTES, SQLITE_STATIC);
+    put_text(q, 3, d->name);
+    put_text(q, 4, st->s->user[r->user].name);
+    sqlite3_bind_int(q, 5, r->priority);
+    sqlite3_bind_int(q, 6, r->paused);
+    sqlite3_bind_int64(q, 7, r->time_limit_s);
+    sqlite3_bind_int64(q, 8, d->created);
+    put_text(q, 9, d->dataset);
+    put_hash(q, 10, &d->fingerprint);
+    sqlite3_bind_int64(q, 11, d->cells);
+    sqlite3_bind_int(q, 12, d->fresh);
+    put_text(q, 13, op->text);
+    return finish(q);
+}
+
+static int write_run(struct store *st, uint32_t run)
+{
+    sqlite3_stmt *q = st->q[Q_RUN];
+    const struct sc_run *r = &st->s->run[run];
+    sqlite3_bind_int(q, 1, r->priority);
+    sqlite3_bind_int(q, 2, r->paused);
+    sqlite3_bind_int(q, 3, r->cancelled);
+    sqlite3_bind_int64(q, 4, run);
+    return finish(q);
+}
+
+static int write_base(struct store *st, uint32_t id)
+{
+    sqlite3_stmt *q = st->q[Q_BASE];
+    const struct sc_base *b = &st->s->base[id];
+    char names[32 * 64] = "";
+    for (uint32_t a = 0; a < st->s->n_allocators; a++)
+        if (b->allocators & 1u << a) {
+            size_t n = strlen(names);
+            snprintf(names + n, sizeof names - n, "%s%s", n ? "," : "", st->s->allocator[a]);
+        }
+    sqlite3_bind_int64(q, 1, id);
+    put_hash(q, 2, &b->hash);
+    sqlite3_bind_blob(q, 3, b->body, (int)b->n_body, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 4, (int64_t)b->gpu_bytes);
+    put_text(q, 5, names);
+    put_hash(q, 6, &st->s->dataset[b->dataset].fingerprint);
+    return finish(q);
+}
+
+static int write_worker(struct store *st, uint32_t id)
+{
+    sqlite3_stmt *q = st->q[Q_WORKER];
+    const struct sc_worker *w = &st->s->worker[id];
+    sqlite3_bind_int64(q, 1, id);
+    sqlite3_bind_blob(q, 2, w->instance, PR_INSTANCE_BYTES, SQLITE_STATIC);
+    put_text(q, 3, w->name);
+    put_text(q, 4, w->host);
+    return finish(q);
+}
+
+static int write_event(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_EVENT];
+    int64_t v[] = {(int64_t)op->size, op->time, op->why, op->state, op->run, op->job, op->attempt};
+    for (int i = 0; i < 7; i++) sqlite3_bind_int64(q, 1 + i, v[i]);
+    put_text(q, 8, op->worker ? st->s->worker[op->worker].name : "");
+    put_text(q, 9, op->text);
+    return finish(q);
+}
+
+static int write_output(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_OUTPUT];
+    sqlite3_bind_int64(q, 1, op->job);
+    put_text(q, 2, op->text);
+    put_hash(q, 3, &op->hash);
+    sqlite3_bind_int64(q, 4, (int64_t)op->size);
+    return finish(q);
+}
+
+static int write_metrics(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_METRICS];
+    sqlite3_bind_int64(q, 1, op->job);
+    put_text(q, 2, op->text);
+    sqlite3_bind_int64(q, 3, (int64_t)op->size);
+    put_text(q, 4, st->s->worker[op->worker].name);
+    sqlite3_bind_int64(q, 5, op->time);
+    return finish(q);
+}
+
+static int write_checkpoint(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_CHECKPOINT];
+    sqlite3_bind_int64(q, 1, op->job);
+    put_hash(q, 2, &op->hash);
+    sqlite3_bind_int64(q, 3, (int64_t)op->size);
+    sqlite3_bind_int64(q, 4, op->first);
+    return finish(q);
+}
+
+static int write_curve(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_CURVE];
+    sqlite3_bind_int64(q, 1, op->job);
+    sqlite3_bind_int64(q, 2, op->attempt);
+    sqlite3_bind_int64(q, 3, op->first);
+    for (int i = 0; i < 5; i++) sqlite3_bind_double(q, 4 + i, op->f[i]);
+    return finish(q);
+}
+
+static int write_dataset(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_DATASET];
+    put_text(q, 1, op->text);
+    put_hash(q, 2, &op->hash);
+    put_hash(q, 3, &op->hash2);
+    sqlite3_bind_int64(q, 4, (int64_t)op->size);
+    put_text(q, 5, op->text2);
+    return finish(q);
+}
+
+static int write_key(struct store *st, const struct st_op *op)
+{
+    bool revoke = op->kind == ST_KEY_REVOKE;
+    sqlite3_stmt *q = st->q[revoke ? Q_KEY_REVOKE : Q_KEY];
+    put_text(q, revoke ? 2 : 1, op->text3);
+    if (!revoke) put_text(q, 2, op->text);
+    if (!revoke) put_text(q, 3, op->text2);
+    sqlite3_bind_int64(q, revoke ? 1 : 4, op->time);
+    return finish(q);
+}
+
+static int write_range(struct store *st, const struct st_op *op)
+{
+    if (op->kind == ST_WANT) {
+        sqlite3_stmt *q = st->q[Q_WANT];
+        sqlite3_bind_int64(q, 1, op->run);
+        sqlite3_bind_int64(q, 2, op->first);
+        sqlite3_bind_int64(q, 3, op->last);
+        return finish(q);
+    }
+    for (uint32_t id = op->first; id <= op->last; id++)
+        if (write_new_job(st, id)) return -1;
+    return 0;
+}
+
+static int write_op(struct store *st, const struct st_op *op)
+{
+    switch ((enum st_kind)op->kind) {
+    case ST_JOBS:
+    case ST_WANT:
+        return write_range(st, op);
+    case ST_JOB:
+        return write_job(st, op->job);
+    case ST_RUN_NEW:
+        return write_new_run(st, op);
+    case ST_RUN:
+        return write_run(st, op->run);
+    case ST_BASE:
+        return write_base(st, op->first);
+    case ST_WORKER:
+        return write_worker(st, op->worker);
+    case ST_EVENT:
+        return write_event(st, op);
+    case ST_OUTPUT:
+        return write_output(st, op);
+    case ST_METRICS:
+        return write_metrics(st, op);
+    case ST_CHECKPOINT:
+        return write_checkpoint(st, op);
+    case ST_NO_CHECKPOINT:
+        sqlite3_bind_int64(st->q[Q_NO_CHECKPOINT], 1, op->job);
+        return finish(st->q[Q_NO_CHECKPOINT]);
+    case ST_CURVE:
+        return write_curve(st, op);
+    case ST_DATASET:
+        return write_dataset(st, op);
+    case ST_KEY:
+    case ST_KEY_REVOKE:
+        return write_key(st, op);
+    case ST_KINDS:
+        break;
+    }
+    return 0;
+}
+
+/* ---- noting and committing */
+
+static void free_ops(struct store *st)
+{
+    for (uint32_t i = 0; i < st->n_ops; i++) {
+        free(st->op[i].text);
+        free(st->op[i].text2);
+        free(st->op[i].text3);
+    }
+    st->n_ops = 0;
+}
+
+int st_note(struct store *st, struct st_op op)
+{
+    if (!sc__grow(&st->op, &st->cap_ops, st->n_ops + 1, sizeof *st->op)) {
+        free(op.text);
+        free(op.text2);
+        free(op.text3);
+        return CN_ENOMEM;
+    }
+    if (op.kind == ST_EVENT) op.size = ++st->last_event;
+    st->op[st->n_ops++] = op;
+    return 0;
+}
+
+uint64_t st_next_event(const struct store *st)
+{
+    return st->last_event + 1;
+}
+
+bool st_pending(const struct store *st)
+{
+    return st->n_ops != 0;
+}
+
+int st_commit(struct store *st, struct cn_error *err)
+{
+    if (!st->n_ops) return 0;
+    int bad = finish(st->q[Q_BEGIN]);
+    for (uint32_t i = 0; !bad && i < st->n_ops; i++) bad = write_op(st, &st->op[i]);
+    if (!bad) bad = finish(st->q[Q_COMMIT]);
+    if (bad) {
+        int rc = st_fail(st->db, err, "writing the queue");
+        if (!sqlite3_get_autocommit(st->db)) finish(st->q[Q_ROLLBACK]);
+        return rc;
+    }
+    free_ops(st);
+    if (st->cap_ops > 65536) { /* a huge submit should not be remembered in memory */
+        free(st->op);
+        st->op = NULL;
+        st->cap_ops = 0;
+    }
+    return 0;
+}
+
+/* ---- the write-ahead log */
+
+enum { WAL_PAGES = 2000, WAL_LONG = 16000 }; /* move it from 8 MB on; start it anew from 64 MB on */
+
+static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
+{
+    struct store *st = arg;
+    pthread_mutex_lock(&st->lock);
+    st->wal_pages = pages;
+    if (pages >= WAL_PAGES) pthread_cond_signal(&st->wake);
+    pthread_mutex_unlock(&st->lock);
+    return SQLITE_OK;
+}
+
+/* PASSIVE never makes the writer wait. Under a load without a pause it never comes to an end
+ * either, so a long log gets a RESTART right after: what is then left to move is little. */
+static void checkpoint(struct store *st, sqlite3 *db, int pages)
+{
+    int log = 0, moved = 0;
+    sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &moved);
+    if (pages >= WAL_LONG)
+        sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_RESTART, &log, &moved);
+}
+
+static void *checkpointer(void *arg)
+{
+    struct store *st = arg;
+    sqlite3 *db;
+    if (sqlite3_open_v2(st->path, &db, SQLITE_OPEN_READWRITE, NULL)) {
+        cn_err("coordinator", "%s: the log will grow: %s", st->path, sqlite3_errmsg(db));
+        sqlite3_close(db);
+        return NULL;
+    }
+    sqlite3_exec(db, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", NULL, NULL, NULL);
+    pthread_mutex_lock(&st->lock);
+    while (!st->stop) {
+        if (st->wal_pages < WAL_PAGES) {
+            pthread_cond_wait(&st->wake, &st->lock);
+            continue;
+        }
+        int pages = st->wal_pages;
+        st->wal_pages = 0;
+        pthread_mutex_unlock(&st->lock);
+        checkpoint(st, db, pages);
+        cn_sleep_ms(50);
+        pthread_mutex_lock(&st->lock);
+    }
+    pthread_mutex_unlock(&st->lock);
+    sqlite3_close(db);
+    return NULL;
+}
+
+/* ---- opening */
+
+static int open_db(struct store *st, struct cn_error *err)
+{
+    if (sqlite3_open_v2(st->path, &st->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL))
+        return st_fail(st->db, err, st->path);
+    sqlite3_busy_timeout(st->db, 5000);
+    if (sqlite3_exec(
+            st->db,
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+            "PRAGMA cache_size=-8000; PRAGMA temp_store=MEMORY",
+            NULL, NULL, NULL))
+        return st_fail(st->db, err, st->path);
+    return st_migrate(st->db, st->path, err);
+}
+
+static int prepare(struct store *st, struct cn_error *err)
+{
+    for (int i = 0; i < Q_COUNT; i++)
+        if (sqlite3_prepare_v3(st->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &st->q[i], NULL))
+            return st_fail(st->db, err, sql[i]);
+    return 0;
+}
+
+int st_open(struct store **out, const char *state_dir, struct sched *s, struct st_state *state,
+            struct cn_error *err)
+{
+    *out = NULL;
+    struct store *st = calloc(1, sizeof *st);
+    if (!st) return cn_fail(err, CN_ENOMEM, "store: out of memory");
+    st->s = s;
+    st->state = state;
+    snprintf(st->path, sizeof st->path, "%s/queue.db", state_dir);
+    pthread_mutex_init(&st->lock, NULL);
+    pthread_cond_init(&st->wake, NULL);
+    int rc = open_db(st, err);
+    if (!rc) rc = st_load(st->db, s, state, err);
+    if (!rc) rc = prepare(st, err);
+    if (!rc) {
+        st->last_event = state->last_event;
+        sqlite3_wal_hook(st->db, on_wal, st);
+        st->threaded = !pthread_create(&st->thread, NULL, checkpointer, st);
+        if (!st->threaded) rc = cn_fail(err, CN_ENOMEM, "store: no thread");
+    }
+    if (rc) {
+        st_close(st);
+        return rc;
+    }
+    *out = st;
+    return 0;
+}
+
+void st_close(struct store *st)
+{
+    if (!st) return;
+    if (st->threaded) {
+        pthread_mutex_lock(&st->lock);
+        st->stop = true;
+        pthread_cond_signal(&st->wake);
+        pthread_mutex_unlock(&st->lock);
+        pthread_join(st->thread, NULL);
+    }
+    for (int i = 0; i < Q_COUNT; i++) sqlite3_finalize(st->q[i]);
+    sqlite3_close(st->db);
+    free_ops(st);
+    free(st->op);
+    pthread_cond_destroy(&st->wake);
+    pthread_mutex_destroy(&st->lock);
+    free(st);
+}
+
+/* ---- questions */
+
+static void read_hash(sqlite3_stmt *q, int col, struct cn_hash *h)
+{
+    memset(h, 0, sizeof *h);
+    if (sqlite3_column_bytes(q, col) == CN_HASH_BYTES)
+        memcpy(h->b, sqlite3_column_blob(q, col), CN_HASH_BYTES);
+}
+
+static const char *column(sqlite3_stmt *q, int col)
+{
+    const char *t = (const char *)sqlite3_column_text(q, col);
+    return t ? t : "";
+}
+
+int st_outputs(struct store *st, uint32_t job, struct st_blob *out, int cap)
+{
+    sqlite3_stmt *q = st->q[Q_GET_OUTPUTS];
+    sqlite3_bind_int64(q, 1, job);
+    int n = 0;
+    while (n < cap && sqlite3_step(q) == SQLITE_ROW) {
+        snprintf(out[n].role, sizeof out[n].role, "%s", column(q, 0));
+        read_hash(q, 1, &out[n].hash);
+        out[n++].size = (uint64_t)sqlite3_column_int64(q, 2);
+    }
+    sqlite3_reset(q);
+    return n;
+}
+
+int st_checkpoint(struct store *st, uint32_t job, struct st_blob *out, uint32_t *epoch)
+{
+    sqlite3_stmt *q = st->q[Q_GET_CHECKPOINT];
+    sqlite3_bind_int64(q, 1, job);
+    int found = sqlite3_step(q) == SQLITE_ROW;
+    if (found) {
+        strcpy(out->role, "checkpoint");
+        read_hash(q, 0, &out->hash);
+        out->size = (uint64_t)sqlite3_column_int64(q, 1);
+        *epoch = (uint32_t)sqlite3_column_int64(q, 2);
+    }
+    sqlite3_reset(q);
+    return found;
+}
+
+static char *one_text(sqlite3_stmt *q, uint32_t id, int64_t *second)
+{
+    sqlite3_bind_int64(q, 1, id);
+    char *text = NULL;
+    if (sqlite3_step(q) == SQLITE_ROW) {
+        text = strdup(column(q, 0));
+        if (second) *second = sqlite3_column_int64(q, 1);
+    }
+    sqlite3_reset(q);
+    return text;
+}
+
+char *st_metrics(struct store *st, uint32_t job, int64_t *wall_ms)
+{
+    return one_text(st->q[Q_GET_METRICS], job, wall_ms);
+}
+
+char *st_grid(struct store *st, uint32_t run)
+{
+    return one_text(st->q[Q_GET_GRID], run, NULL);
+}
+
+bool st_blob_needed(struct store *st, const struct cn_hash *hash)
+{
+    sqlite3_stmt *q = st->q[Q_BLOB_NEEDED];
+    put_hash(q, 1, hash);
+    bool needed = sqlite3_step(q) == SQLITE_ROW;
+    sqlite3_reset(q);
+    return needed;
+}
+
+int st_events(struct store *st, uint32_t run, uint32_t job, int limit,
+              int (*each)(void *arg, const struct st_event *e), void *arg)
+{
+    sqlite3_stmt *q = st->q[job ? Q_JOB_EVENTS : Q_RUN_EVENTS];
+    sqlite3_bind_int64(q, job ? 1 : 2, job ? job : run);
+    sqlite3_bind_int(q, 3, limit);
+    int rc = 0;
+    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
+        struct st_event e = {.seq = (uint64_t)sqlite3_column_int64(q, 0),
+                             .time = sqlite3_column_int64(q, 1),
+                             .why = sqlite3_column_int(q, 2),
+                             .state = sqlite3_column_int(q, 3),
+                             .run = (uint32_t)sqlite3_column_int64(q, 4),
+                             .job = (uint32_t)sqlite3_column_int64(q, 5),
+                             .attempt = (uint32_t)sqlite3_column_int64(q, 6),
+                             .worker = column(q, 7),
+                             .text = column(q, 8)};
+        rc = each(arg, &e);
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
+int st_curve(struct store *st, uint32_t job, int (*each)(void *arg, const struct st_point *p),
+             void *arg)
+{
+    sqlite3_stmt *q = st->q[Q_GET_CURVE];
+    sqlite3_bind_int64(q, 1, job);
+    int rc = 0;
+    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
+        struct st_point p = {.attempt = (uint32_t)sqlite3_column_int64(q, 0),
+                             .epoch = (uint32_t)sqlite3_column_int64(q, 1)};
+        for (int i = 0; i < 5; i++)
+            p.f[i] = sqlite3_column_type(q, 2 + i) == SQLITE_NULL ? 0.0 / 0.0
+                                                                  : sqlite3_column_double(q, 2 + i);
+        rc = each(arg, &p);
+    }
+    sqlite3_reset(q);
+    return rc;
+}
+
+int st_each_blob(struct store *st,
+                 int (*each)(void *arg, const struct cn_hash *hash, uint64_t size), void *arg)
+{
+    sqlite3_stmt *q = st->q[Q_EACH_BLOB];
+    int rc = 0;
+    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
+        struct cn_hash h;
+        read_hash(q, 0, &h);
+        rc = each(arg, &h, (uint64_t)sqlite3_column_int64(q, 1));
+    }
+    sqlite3_reset(q);
+    return rc;
+}

@@ -1,0 +1,476 @@
+/* coordinator/views.c - the coordinator's state as JSON documents, for messages and HTTP alike, and
+ * as Prometheus text. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/clock.h"
+#include "coordinator/core.h"
+#include "proto/spec.h"
+
+static void put_time(struct buf *b, const char *name, int64_t wall_ms)
+{
+    char text[25];
+    cn_wall_text(wall_ms, text);
+    buf_printf(b, "\"%s\":\"%s\"", name, text);
+}
+
+static void put_str(struct buf *b, const char *name, const char *value)
+{
+    buf_printf(b, "\"%s\":", name);
+    buf_json(b, value);
+}
+
+static void put_counts(struct buf *b, const uint32_t count[SC_STATES])
+{
+    buf_puts(b, "\"jobs\":{");
+    for (int i = 0; i < SC_STATES; i++)
+        buf_printf(b, "%s\"%s\":%u", i ? "," : "", sc_state_name(i), count[i]);
+    buf_puts(b, "}");
+}
+
+static void put_hash(struct buf *b, const char *name, const struct cn_hash *h)
+{
+    char hex[CN_HASH_HEX];
+    cn_hash_hex(h, hex);
+    buf_printf(b, "\"%s\":\"%s\"", name, hex);
+}
+
+/* ---- status and metrics */
+
+static double free_bytes(const struct coordinator *c)
+{
+    struct statvfs v;
+    return statvfs(c->state_dir, &v) ? 0 : (double)v.f_bavail * (double)v.f_frsize;
+}
+
+static void view_status(struct coordinator *c, struct buf *b)
+{
+    uint32_t workers = 0;
+    for (uint32_t i = 1; i < c->s->n_workers; i++)
+        workers += c->s->worker[i].used && c->s->worker[i].connected;
+    buf_printf(b, "{\"protocol\":%d,\"engine\":%d,", PR_VERSION, PR_ENGINE);
+    put_time(b, "started", c->started);
+    buf_printf(
+        b, ",\"uptime_s\":%lld,\"workers\":%u,\"connections\":%u,\"runs\":%u,\"disk_free\":%.0f,",
+        (long long)(cn_wall_ms() - c->started) / 1000, workers, c->n_peers, c->s->n_runs - 1,
+        free_bytes(c));
+    put_str(b, "trouble",
+            c->broken      ? cn_code_text(c->broken)
+            : c->low_space ? "disk almost full: no new work is accepted"
+                           : "");
+    buf_puts(b, ",");
+    put_counts(b, c->s->total);
+    buf_puts(b, "}");
+}
+
+void view_metrics(struct coordinator *c, struct buf *b)
+{
+    uint32_t workers = 0, busy = 0;
+    for (uint32_t i = 1; i < c->s->n_workers; i++) {
+        const struct sc_worker *w = &c->s->worker[i];
+        workers += w->used && w->connected;
+        busy += w->used && w->connected && w->units;
+    }
+    buf_puts(b, "# HELP cinch_jobs Jobs by state.\n# TYPE cinch_jobs gauge\n");
+    for (int i = 0; i < SC_STATES; i++)
+        buf_printf(b, "cinch_jobs{state=\"%s\"} %u\n", sc_state_name(i), c->s->total[i]);
+    struct {
+        const char *name, *kind, *help;
+        double value;
+    } m[] = {
+        {"workers", "gauge", "Connected workers.", workers},
+        {"workers_busy", "gauge", "Connected workers that hold a lease.", busy},
+        {"connections", "gauge", "Connections that said hello.", c->n_peers},
+        {"runs", "gauge", "Runs ever submitted.", c->s->n_runs - 1},
+        {"results_total", "counter", "Results accepted since the start.", (double)c->n_results},
+        {"messages_total", "counter", "Messages received since the start.", (double)c->n_messages},
+        {"refused_total", "counter", "Connections and messages refused since the start.",
+         (double)c->n_refused},
+        {"commits_total", "counter", "Transactions written since the start.", (double)c->n_commits},
+        {"disk_free_bytes", "gauge", "Room left on the state folder's disk.", free_bytes(c)},
+        {"trouble", "gauge", "1 while the queue cannot be written or the disk is almost full.",
+         c->broken || c->low_space},
+        {"start_time_seconds", "gauge", "Start of the coordinator, unix time.",
+         (double)c->started / 1000},
+    };
+    for (size_t i = 0; i < sizeof m / sizeof *m; i++)
+        buf_printf(b, "# HELP cinch_%s %s\n# TYPE cinch_%s %s\ncinch_%s %.15g\n", m[i].name,
+                   m[i].help, m[i].name, m[i].kind, m[i].name, m[i].value);
+}
+
+/* ---- runs */
+
+static void put_run(struct coordinator *c, uint32_t id, struct buf *b)
+{
+    const struct sc_run *r = &c->s->run[id];
+    const struct st_run *d = &c->state.run[id];
+    buf_printf(b, "\"run\":\"r%u\",", id);
+    put_str(b, "name", d->name);
+    buf_puts(b, ",");
+    put_str(b, "user", c->s->user[r->user].name);
+    buf_printf(b, ",\"state\":\"%s\",\"paused\":%s,\"priority\":%d,", sc_run_state(c->s, id),
+               r->paused ? "true" : "false", r->priority);
+    put_time(b, "created", d->created);
+    buf_puts(b, ",");
+    put_str(b, "dataset", d->dataset);
+    buf_printf(b, ",\"artifacts\":%u,", d->cells);
+    put_counts(b, r->count);
+}
+
+static void view_list(struct coordinator *c, struct buf *b)
+{
+    buf_puts(b, "{\"runs\":[");
+    for (uint32_t i = c->s->n_runs - 1; i >= 1; i--) {
+        buf_puts(b, i == c->s->n_runs - 1 ? "{" : ",{");
+        put_run(c, i, b);
+        buf_puts(b, "}");
+    }
+    buf_puts(b, "]}");
+}
+
+static void view_run(struct coordinator *c, uint32_t id, struct buf *b)
+{
+    char *grid = st_grid(c->st, id);
+    buf_puts(b, "{");
+    put_run(c, id, b);
+    buf_puts(b, ",");
+    put_hash(b, "fingerprint", &c->state.run[id].fingerprint);
+    buf_printf(b, ",\"time_limit_s\":%u,", c->s->run[id].time_limit_s);
+    put_str(b, "grid", grid ? grid : "");
+    buf_puts(b, "}");
+    free(grid);
+}
+
+/* ---- jobs */
+
+static void put_progress(struct coordinator *c, uint32_t id, struct buf *b)
+{
+    const struct live *l = live_of(c, id, false);
+    if (!l || c->s->job[id].state != SC_LEASED) return;
+    buf_printf(b, ",\"progress\":{\"epoch\":%u,\"epochs\":%u,\"batch\":%u,\"batches\":%u,",
+               l->p.epoch, l->p.epochs, l->p.batch, l->p.batches);
+    put_str(b, "stage", l->stage);
+    buf_puts(b, ",\"records_per_s\":");
+    buf_number(b, l->p.records_per_s);
+    buf_puts(b, ",\"val_score\":");
+    buf_number(b, l->p.epoch_done ? l->p.val_score : NAN);
+    buf_puts(b, "}");
+}
+
+static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
+{
+    const struct sc_job *j = &c->s->job[id];
+    const struct sc_base *base = &c->s->base[j->base];
+    Cinch__JobBase *body = cinch__job_base__unpack(NULL, base->n_body, base->body);
+    buf_printf(b, "\"job\":\"j%u\",\"kind\":\"%s\",", id, pr_kind_name(j->kind));
+    put_str(b, "net", body ? body->net : "?");
+    buf_printf(b, ",\"seed\":%llu,\"distilled\":%s,\"rounds\":%u,\"round\":%u,\"keep\":",
+               (unsigned long long)j->seed, j->distilled ? "true" : "false", j->rounds, j->round);
+    buf_number(b, j->keep);
+    buf_puts(b, ",\"norm\":");
+    if (j->norm)
+        buf_json(b, c->s->norm[j->norm]);
+    else
+        buf_puts(b, "null");
+    buf_printf(b, ",\"state\":\"%s\",\"attempt\":%u,\"crashes\":%u,", sc_state_name(j->state),
+               j->attempt, j->crashes);
+    put_str(b, "worker",
+            j->state == SC_LEASED || j->state == SC_SUCCEEDED ? c->s->worker[j->worker].name : "");
+    put_progress(c, id, b);
+    if (body) cinch__job_base__free_unpacked(body, NULL);
+}
+
+static void view_jobs(struct coordinator *c, uint32_t run, struct buf *b)
+{
+    buf_printf(b, "{\"run\":\"r%u\",\"jobs\":[", run);
+    for (uint32_t w = c->s->run[run].want; w; w = c->s->want[w].next_of_run) {
+        buf_puts(b, w == c->s->run[run].want ? "{" : ",{");
+        put_job(c, c->s->want[w].job, b);
+        buf_puts(b, "}");
+    }
+    buf_puts(b, "]}");
+}
+
+struct listing {
+    struct buf *b;
+    struct coordinator *c;
+    int n;
+};
+
+static int put_point(void *arg, const struct st_point *p)
+{
+    static const char *const name[] = {"train_loss", "val_loss", "val_score", "lr",
+                                       "records_per_s"};
+    struct listing *l = arg;
+    buf_printf(l->b, "%s{\"attempt\":%u,\"epoch\":%u", l->n++ ? "," : "", p->attempt, p->epoch);
+    for (int i = 0; i < 5; i++) {
+        buf_printf(l->b, ",\"%s\":", name[i]);
+        buf_number(l->b, p->f[i]);
+    }
+    buf_puts(l->b, "}");
+    return 0;
+}
+
+static void view_job(struct coordinator *c, uint32_t id, struct buf *b)
+{
+    const struct sc_job *j = &c->s->job[id];
+    buf_puts(b, "{");
+    put_job(c, id, b);
+    buf_puts(b, ",");
+    put_hash(b, "key", &j->key);
+    buf_puts(b, ",\"parents\":[");
+    for (int i = 0; i < 2; i++)
+        if (j->parent[i]) buf_printf(b, "%s\"j%u\"", i ? "," : "", j->parent[i]);
+    buf_puts(b, "],\"runs\":[");
+    for (uint32_t w = j->want; w; w = c->s->want[w].next_of_job)
+        buf_printf(b, "%s\"r%u\"", w == j->want ? "" : ",", c->s->want[w].run);
+    buf_puts(b, "],\"outputs\":[");
+    struct st_blob out[PR_MAX_OUTPUTS];
+    int n = st_outputs(c->st, id, out, PR_MAX_OUTPUTS);
+    for (int i = 0; i < n; i++) {
+        buf_puts(b, i ? ",{" : "{");
+        put_str(b, "role", out[i].role);
+        buf_puts(b, ",");
+        put_hash(b, "blob", &out[i].hash);
+        buf_printf(b, ",\"size\":%llu}", (unsigned long long)out[i].size);
+    }
+    int64_t wall = 0;
+    char *metrics = st_metrics(c->st, id, &wall);
+    buf_printf(b, "],\"wall_ms\":%lld,\"metrics\":%s,\"curve\":[", (long long)wall,
+               metrics && *metrics ? metrics : "{}");
+    free(metrics);
+    struct listing l = {b, c, 0};
+    st_curve(c->st, id, put_point, &l);
+    buf_puts(b, "]}");
+}
+
+/* ---- logs and events */
+
+static void put_event(struct buf *b, int64_t time, int why, int state, uint32_t run, uint32_t job,
+                      uint32_t attempt, const char *worker, const char *text)
+{
+    put_time(b, "time", time);
+    buf_printf(b, ",\"type\":\"%s\"", job ? why_text(why) : "run");
+    if (run) buf_printf(b, ",\"run\":\"r%u\"", run);
+    if (job) buf_printf(b, ",\"job\":\"j%u\",\"state\":\"%s\"", job, sc_state_name(state));
+    if (attempt) buf_printf(b, ",\"attempt\":%u", attempt);
+    if (*worker) {
+        buf_puts(b, ",");
+        put_str(b, "worker", worker);
+    }
+    if (*text) {
+        buf_puts(b, ",");
+        put_str(b, "text", text);
+    }
+}
+
+void view_happening(const struct coordinator *c, uint64_t seq, const struct happening *h,
+                    struct buf *b)
+{
+    buf_printf(b, "{\"seq\":%llu,", (unsigned long long)seq);
+    if (h->progress) {
+        put_time(b, "time", h->time);
+        buf_printf(b, ",\"type\":\"progress\",\"job\":\"j%u\",\"attempt\":%u,", h->job, h->attempt);
+        put_str(b, "worker", h->worker);
+        if (*h->text) buf_printf(b, ",%s", h->text);
+    } else {
+        put_event(b, h->time, h->why, h->state, h->run, h->job, h->attempt, h->worker, h->text);
+    }
+    buf_puts(b, "}");
+}
+
+bool happening_in_run(const struct coordinator *c, const struct happening *h, uint32_t run)
+{
+    if (h->run == run) return true;
+    for (uint32_t w = h->job ? c->s->job[h->job].want : 0; w; w = c->s->want[w].next_of_job)
+        if (c->s->want[w].run == run) return true;
+    return false;
+}
+
+static int put_log(void *arg, const struct st_event *e)
+{
+    struct listing *l = arg;
+    buf_printf(l->b, "%s{\"seq\":%llu,", l->n++ ? "," : "", (unsigned long long)e->seq);
+    put_event(l->b, e->time, e->why, e->state, e->run, e->job, e->attempt, e->worker, e->text);
+    buf_puts(l->b, "}");
+    return 0;
+}
+
+static void view_log(struct coordinator *c, uint32_t run, uint32_t job, struct buf *b)
+{
+    struct listing l = {b, c, 0};
+    buf_puts(b, "{\"events\":[");
+    st_events(c->st, run, job, 5000, put_log, &l);
+    buf_puts(b, "]}");
+}
+
+static void view_explain(struct coordinator *c, const char *id, uint32_t run, uint32_t job,
+                         struct buf *b)
+{
+    char text[1500];
+    int64_t now = cn_mono_ms();
+    if (job) {
+        sc_explain(c->s, job, now, text, sizeof text);
+        buf_printf(b, "{\"id\":\"j%u\",\"state\":\"%s\",", job,
+                   sc_state_name(c->s->job[job].state));
+    } else {
+        const struct sc_run *r = &c->s->run[run];
+        int n = snprintf(
+            text, sizeof text,
+            "%u of %u jobs are done, %u run, %u are ready, %u wait, %u failed, %u are blocked%s",
+            r->count[SC_SUCCEEDED], r->jobs, r->count[SC_LEASED], r->count[SC_READY],
+            r->count[SC_WAITING], r->count[SC_FAILED], r->count[SC_BLOCKED],
+            r->paused ? "; the run is paused" : "");
+        for (uint32_t w = r->want; w;
+             w = c->s->want[w].next_of_run) { /* the first that does not move tells most */
+            const struct sc_job *j = &c->s->job[c->s->want[w].job];
+            if (j->state != SC_FAILED && j->state != SC_READY) continue;
+            n += snprintf(text + n, sizeof text - (size_t)n, "; j%u: ", c->s->want[w].job);
+            sc_explain(c->s, c->s->want[w].job, now, text + n, sizeof text - (size_t)n);
+            break;
+        }
+        buf_printf(b, "{\"id\":\"r%u\",\"state\":\"%s\",", run, sc_run_state(c->s, run));
+    }
+    put_str(b, "text", text);
+    buf_puts(b, "}");
+}
+
+/* ---- workers, data, keys */
+
+static void put_worker(struct coordinator *c, const struct sc_worker *w, int64_t now, struct buf *b)
+{
+    put_str(b, "worker", w->name);
+    buf_puts(b, ",");
+    put_str(b, "host", w->host);
+    buf_printf(b,
+               ",\"connected\":%s,\"draining\":%s,\"slots\":%u,\"held\":%u,\"done\":%llu,\"silent_"
+               "ms\":%lld,",
+               w->connected ? "true" : "false", w->draining ? "true" : "false", w->slots, w->leases,
+               (unsigned long long)w->done, (long long)(now - w->last_seen));
+    buf_printf(b, "\"max_gang\":%u,\"gpu_bytes\":%llu,\"compute_capability\":%u,\"core\":%d,",
+               w->max_gang, (unsigned long long)w->gpu_bytes, w->compute_capability, w->core);
+    put_str(b, "isa", w->isa);
+    buf_puts(b, ",\"kinds\":[");
+    for (int k = 1, n = 0; k < 5; k++)
+        if (w->kinds & 1u << k) buf_printf(b, "%s\"%s\"", n++ ? "," : "", pr_kind_name(k));
+    buf_puts(b, "],\"allocators\":[");
+    for (uint32_t a = 0, n = 0; a < c->s->n_allocators; a++)
+        if (w->allocators & 1u << a) {
+            if (n++) buf_puts(b, ",");
+            buf_json(b, c->s->allocator[a]);
+        }
+    buf_puts(b, "],\"jobs\":[");
+    for (uint32_t id = w->lease; id; id = c->s->job[id].next_lease)
+        buf_printf(b, "%s{\"job\":\"j%u\",\"started\":%s}", id == w->lease ? "" : ",", id,
+                   c->s->job[id].started ? "true" : "false");
+    buf_puts(b, "]");
+}
+
+static void view_workers(struct coordinator *c, struct buf *b)
+{
+    int64_t now = cn_mono_ms();
+    int n = 0;
+    buf_puts(b, "{\"workers\":[");
+    for (uint32_t i = 1; i < c->s->n_workers; i++) {
+        const struct sc_worker *w = &c->s->worker[i];
+        if (!w->used || (!w->connected && !w->leases && !w->done)) continue;
+        buf_puts(b, n++ ? ",{" : "{");
+        put_worker(c, w, now, b);
+        buf_puts(b, "}");
+    }
+    buf_puts(b, "]}");
+}
+
+static void view_data(struct coordinator *c, struct buf *b)
+{
+    buf_puts(b, "{\"datasets\":[");
+    for (uint32_t i = 0; i < c->state.n_datasets; i++) {
+        const struct st_dataset *d = &c->state.dataset[i];
+        buf_puts(b, i ? ",{" : "{");
+        put_str(b, "name", d->name);
+        buf_puts(b, ",");
+        put_hash(b, "fingerprint", &d->fingerprint);
+        buf_printf(b, ",\"size\":%llu,", (unsigned long long)d->size);
+        if (d->size) {
+            put_hash(b, "blob", &d->blob);
+            buf_puts(b, ",");
+        }
+        put_str(b, "info", d->info);
+        buf_puts(b, "}");
+    }
+    buf_puts(b, "]}");
+}
+
+static void view_keys(struct coordinator *c, struct buf *b)
+{
+    buf_puts(b, "{\"keys\":[");
+    for (uint32_t i = 0; i < c->state.n_keys; i++) {
+        const struct st_key *k = &c->state.key[i];
+        buf_puts(b, i ? ",{" : "{");
+        put_str(b, "name", k->name);
+        buf_puts(b, ",");
+        put_str(b, "role", k->role);
+        buf_puts(b, ",");
+        put_str(b, "public", k->public_key);
+        buf_puts(b, ",");
+        put_time(b, "created", k->created);
+        buf_printf(b, ",\"revoked\":%s}", k->revoked ? "true" : "false");
+    }
+    buf_puts(b, "]}");
+}
+
+static int view_of(struct coordinator *c, Cinch__Query__What what, const char *id, struct buf *b,
+                   struct cn_error *err)
+{
+    uint32_t run, job;
+    int rc = parse_id(c, id, &run, &job, err);
+    if (rc) return rc;
+    if (job && (what == CINCH__QUERY__WHAT__REPORT || what == CINCH__QUERY__WHAT__JOBS))
+        return cn_fail(err, CN_EINVALID, "that takes a run, not a job");
+    switch ((int)what) {
+    case CINCH__QUERY__WHAT__SHOW:
+        if (run)
+            view_run(c, run, b);
+        else
+            view_job(c, job, b);
+        return 0;
+    case CINCH__QUERY__WHAT__LOG:
+        view_log(c, run, job, b);
+        return 0;
+    case CINCH__QUERY__WHAT__EXPLAIN:
+        view_explain(c, id, run, job, b);
+        return 0;
+    case CINCH__QUERY__WHAT__JOBS:
+        view_jobs(c, run, b);
+        return 0;
+    default:
+        return view_report(c, run, b, err);
+    }
+}
+
+int view(struct coordinator *c, Cinch__Query__What what, const char *id, struct buf *b,
+         struct cn_error *err)
+{
+    switch ((int)what) {
+    case CINCH__QUERY__WHAT__STATUS:
+        view_status(c, b);
+        return 0;
+    case CINCH__QUERY__WHAT__LIST:
+        view_list(c, b);
+        return 0;
+    case CINCH__QUERY__WHAT__WORKERS:
+        view_workers(c, b);
+        return 0;
+    case CINCH__QUERY__WHAT__DATA:
+        view_data(c, b);
+        return 0;
+    case CINCH__QUERY__WHAT__KEYS:
+        view_keys(c, b);
+        return 0;
+    default:
+        return view_of(c, what, id, b, err);
+    }
+}
