@@ -43,20 +43,20 @@ static int cpu_has(enum cinchrt_isa isa)
 }
 #endif
 
-const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa)
+const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa, int which)
 {
     switch (isa) {
     case CINCHRT_ISA_PORTABLE:
-        return &rt_table__portable;
+        return which ? 0 : &rt_table__portable;
 #ifdef RT_X86
     case CINCHRT_ISA_AVX2:
-        return &rt_table__avx2;
+        return which ? &rt_table_f32__avx2 : &rt_table__avx2;
     case CINCHRT_ISA_AVXVNNI:
-        return &rt_table__avxvnni;
+        return which ? 0 : &rt_table__avxvnni;
     case CINCHRT_ISA_AVX512:
-        return &rt_table__avx512;
+        return which ? &rt_table_f32__avx512 : &rt_table__avx512;
     case CINCHRT_ISA_AVX512VNNI:
-        return &rt_table__avx512vnni;
+        return which ? 0 : &rt_table__avx512vnni;
 #endif
     default:
         return 0;
@@ -65,7 +65,7 @@ const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa)
 
 int cinchrt_isa_available(enum cinchrt_isa isa)
 {
-    if (!rt_table_of(isa)) return 0;
+    if (!rt_table_of(isa, 0)) return 0;
     return isa == CINCHRT_ISA_PORTABLE || cpu_has(isa);
 }
 
@@ -78,13 +78,14 @@ enum cinchrt_isa cinchrt_isa_best(void)
 
 const struct rt_kernel *rt_kernel_for(enum cinchrt_isa isa, int op)
 {
-    int level, i;
-    for (level = isa; level >= 0; level--) {
-        const struct rt_isa_table *t = rt_table_of((enum cinchrt_isa)level);
-        if (!t || !cinchrt_isa_available((enum cinchrt_isa)level)) continue;
-        for (i = 0; i < t->n; i++)
-            if (t->ops[i] == op) return t->kernels[i];
-    }
+    int level, which, i;
+    for (level = isa; level >= 0; level--)
+        for (which = 0; which < 2; which++) {
+            const struct rt_isa_table *t = rt_table_of((enum cinchrt_isa)level, which);
+            if (!t || !cinchrt_isa_available((enum cinchrt_isa)level)) continue;
+            for (i = 0; i < t->n; i++)
+                if (t->ops[i] == op) return t->kernels[i];
+        }
     return 0;
 }
 

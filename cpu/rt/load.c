@@ -66,9 +66,9 @@ static int choose(struct cinchrt_model *m, enum cinchrt_isa cap)
         m->layer[i].kernel = rt_kernel_for(m->isa, m->layer[i].f.op);
         if (!m->layer[i].kernel) return CINCHRT_EFORMAT;
     }
-    for (level = m->isa; level >= 0; level--) {
-        const struct rt_isa_table *t = rt_table_of((enum cinchrt_isa)level);
-        if (!t || !cinchrt_isa_available((enum cinchrt_isa)level)) continue;
+    for (level = 2 * m->isa + 1; level >= 0; level--) {
+        const struct rt_isa_table *t = rt_table_of((enum cinchrt_isa)(level / 2), level & 1);
+        if (!t || !cinchrt_isa_available((enum cinchrt_isa)(level / 2))) continue;
         if (!m->quantise) m->quantise = t->quantise;
         if (!m->transpose) m->transpose = t->transpose;
     }

@@ -92,7 +92,8 @@ int rt_check(struct cinchrt_model *m, const uint8_t *file, size_t n);
 
 /* isa.c */
 const struct rt_kernel *rt_kernel_for(enum cinchrt_isa isa, int op);
-const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa); /* NULL: not compiled in */
+/* which 0: its int8 (or only) table, 1: its float table; NULL: not compiled in */
+const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa, int which);
 
 /* Unaligned little-endian reads. */
 static inline uint16_t rt_u16(const uint8_t *p)

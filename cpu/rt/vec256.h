@@ -168,6 +168,11 @@ static inline float vf_sum(vf v)
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
+static inline float f32_root(float x)
+{
+    return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
 static inline void vf_store_part(float *p, vf v, int n)
 {
     if (n == VL)

@@ -134,6 +134,11 @@ static inline v_table32 v_table_load(const int16_t *t)
 #define vf_rint(v) _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vf_scale2(v, n) _mm512_scalef_ps(v, n) /* v * 2^n */
 
+static inline float f32_root(float x)
+{
+    return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x)));
+}
+
 /* n floats, a multiple of 4, at most VL. */
 static inline void vf_store_part(float *p, vf v, int n)
 {
