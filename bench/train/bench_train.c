@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/rng.h"
 #include "bench/train/ceiling.h"
 #include "cpu/train/backend.h"
@@ -173,12 +173,19 @@ static void step(struct bench *b)
     }
 }
 
-/* Records per second of `steps` steps. */
-static double timed(struct bench *b, int steps)
+static double now(clockid_t clock)
 {
-    int64_t start = cn_mono_ns();
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Records per second of `steps` steps on that clock. */
+static double timed(struct bench *b, int steps, clockid_t clock)
+{
+    double start = now(clock);
     for (int i = 0; i < steps; i++) step(b);
-    return 1e9 * steps * b->batch / (double)(cn_mono_ns() - start);
+    return steps * b->batch / (now(clock) - start);
 }
 
 /* The PyTorch process: "net batch steps\n" -> "seconds\n". */
@@ -244,8 +251,7 @@ static double ceiling(const char *isa)
 {
     double best = 0;
     for (int i = 0; i < 12; i++) {
-        int64_t start = cn_mono_ns();
-        double macs;
+        double start = now(CLOCK_THREAD_CPUTIME_ID), macs;
 #ifdef __x86_64__
         if (!strcmp(isa, "avx512"))
             macs = ceiling_burst__avx512(1000000);
@@ -254,7 +260,7 @@ static double ceiling(const char *isa)
         else
 #endif
             macs = ceiling_burst__portable(1000000);
-        double rate = 1e9 * macs / (double)(cn_mono_ns() - start);
+        double rate = macs / (now(CLOCK_THREAD_CPUTIME_ID) - start);
         if (rate > best) best = rate;
     }
     return best;
@@ -294,7 +300,7 @@ static const char *isa_of(const struct options *o)
 static int steps_for(struct bench *b, double seconds)
 {
     step(b); /* first use: scratch memory grows, pages are touched */
-    int steps = (int)(seconds * timed(b, 1) / b->batch);
+    int steps = (int)(seconds * timed(b, 1, CLOCK_MONOTONIC) / b->batch);
     return steps < 1 ? 1 : steps;
 }
 
@@ -308,7 +314,7 @@ static void against_peer(const struct options *o, const char *net, struct peer *
     double guess = peer_timed(peer, net, b.batch, 1);
     int peer_steps = guess > 0 ? (int)(o->seconds * guess / b.batch) : 0;
     for (int i = 0; i < o->rounds; i++) {
-        own[i] = timed(&b, steps);
+        own[i] = timed(&b, steps, CLOCK_THREAD_CPUTIME_ID);
         if (own[i] > best) best = own[i];
         other[i] = guess > 0 ? peer_timed(peer, net, b.batch, peer_steps < 1 ? 1 : peer_steps) : 0;
         ratio[i] = other[i] > 0 ? own[i] / other[i] : NAN;
@@ -335,8 +341,8 @@ static void scaling(const struct options *o, const char *net)
     int steps = steps_for(&one, o->seconds);
     steps_for(&many, o->seconds);
     for (int i = 0; i < o->rounds; i++) {
-        double single = timed(&one, steps);
-        ratio[i] = timed(&many, steps) / single;
+        double single = timed(&one, steps, CLOCK_MONOTONIC);
+        ratio[i] = timed(&many, steps, CLOCK_MONOTONIC) / single;
     }
     printf("%-7s %d threads are %.2fx one\n", net, o->threads, median(ratio, o->rounds));
     bench_close(&one);
@@ -352,7 +358,7 @@ struct side {
 static void *side_run(void *arg)
 {
     struct side *s = arg;
-    s->rate = timed(s->b, s->steps);
+    s->rate = timed(s->b, s->steps, CLOCK_THREAD_CPUTIME_ID);
     return NULL;
 }
 
@@ -367,7 +373,7 @@ static void side_by_side(const struct options *o, const char *net)
     for (int i = 0; i < o->rounds; i++) {
         pthread_t thread;
         struct side s[2] = {{&b[0], steps, 0}, {&b[1], steps, 0}};
-        double alone = timed(&b[0], steps);
+        double alone = timed(&b[0], steps, CLOCK_THREAD_CPUTIME_ID);
         if (pthread_create(&thread, NULL, side_run, &s[1])) return;
         side_run(&s[0]);
         pthread_join(thread, NULL);

@@ -1,5 +1,5 @@
 """The PyTorch side of bench_train: reads "net batch steps" lines, trains that many steps on one thread, answers with the
-seconds they took. The nets, losses and optimisers are the ones of nn/zoo.c and the `paper` recipe."""
+processor seconds they took. The nets, losses and optimisers are the ones of nn/zoo.c and the `paper` recipe."""
 import sys
 import time
 
@@ -80,10 +80,10 @@ def main():
             trainers.clear()
             trainers[name] = Trainer(name, int(batch))
             trainers[name].step()
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(int(steps)):
             trainers[name].step()
-        print(time.perf_counter() - start, flush=True)
+        print(time.process_time() - start, flush=True)
 
 
 main()

@@ -1,8 +1,9 @@
 /* cpu/train/block.c - Conv1d, BatchNorm, ReLU and MaxPool as one op.
  *
  * Forward: the convolution adds up sums and squares of its outputs while they are still in
- * registers (as differences from one sample per channel, so that nothing cancels); one pass over
- * the rows then normalises, clips and pools, and keeps only the pooled rows. Backward never
+ * registers (as differences from one sample per channel, so that nothing cancels), and the record
+ * is pooled while it is in cache; once the statistics are known, one pass normalises and clips what
+ * the pool left. Backward never
  * stores the gradient of the convolution's output: reductions first, from the pooled rows; then
  * each record's dense gradient is rebuilt in cache, and goes straight into the dx and dw kernels.
  * save, with a pool: [M, B, C, t_pool] floats where the maxima stood before normalisation, then as
@@ -94,23 +95,34 @@ static void normalisers(const struct conv_job *j)
     }
 }
 
-/* Normalises, clips and pools one record: c [cout, tout] -> block->y. */
+/* Pools one record: c [cout, tout] -> c_max [cout, t_pool] and, in training, the places. */
+static void pool_record(const struct conv_job *j, int item, const float *c, float *c_max)
+{
+    const struct nn_conv_block *b = j->block;
+    const float *w = b->bn.w + item / j->a->b * b->bn.stride;
+    struct pool_row r = {.t_pool = b->t_pool, .pool = b->pool_k};
+    for (int o = 0; o < j->a->cout; o++) {
+        r.sign = (float)((w[o] > 0) - (w[o] < 0));
+        r.c = c + (int64_t)o * j->a->tout;
+        r.c_max = c_max + (int64_t)o * b->t_pool;
+        r.arg = b->bn.train ? arg_of(b) + ((int64_t)item * j->a->cout + o) * b->t_pool : NULL;
+        j->ctx->k->pool(&r);
+    }
+}
+
+/* Normalises and clips one record: c [cout, tout or t_pool] -> block->y. */
 static void finish_record(const struct conv_job *j, int item, const float *c)
 {
     const struct nn_conv_block *b = j->block;
-    int m = item / j->a->b, out = row_out(b);
-    int keep = pooled(b) && b->bn.train;
-    struct bn_row r = {.t = j->a->tout, .t_pool = b->t_pool, .pool = b->pool_k, .relu = b->relu};
+    int m = item / j->a->b;
+    struct bn_row r = {.t = row_out(b), .relu = b->relu};
     for (int o = 0; o < j->a->cout; o++) {
-        int64_t row = (int64_t)item * j->a->cout + o;
         int ch = m * j->a->cout + o;
         r.mean = j->coef_mean[ch];
         r.a = j->coef_a[ch];
         r.bias = b->bn.bias[m * b->bn.stride + o];
-        r.c = c + (int64_t)o * j->a->tout;
-        r.y = b->y + row * out;
-        r.c_max = keep ? b->save + row * out : NULL;
-        r.arg = keep ? arg_of(b) + row * out : NULL;
+        r.c = c + (int64_t)o * r.t;
+        r.y = b->y + ((int64_t)item * j->a->cout + o) * r.t;
         j->ctx->k->bn_forward(&r);
     }
 }
@@ -119,13 +131,17 @@ static void conv_item(void *arg, int item, int thread)
 {
     const struct conv_job *j = arg;
     struct conv_own own = conv_job_own(j, thread);
-    conv_record_forward(j, item, &own, j->a->y + (int64_t)item * j->a->cout * j->a->tout);
+    float *c = j->a->y + (int64_t)item * j->a->cout * j->a->tout;
+    conv_record_forward(j, item, &own, c);
+    if (pooled(j->block))
+        pool_record(j, item, c, j->block->save + (int64_t)item * j->a->cout * j->block->t_pool);
 }
 
 static void finish_item(void *arg, int item, int thread)
 {
     const struct conv_job *j = arg;
-    finish_record(j, item, j->a->y + (int64_t)item * j->a->cout * j->a->tout);
+    const float *c = pooled(j->block) ? j->block->save : j->a->y;
+    finish_record(j, item, c + (int64_t)item * j->a->cout * row_out(j->block));
 }
 
 /* Without statistics a record passes through in one go. */
@@ -134,7 +150,8 @@ static void eval_item(void *arg, int item, int thread)
     const struct conv_job *j = arg;
     struct conv_own own = conv_job_own(j, thread);
     conv_record_forward(j, item, &own, own.c);
-    finish_record(j, item, own.c);
+    if (pooled(j->block)) pool_record(j, item, own.c, own.c_max);
+    finish_record(j, item, pooled(j->block) ? own.c_max : own.c);
 }
 
 int fast_conv_block_forward(struct nn_backend *be, const struct nn_conv_block *b)

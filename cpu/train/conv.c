@@ -1,7 +1,8 @@
 /* cpu/train/conv.c - 1-D convolution, forward and backward, over the `rows` and `dots` kernels.
  *
  * Each record's rows are copied into padded rows (zeros at both ends, room to read whole vectors),
- * which costs a few percent and saves every special case. dx is the convolution of the padded dy
+ * which costs a few percent and saves every special case; reading rows in place is slower even
+ * where it is possible, as a copy streams and the kernels do not. dx is the convolution of the padded dy
  * with the flipped weights. dw: the batch is cut into chunks by the shapes alone, each summed in
  * order by one thread, then the chunks in order: same bits for any number of threads, and members
  * of a gang never meet.
@@ -11,7 +12,7 @@
 
 #include <string.h>
 
-#define CHUNKS 16      /* of a member's batch in backward, at most */
+#define CHUNKS 8       /* of a member's batch in backward, at most */
 #define GROUP_COLS 128 /* vectors of time that one register sum should span at least */
 #define GROUP_X 98304  /* floats of x in a group at most: they are to stay in the L2 cache */
 
@@ -76,6 +77,7 @@ static struct conv_own carve_own(const struct conv_job *j, struct cpu_train_cut 
     own.dy = cpu_train_take(s, (size_t)j->group * a->cout * j->ds);
     own.lanes = cpu_train_take(s, (size_t)a->cout * 32);
     own.c = cpu_train_take(s, (size_t)a->cout * a->tout);
+    own.c_max = cpu_train_take(s, j->block ? (size_t)a->cout * j->block->t_pool : 0);
     return own;
 }
 
@@ -257,8 +259,8 @@ static void backward_item(void *arg, int item, int thread)
         d.n = last - r < j->group ? last - r : j->group;
         for (int i = 0; i < d.n; i++) {
             float *dy = own.dy + i * d.dy_next;
-            pad_input(j, r + i, own.x + i * d.x_next);
             zero_margins(j, dy);
+            pad_input(j, r + i, own.x + i * d.x_next);
             b->fill(j, r + i, dy + j->left);
             if (a->dx) record_dx(j, r + i, dy);
             if (a->dbias) record_dbias(j, dy, bias);

@@ -33,6 +33,7 @@ struct conv_own {
     float *dy;    /* [group][cout][ds] */
     float *lanes; /* [cout][32] */
     float *c;     /* [cout][tout] */
+    float *c_max; /* [cout][t_pool] */
 };
 
 /* Fills the geometry. */

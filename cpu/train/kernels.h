@@ -41,15 +41,21 @@ struct dots_args {
     int add;   /* 1: dw += */
 };
 
-/* BatchNorm, ReLU and max-pool of one row (one record's channel): z = a*(c - mean) + bias. */
+/* Max-pool of one row before its normalisation: the first largest of sign * c in each window. */
+struct pool_row {
+    int t_pool, pool;
+    float sign;     /* of the normalisation's weight: 1, -1, or 0 (the first of each window) */
+    const float *c; /* [t_pool * pool, at least] */
+    float *c_max;   /* [t_pool] c where the maximum stood */
+    uint8_t *arg;   /* NULL or [t_pool]: its place in the window */
+};
+
+/* BatchNorm and ReLU of one row (one record's channel): y = a*(c - mean) + bias. */
 struct bn_row {
-    int t, t_pool, pool; /* pool 0 or 1: none */
-    int relu;
+    int t, relu;
     float mean, a, bias; /* a = weight * rstd */
-    const float *c;      /* [t] convolution output */
-    float *y;            /* [t_pool, or t] */
-    float *c_max;        /* NULL or [t_pool]: c where the maximum stood */
-    uint8_t *arg;        /* NULL or [t_pool]: its place in the window */
+    const float *c;      /* [t] convolution output, pooled or not */
+    float *y;            /* [t]; may be c */
 };
 
 /* Its gradient. With e = dy passed back through pool and ReLU to [t]: reduce gives sum e and
@@ -121,6 +127,7 @@ struct cpu_kernels {
     int (*row_blocks)(int o, int t);
     void (*rows)(const struct rows_args *a);
     void (*dots)(const struct dots_args *a);
+    void (*pool)(const struct pool_row *a);
     void (*bn_forward)(const struct bn_row *a);
     void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);
     void (*bn_expand)(const struct bn_grad_row *a);

@@ -13,6 +13,7 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .row_blocks = ISA(f32_row_blocks),
     .rows = ISA(f32_rows),
     .dots = ISA(f32_dots),
+    .pool = ISA(f32_pool),
     .bn_forward = ISA(f32_bn_forward),
     .bn_reduce = ISA(f32_bn_reduce),
     .bn_expand = ISA(f32_bn_expand),

@@ -1,35 +1,33 @@
-/* cpu/train/norm_impl.h - BatchNorm, ReLU and max-pool of one row in one pass, and back, for the
- * instruction set of the including file.
+/* cpu/train/norm_impl.h - BatchNorm, ReLU and max-pool of one row, and back, for the instruction set
+ * of the including file.
  *
- * The forward pass reads the convolution's output once and writes only what is left after the pool.
- * For the way back it keeps, per window, the place of the maximum and the value that stood there:
- * the reductions then read a third of the data, and the dense gradient
+ * Normalisation and ReLU are monotonous, so the pool may come first, while the convolution's row is
+ * still in cache: it only has to know the sign of the channel's weight. What is left (a window's
+ * place of the maximum and the value there) serves all later passes but one: the dense gradient
  * dc = a*e + b*(c - mean) + c0 is rebuilt row by row, straight into the padded row that the
  * convolution's backward kernels read, so it never travels to memory. The ReLU's gradient at 0 is
- * 0. NaN passes through (max(0, z) with z second).
+ * 0. NaN passes through (max(0, z) with z second). Arguments are copied into locals so that stores
+ * cannot seem to change them.
  */
 #include "cpu/train/kernels.h"
 #include "cpu/train/simd.h"
 
-INLINE vf bn_value(const struct bn_row *a, vf c)
+static void ISA(f32_bn_forward)(const struct bn_row *args)
 {
-    return v_fma(v_set(a->a), v_sub(c, v_set(a->mean)), v_set(a->bias));
-}
-
-static void ISA(f32_bn_dense)(const struct bn_row *a)
-{
-    for (int t = 0; t < a->t; t += VL) {
-        vf z = bn_value(a, v_load_tail(a->c + t, a->t - t));
-        if (a->relu) z = v_max(v_zero(), z);
-        v_store_tail(a->y + t, z, a->t - t);
+    const struct bn_row a = *args;
+    for (int t = 0; t < a.t; t += VL) {
+        vf d = v_sub(v_load_tail(a.c + t, a.t - t), v_set(a.mean));
+        vf z = v_fma(v_set(a.a), d, v_set(a.bias));
+        if (a.relu) z = v_max(v_zero(), z);
+        v_store_tail(a.y + t, z, a.t - t);
     }
 }
 
 /* Windows p.. of a pool of k = 2 or 3; n of the VL are real. */
-INLINE void bn_pool_block(const int k, const struct bn_row *a, int p, int n)
+INLINE void pool_block(const int k, const struct pool_row *a, int p, int n)
 {
     float tail[3 * VL];
-    vf c[3], best, at, cm;
+    vf c[3], best, at, value;
     const float *src = a->c + p * k;
     if (n < VL) {
         memset(tail, 0, sizeof tail);
@@ -40,55 +38,43 @@ INLINE void bn_pool_block(const int k, const struct bn_row *a, int p, int n)
         v_phases2(src, c);
     else
         v_phases3(src, c);
-    best = bn_value(a, c[0]);
+    value = c[0];
+    best = v_mul(v_set(a->sign), value);
     at = v_zero();
-    cm = c[0];
     UNROLL(2)
     for (int j = 1; j < k; j++) {
-        vf z = bn_value(a, c[j]);
+        vf z = v_mul(v_set(a->sign), c[j]);
         vm m = v_gt(z, best);
         best = v_select(m, z, best);
         at = v_select(m, v_set((float)j), at);
-        cm = v_select(m, c[j], cm);
+        value = v_select(m, c[j], value);
     }
-    if (a->relu) best = v_max(v_zero(), best);
-    v_store_tail(a->y + p, best, n);
-    if (a->c_max) v_store_tail(a->c_max + p, cm, n);
+    v_store_tail(a->c_max + p, value, n);
     if (a->arg) v_store_u8(a->arg + p, at, n);
 }
 
-static void ISA(f32_bn_pool_any)(const struct bn_row *a)
+static void pool_any(const struct pool_row *a)
 {
     for (int p = 0; p < a->t_pool; p++) {
         const float *c = a->c + p * a->pool;
-        float best = a->a * (c[0] - a->mean) + a->bias;
         int at = 0;
-        for (int j = 1; j < a->pool; j++) {
-            float z = a->a * (c[j] - a->mean) + a->bias;
-            if (z > best) {
-                best = z;
-                at = j;
-            }
-        }
-        a->y[p] = a->relu && best < 0 ? 0 : best;
-        if (a->c_max) a->c_max[p] = c[at];
+        for (int j = 1; j < a->pool; j++)
+            if (a->sign * c[j] > a->sign * c[at]) at = j;
+        a->c_max[p] = c[at];
         if (a->arg) a->arg[p] = (uint8_t)at;
     }
 }
 
-static void ISA(f32_bn_forward)(const struct bn_row *a)
+static void ISA(f32_pool)(const struct pool_row *args)
 {
-    if (a->pool <= 1) {
-        ISA(f32_bn_dense)(a);
-    } else if (a->pool == 2) {
-        for (int p = 0; p < a->t_pool; p += VL)
-            bn_pool_block(2, a, p, a->t_pool - p < VL ? a->t_pool - p : VL);
-    } else if (a->pool == 3) {
-        for (int p = 0; p < a->t_pool; p += VL)
-            bn_pool_block(3, a, p, a->t_pool - p < VL ? a->t_pool - p : VL);
-    } else {
-        ISA(f32_bn_pool_any)(a);
-    }
+    const struct pool_row a = *args;
+    int p = 0;
+    if (a.pool == 2)
+        for (; p < a.t_pool; p += VL) pool_block(2, &a, p, a.t_pool - p < VL ? a.t_pool - p : VL);
+    else if (a.pool == 3)
+        for (; p < a.t_pool; p += VL) pool_block(3, &a, p, a.t_pool - p < VL ? a.t_pool - p : VL);
+    else
+        pool_any(&a);
 }
 
 /* The gradient behind the ReLU, dy where z > 0; d = c - mean. */
@@ -98,8 +84,9 @@ INLINE vf relu_back(const struct bn_grad_row *a, vf dy, vf d)
     return v_keep(v_gt(v_fma(v_set(a->a), d, v_set(a->bias)), v_zero()), dy);
 }
 
-static void ISA(f32_bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c)
+static void ISA(f32_bn_reduce)(const struct bn_grad_row *args, float *sum, float *sum_c)
 {
+    const struct bn_grad_row copy = *args, *a = &copy;
     int n = a->pool > 1 ? a->t_pool : a->t;
     const float *c = a->pool > 1 ? a->c_max : a->c;
     vf s[2] = {v_zero(), v_zero()}, q[2] = {v_zero(), v_zero()};
@@ -119,75 +106,77 @@ static void ISA(f32_bn_reduce)(const struct bn_grad_row *a, float *sum, float *s
     *sum_c = v_sum(v_add(q[0], q[1]));
 }
 
-/* b*(c - mean) + c0 for whole vectors, then zeros up to a multiple of 16. */
 INLINE vf bn_base(const struct bn_grad_row *a, vf c)
 {
     return v_fma(v_set(a->b), v_sub(c, v_set(a->mean)), v_set(a->c0));
 }
 
-static void zero_to_16(float *dc, int t)
-{
-    for (int i = t; i < ((t + 15) & ~15); i++) dc[i] = 0;
-}
-
-static void ISA(f32_bn_expand_dense)(const struct bn_grad_row *a)
+static void expand_dense(const struct bn_grad_row *a)
 {
     for (int t = 0; t < a->t; t += VL) {
         vf c = v_load_tail(a->c + t, a->t - t), d = v_sub(c, v_set(a->mean));
         vf e = relu_back(a, v_load_tail(a->dy + t, a->t - t), d);
         v_store_tail(a->dc + t, v_fma(v_set(a->a), e, bn_base(a, c)), a->t - t);
     }
-    zero_to_16(a->dc, a->t);
 }
 
-static void ISA(f32_bn_expand_any)(const struct bn_grad_row *a, int from)
+static void expand_pool(const struct bn_grad_row *a)
 {
-    for (int t = from * a->pool; t < a->t; t += VL)
+    for (int t = 0; t < a->t; t += VL)
         v_store_tail(a->dc + t, bn_base(a, v_load_tail(a->c + t, a->t - t)), a->t - t);
-    for (int p = from; p < a->t_pool; p++)
+    for (int p = 0; p < a->t_pool; p++)
         if (!a->relu || a->a * (a->c_max[p] - a->mean) + a->bias > 0)
             a->dc[p * a->pool + a->arg[p]] += a->a * a->dy[p];
-    zero_to_16(a->dc, a->t);
 }
 
 #if VL == 16
-/* Sixteen windows of k = 2 or 3: output vector q takes windows (16q + lane) / k by a permutation.
- */
-INLINE void bn_expand_block(const int k, const struct bn_grad_row *a, int p)
+/* Sixteen windows of k = 2 or 3, n of them real: output vector q takes windows (16q + lane) / k by a
+ * permutation. Columns up to the row's end are written, and those behind the last window too. */
+INLINE void expand_block(const int k, const struct bn_grad_row *a, int p, int n)
 {
     const vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    vf d = v_sub(v_load(a->c_max + p), v_set(a->mean));
-    vf e = v_mul(v_set(a->a), relu_back(a, v_load(a->dy + p), d));
-    vi arg = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(a->arg + p)));
+    vm real = n >= VL ? (vm)0xFFFF : v_first(n);
+    vf d = v_sub(_mm512_maskz_loadu_ps(real, a->c_max + p), v_set(a->mean));
+    vf dy = relu_back(a, _mm512_maskz_loadu_ps(real, a->dy + p), d), e = v_mul(v_set(a->a), dy);
+    vi arg = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(real, a->arg + p));
     UNROLL(3)
     for (int q = 0; q < k; q++) {
+        int t = p * k + q * VL;
+        if (t >= a->t) break;
         vi i = _mm512_add_epi32(lane, _mm512_set1_epi32(16 * q));
         /* i / 3 for i < 48 as (43 i) >> 7 */
         vi window = k == 2 ? _mm512_srli_epi32(i, 1)
                            : _mm512_srli_epi32(_mm512_mullo_epi32(i, _mm512_set1_epi32(43)), 7);
         vi place = _mm512_sub_epi32(i, _mm512_mullo_epi32(window, _mm512_set1_epi32(k)));
         vm hit = _mm512_cmpeq_epi32_mask(_mm512_permutexvar_epi32(window, arg), place);
-        vf base = bn_base(a, v_load(a->c + p * k + q * VL));
-        v_store(a->dc + p * k + q * VL,
-                _mm512_mask_add_ps(base, hit, base, _mm512_permutexvar_ps(window, e)));
+        vf base = bn_base(a, v_load_tail(a->c + t, a->t - t));
+        base = _mm512_mask_add_ps(base, hit, base, _mm512_permutexvar_ps(window, e));
+        v_store_tail(a->dc + t, base, a->t - t);
     }
+}
+
+/* Columns behind the last window may need a block without windows. */
+INLINE void expand_blocks(const int k, const struct bn_grad_row *a)
+{
+    int p = 0;
+    for (; p + VL <= a->t_pool; p += VL) expand_block(k, a, p, VL);
+    for (; p * k < a->t; p += VL) expand_block(k, a, p, a->t_pool > p ? a->t_pool - p : 0);
 }
 #endif
 
-static void ISA(f32_bn_expand)(const struct bn_grad_row *a)
+static void ISA(f32_bn_expand)(const struct bn_grad_row *args)
 {
-    if (a->pool <= 1) {
-        ISA(f32_bn_expand_dense)(a);
-        return;
-    }
-    int p = 0;
+    const struct bn_grad_row copy = *args, *a = &copy;
+    if (a->pool <= 1) expand_dense(a);
 #if VL == 16
-    if (a->pool == 2)
-        for (; p + VL <= a->t_pool; p += VL) bn_expand_block(2, a, p);
-    if (a->pool == 3)
-        for (; p + VL <= a->t_pool; p += VL) bn_expand_block(3, a, p);
+    else if (a->pool == 2)
+        expand_blocks(2, a);
+    else if (a->pool == 3)
+        expand_blocks(3, a);
 #endif
-    ISA(f32_bn_expand_any)(a, p);
+    else
+        expand_pool(a);
+    for (int t = a->t; t < ((a->t + 15) & ~15); t++) a->dc[t] = 0;
 }
 
 /* LayerNorm over channels, lanes = time: `cb` vectors of columns from t0, n valid. Two passes over

@@ -160,11 +160,20 @@ INLINE void dots_block(const int ob, const int jb, const struct dots_args *a, in
             }
         }
     }
+    float sum[(DOT_ROWS * DOT_COLS + 3) / 4 * 4];
+    UNROLL(6)
+    for (int i = 0; i < ob * jb; i += 4) {
+        vf four[4];
+        UNROLL(4)
+        for (int u = 0; u < 4; u++)
+            four[u] = i + u < ob * jb ? acc[(i + u) / jb][(i + u) % jb] : v_zero();
+        v_sum4(four, sum + i);
+    }
     UNROLL(4)
     for (int o = 0; o < ob; o++) {
         float *dw = a->dw + (int64_t)(o0 + o) * a->j + j0;
         UNROLL(6)
-        for (int j = 0; j < jb; j++) dw[j] = (a->add ? dw[j] : 0.0f) + v_sum(acc[o][j]);
+        for (int j = 0; j < jb; j++) dw[j] = (a->add ? dw[j] : 0.0f) + sum[o * jb + j];
     }
 }
 

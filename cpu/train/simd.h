@@ -412,6 +412,31 @@ INLINE void v_store_u8(uint8_t *p, vf v, int n)
 }
 #endif
 
+/* out[i] = sum of v[i]'s lanes, four at once. */
+#if VL == 16
+INLINE void v_sum4(const vf v[4], float *out)
+{
+    vf ab = v_add(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+    vf cd = v_add(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+    __m512d p = _mm512_castps_pd(ab), q = _mm512_castps_pd(cd);
+    vf s = v_add(_mm512_castpd_ps(_mm512_unpacklo_pd(p, q)),
+                 _mm512_castpd_ps(_mm512_unpackhi_pd(p, q)));
+    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(s), _mm512_extractf32x8_ps(s, 1));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
+}
+#elif VL == 8
+INLINE void v_sum4(const vf v[4], float *out)
+{
+    vf s = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
+}
+#else
+INLINE void v_sum4(const vf v[4], float *out)
+{
+    for (int i = 0; i < 4; i++) out[i] = v_sum(v[i]);
+}
+#endif
+
 /* Register blocks of the row kernels: rows (outputs) x cols (vectors of time). */
 #if VL == 16
 #define ROWS_MAX 12
