@@ -116,6 +116,8 @@ static void use_fast_ops(struct nn_backend_ops *ops)
     ops->layernorm_backward = fast_layernorm_backward;
     ops->linear_forward = fast_linear_forward;
     ops->linear_backward = fast_linear_backward;
+    ops->dropout_forward = fast_dropout_forward;
+    ops->dropout_backward = fast_dropout_backward;
     ops->update = fast_update;
     ops->average = fast_average;
     ops->conv_block_save_floats = fast_conv_block_save_floats;

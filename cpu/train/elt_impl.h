@@ -1,6 +1,7 @@
 /* cpu/train/elt_impl.h - element by element: ReLU, sums, optimiser steps, for the instruction set
  * of the including file. The arithmetic and its order are those of the ref_ loops, so the optimiser
  * steps have the same bits wherever multiply-add is not fused. */
+#include "base/rng.h"
 #include "cpu/train/kernels.h"
 #include "cpu/train/simd.h"
 
@@ -128,4 +129,27 @@ static int ISA(f32_max_at)(const float *x, int n)
     }
     while (x[at] != best) at++;
     return at;
+}
+
+/* First words of cn_rng(seed, purpose, epoch, index + i), i in [0, n): base/rng.h's rounds on VL/2
+ * counters at once. The high halves of the lanes hold leftovers that no product reads. */
+static void ISA(u32_philox)(const struct philox_args *a, uint32_t *out, int n)
+{
+    vu index, one = {0};
+    for (int l = 0; l < VL / 2; l++) index[l] = a->index + (uint64_t)l;
+    for (int i = 0; i < n; i += VL / 2, index += VL / 2) {
+        vu c0 = index, c1 = index >> 32, c2 = one + a->epoch, c3 = one + a->purpose;
+        uint32_t k0 = (uint32_t)a->seed, k1 = (uint32_t)(a->seed >> 32);
+        for (int round = 0; round < 10; round++) {
+            vu p0 = vu_mul32(c0, one + 0xD2511F53u), p1 = vu_mul32(c2, one + 0xCD9E8D57u);
+            vu n0 = (p1 >> 32) ^ c1 ^ k0, n2 = (p0 >> 32) ^ c3 ^ k1;
+            c1 = p1;
+            c3 = p0;
+            c0 = n0;
+            c2 = n2;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        for (int l = 0; l < VL / 2 && i + l < n; l++) out[i + l] = (uint32_t)c0[l];
+    }
 }

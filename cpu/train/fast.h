@@ -23,6 +23,8 @@ int fast_maxpool_forward(struct nn_backend *be, const struct nn_pool *a);
 int fast_mean_forward(struct nn_backend *be, const struct nn_mean *a);
 int fast_linear_forward(struct nn_backend *be, const struct nn_linear *a);
 int fast_linear_backward(struct nn_backend *be, const struct nn_linear *a);
+int fast_dropout_forward(struct nn_backend *be, const struct nn_dropout *a);
+int fast_dropout_backward(struct nn_backend *be, const struct nn_dropout *a);
 int fast_update(struct nn_backend *be, const struct nn_update *a);
 int fast_average(struct nn_backend *be, const struct nn_average *a);
 

@@ -1,6 +1,7 @@
 /* cpu/train/fast_ops.c - the small ops over the vector kernels: ReLU, addition, pooling, mean,
  * linear, optimiser steps. Work is cut by the shapes alone, so results are the same bits for any
  * number of threads. */
+#include "base/rng.h"
 #include "cpu/train/context.h"
 #include "cpu/train/fast.h"
 #include "cpu/train/ref.h"
@@ -167,6 +168,49 @@ int fast_linear_backward(struct nn_backend *be, const struct nn_linear *a)
 {
     run(be, a, a->m * a->out, linear_dw_output);
     return a->dx ? run(be, a, a->m * a->b, linear_dx_row) : 0;
+}
+
+#define DRAWS 256 /* at a time */
+
+/* Keeps what the same draws keep in ref_dropout: uniform >= p, as integers of 24 bits. */
+static void dropout_row(const struct job *j, int item, const float *in, float *out)
+{
+    const struct nn_dropout *a = j->a;
+    const struct nn_scalars *s = &a->s[item / a->b];
+    uint64_t row = (uint64_t)s->row0 + (uint64_t)(item % a->b);
+    struct philox_args r = {.seed = s->seed, .purpose = CN_RNG_DROPOUT, .epoch = s->epoch};
+    uint32_t least = (uint32_t)ceil((double)a->p * 16777216.0), draw[DRAWS];
+    float scale = 1 / (1 - a->p);
+    for (int e = 0; e < a->width; e += DRAWS) {
+        int n = a->width - e < DRAWS ? a->width - e : DRAWS;
+        r.index = ((uint64_t)a->layer << 40) + row * (uint64_t)a->width + (uint64_t)e;
+        j->k->philox(&r, draw, n);
+        for (int i = 0; i < n; i++) out[e + i] = draw[i] >> 8 >= least ? in[e + i] * scale : 0;
+    }
+}
+
+static void dropout_forward_row(void *arg, int item, int thread)
+{
+    const struct nn_dropout *a = ((const struct job *)arg)->a;
+    int64_t at = (int64_t)item * a->width;
+    dropout_row(arg, item, a->x + at, a->y + at);
+}
+
+int fast_dropout_forward(struct nn_backend *be, const struct nn_dropout *a)
+{
+    return run(be, a, a->m * a->b, dropout_forward_row);
+}
+
+static void dropout_backward_row(void *arg, int item, int thread)
+{
+    const struct nn_dropout *a = ((const struct job *)arg)->a;
+    int64_t at = (int64_t)item * a->width;
+    dropout_row(arg, item, a->dy + at, a->dx + at);
+}
+
+int fast_dropout_backward(struct nn_backend *be, const struct nn_dropout *a)
+{
+    return run(be, a, a->m * a->b, dropout_backward_row);
 }
 
 static void update_chunk(void *arg, int item, int thread)

@@ -122,6 +122,20 @@ struct update_args { /* one optimiser step over n floats, PyTorch's formulas, sc
     const float *mask; /* NULL, or 0 and 1 */
 };
 
+struct transpose_args { /* y [cols, rows] = x [rows, cols] transposed; xs, ys: row strides */
+    const float *x;
+    int64_t xs;
+    float *y;
+    int64_t ys;
+    int rows, cols;
+    int fetch; /* 0, or the column, from x on, that a later call will need in every row */
+};
+
+struct philox_args { /* counters of base/rng.h */
+    uint64_t seed, index;
+    uint32_t purpose, epoch;
+};
+
 struct cpu_kernels {
     const char *isa;
     int (*row_blocks)(int o, int t);
@@ -137,8 +151,7 @@ struct cpu_kernels {
     void (*tanh)(const float *x, float *y, int64_t n);
     void (*lstm_cell)(const struct lstm_cell *a);
     void (*lstm_cell_grad)(const struct lstm_cell_grad *a);
-    /* y [cols, rows] = x [rows, cols] transposed; xs, ys: row strides */
-    void (*transpose)(const float *x, int64_t xs, float *y, int64_t ys, int rows, int cols);
+    void (*transpose)(const struct transpose_args *a);
     void (*relu)(const float *x, float *y, int64_t n);
     void (*relu_grad)(const float *y, const float *dy, float *dx, int add, int64_t n);
     void (*add)(const float *x, const float *x2, float *y, int64_t n);
@@ -148,6 +161,7 @@ struct cpu_kernels {
     int (*max_at)(const float *x, int n); /* place of the first largest; a NaN wins */
     void (*sgd)(const struct update_args *a);
     void (*adam)(const struct update_args *a);
+    void (*philox)(const struct philox_args *a, uint32_t *out, int n);
     void (*average)(const float *w, float *avg, float ema, int64_t n);
 };
 

@@ -33,5 +33,6 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .max_at = ISA(f32_max_at),
     .sgd = ISA(f32_sgd),
     .adam = ISA(f32_adam),
+    .philox = ISA(u32_philox),
     .average = ISA(f32_average),
 };

@@ -47,6 +47,11 @@ struct lanes {
     float *save;
 };
 
+/* Steps t0 .. t0+n-1. `fetch`: which column, counted from t0, the next call will need first. */
+struct steps {
+    int t0, n, fetch;
+};
+
 static int rounded(int n)
 {
     return (n + 15) & ~15;
@@ -160,21 +165,28 @@ static const int32_t *offsets(const struct lstm_job *j, int lanes)
 /* rows of [M*B, width, T], steps t0.. of n -> out [n][stride], `width` rows of lanes each; lanes
  * without a record are not touched. */
 static void to_lanes(const struct lstm_job *j, const struct lanes *l, const float *src, int width,
-                     int t0, int n, float *out, int64_t stride)
+                     struct steps s, float *out, int64_t stride)
 {
     int64_t t = j->a->t, row = width * t;
-    const float *p = src + l->first * row + t0;
-    for (int c = 0; c < width; c++, p += t)
-        j->ctx->k->transpose(p, row, out + (int64_t)c * l->n, stride, l->count, n);
+    struct transpose_args r = {.xs = row, .ys = stride, .rows = l->count, .cols = s.n};
+    r.fetch = s.t0 + s.fetch >= 0 && s.t0 + s.fetch < t ? s.fetch : 0;
+    for (int c = 0; c < width; c++) {
+        r.x = src + l->first * row + c * t + s.t0;
+        r.y = out + (int64_t)c * l->n;
+        j->ctx->k->transpose(&r);
+    }
 }
 
 static void from_lanes(const struct lstm_job *j, const struct lanes *l, const float *in,
-                       int64_t stride, int t0, int n, int width, float *dst)
+                       int64_t stride, struct steps s, int width, float *dst)
 {
     int64_t t = j->a->t, row = width * t;
-    float *p = dst + l->first * row + t0;
-    for (int c = 0; c < width; c++, p += t)
-        j->ctx->k->transpose(in + (int64_t)c * l->n, stride, p, row, n, l->count);
+    struct transpose_args r = {.xs = stride, .ys = row, .rows = s.n, .cols = l->count};
+    for (int c = 0; c < width; c++) {
+        r.x = in + (int64_t)c * l->n;
+        r.y = dst + l->first * row + c * t + s.t0;
+        j->ctx->k->transpose(&r);
+    }
 }
 
 static int block_steps(const struct nn_lstm *a, int t0)
@@ -215,9 +227,10 @@ static void forward_item(void *arg, int item, int thread)
     memset(own.slot, 0, sizeof(float) * (size_t)((STEPS + 1) * slots));
     for (int t0 = 0; t0 < a->t; t0 += STEPS) {
         int n = block_steps(a, t0);
-        to_lanes(j, &l, a->x, a->c, t0, n, own.slot, slots);
+        struct steps now = {t0, n, 2 * STEPS - 1};
+        to_lanes(j, &l, a->x, a->c, now, own.slot, slots);
         for (int s = 0; s < n; s++) forward_step(j, &l, &own, t0 + s, own.slot + s * slots);
-        from_lanes(j, &l, own.slot + slots + hidden, slots, t0, n, a->h, a->y);
+        from_lanes(j, &l, own.slot + slots + hidden, slots, now, a->h, a->y);
         memcpy(own.slot + hidden, own.slot + n * slots + hidden,
                sizeof(float) * (size_t)(a->h * l.n));
     }
@@ -298,7 +311,7 @@ static void block_dx(const struct lstm_job *j, const struct lanes *l, const stru
     for (int s = 0; s < n; s++)
         product(j, l, j->w_x + (int64_t)l->m * 4 * a->h * a->c, j->blocks_x, own->z + s * h4, a->c,
                 own->dx + s * c, 0);
-    from_lanes(j, l, own->dx, c, t0, n, a->c, a->dx);
+    from_lanes(j, l, own->dx, c, (struct steps){t0, n, 0}, a->c, a->dx);
 }
 
 /* Everything a block of time reads, by lanes; lanes without a record are zero, and stay without
@@ -308,8 +321,9 @@ static void load_block(const struct lstm_job *j, const struct lanes *l, const st
 {
     const struct nn_lstm *a = j->a;
     int64_t h = (int64_t)a->h * l->n, slots = (int64_t)(j->terms + 1) * l->n;
-    to_lanes(j, l, a->x, a->c, t0, n, own->slot, slots);
-    to_lanes(j, l, a->dy, a->h, t0, n, own->dh, h);
+    struct steps now = {t0, n, -STEPS};
+    to_lanes(j, l, a->x, a->c, now, own->slot, slots);
+    to_lanes(j, l, a->dy, a->h, now, own->dh, h);
     hidden_before(j, l, t0, own->slot + (int64_t)a->c * l->n);
 }
 

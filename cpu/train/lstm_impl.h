@@ -44,11 +44,14 @@ static void ISA(f32_lstm_cell_grad)(const struct lstm_cell_grad *a)
 
 #if VL == 16
 /* A 16 x 16 tile: four rounds of pairwise interleaving. */
-INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys)
+INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys, int fetch)
 {
     __m512 r[16], s[16];
     UNROLL(16)
-    for (int i = 0; i < 16; i++) r[i] = v_load(x + i * xs);
+    for (int i = 0; i < 16; i++) {
+        r[i] = v_load(x + i * xs);
+        if (fetch) __builtin_prefetch(x + i * xs + fetch, 0, 2);
+    }
     UNROLL(8)
     for (int i = 0; i < 16; i += 2) {
         s[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
@@ -80,15 +83,20 @@ INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys)
 }
 #endif
 
-/* y [cols, rows] = x [rows, cols] transposed. */
-static void ISA(f32_transpose)(const float *x, int64_t xs, float *y, int64_t ys, int rows, int cols)
+/* y [cols, rows] = x [rows, cols] transposed. Rows may lie far apart, where no hardware prefetcher
+ * follows: the column that a later call needs is fetched now. */
+static void ISA(f32_transpose)(const struct transpose_args *a)
 {
+    const float *x = a->x;
+    float *y = a->y;
+    int64_t xs = a->xs, ys = a->ys;
+    int rows = a->rows, cols = a->cols;
     for (int r0 = 0; r0 < rows; r0 += 16)
         for (int c0 = 0; c0 < cols; c0 += 16) {
             int r1 = r0 + 16 < rows ? r0 + 16 : rows, c1 = c0 + 16 < cols ? c0 + 16 : cols;
 #if VL == 16
             if (r1 - r0 == 16 && c1 - c0 == 16) {
-                transpose_tile(x + r0 * xs + c0, xs, y + c0 * ys + r0, ys);
+                transpose_tile(x + r0 * xs + c0, xs, y + c0 * ys + r0, ys, a->fetch);
                 continue;
             }
 #endif

@@ -412,6 +412,19 @@ INLINE void v_store_u8(uint8_t *p, vf v, int n)
 }
 #endif
 
+/* VL/2 lanes of 64 bits; only their low halves count as factors */
+typedef uint64_t vu __attribute__((vector_size(4 * VL)));
+INLINE vu vu_mul32(vu a, vu b)
+{
+#if VL == 16
+    return (vu)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif VL == 8
+    return (vu)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#else
+    return (a & 0xFFFFFFFFu) * (b & 0xFFFFFFFFu);
+#endif
+}
+
 /* out[i] = sum of v[i]'s lanes, four at once. */
 #if VL == 16
 INLINE void v_sum4(const vf v[4], float *out)
