@@ -83,27 +83,28 @@ struct ln_record { /* LayerNorm of one record [C, T] over C */
     float *lanes;       /* scratch of 2 * 16 * C floats */
 };
 
-/* One time step of `lanes` records (a multiple of 16); arrays are [4H or H][stride], lanes fastest.
- */
+/* One time step of `lanes` records (a multiple of 16), lanes fastest; unit u of an array lies
+ * u * stride floats in, or u * row where the line says so. Gates i f g o lie h units apart. */
 struct lstm_cell {
     int h, lanes;
-    int64_t stride;
-    const float *z;      /* [4H] pre-activations, gates i f g o */
+    int64_t stride, row;
+    const float *z;      /* [4H] pre-activations */
     const float *c_prev; /* [H] or NULL: zero */
-    float *gate;         /* [4H] activated gates (may be z) */
-    float *c, *hid;      /* [H] new cell, new hidden */
+    float *gate;         /* [4H] gates after their non-linearities, or NULL */
+    float *c;            /* [H] new cell; may be c_prev */
+    float *hid;          /* [H, by row] new hidden state */
 };
 
 struct lstm_cell_grad {
     int h, lanes;
-    int64_t stride;
-    const float *gate;   /* [4H] activated */
+    int64_t stride, row;
+    const float *gate;   /* [4H] */
     const float *c;      /* [H] cell of this step */
     const float *c_prev; /* [H] or NULL: zero */
-    const float *dh;     /* [H] gradient of hid, all sources */
+    const float *dh;     /* [H, by row] gradient of the hidden state, all sources */
     float *dc;           /* [H] in: from the next step; out: for the one before */
-    float *dz;           /* [4H] out: gradient of the pre-activations; may be gate */
-    float *hid;          /* [H] out: this step's hidden state again */
+    float *dz;           /* [4H, by row] out: gradient of the pre-activations */
+    float *hid;          /* [H, by row] out: this step's hidden state again */
 };
 
 struct update_args { /* one optimiser step over n floats, PyTorch's formulas, scalars resolved */

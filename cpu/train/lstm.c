@@ -3,7 +3,8 @@
  * Records lie in the vector lanes, up to 32 of them in a chunk that one thread takes through all
  * steps without meeting another. Time goes in blocks of 16 steps: a block's inputs are transposed
  * once into slots, slot s holding [x of step s; hidden of step s-1; ones] by lanes, so the input and
- * the recurrent product are one `rows` call per step and need no other memory. Backward rebuilds
+ * the recurrent product are one `rows` call per step and need no other memory. A row of scratch
+ * keeps a block's steps side by side, so that the weight gradients are long dot products. Backward rebuilds
  * the hidden states from the saved gates and cells, collects a block's gate gradients and adds
  * their product with the slots to the weight gradient, the row of ones giving the bias'.
  * save: [M][chunk][T][5H][lanes]: gates after their non-linearities, then the cell.
@@ -15,6 +16,8 @@
 
 #define LANES 32 /* records of a chunk */
 #define STEPS 16 /* of a block of time */
+/* Floats from row to row of scratch: a slot more than steps, and an odd number of cache lines. */
+#define ROW ((STEPS + 1) * LANES + 16)
 
 struct lstm_job {
     const struct nn_lstm *a;
@@ -23,7 +26,7 @@ struct lstm_job {
     int terms;  /* C + H */
     int blocks_in, blocks_h, blocks_x;
     /* shared scratch */
-    int32_t *off;   /* [4H or C+H+1] j -> j * lanes, for LANES, then for 16 */
+    int32_t *off;   /* [4H or C+H+1] j -> j * ROW */
     float *w_in;    /* packed [M][4H, C+H] */
     float *w_h;     /* packed [M][H, 4H]: towards the hidden state */
     float *w_x;     /* packed [M][C, 4H]: towards x */
@@ -32,12 +35,14 @@ struct lstm_job {
     float *partial; /* [M*chunks][4H, C+H+1] weight gradients */
 };
 
+/* Per-thread scratch; rows of ROW floats, step s of a row at s * lanes. */
 struct lstm_own {
-    float *slot; /* [STEPS+1][C+H+1][lanes] */
-    float *z;    /* [STEPS][4H][lanes] */
-    float *cell; /* [2][H][lanes]: forward without save; backward: dc */
-    float *dh;   /* [STEPS][H][lanes] */
-    float *dx;   /* [STEPS][C][lanes] */
+    float *slot; /* [C+H+1] rows of STEPS+1 slots */
+    float *dz;   /* [4H] rows */
+    float *dh;   /* [H] rows */
+    float *dx;   /* [C] rows */
+    float *z;    /* [4H][lanes] one step */
+    float *cell; /* [H][lanes] forward without save: the cell; backward: its gradient */
 };
 
 /* A chunk of the batch. */
@@ -82,8 +87,7 @@ static void carve_shared(struct lstm_job *j, struct cpu_train_cut *s, int backwa
 {
     const struct nn_lstm *a = j->a;
     size_t h = (size_t)a->h, m = (size_t)a->m, terms = (size_t)j->terms;
-    size_t most = terms + 1 > 4 * h ? terms + 1 : 4 * h;
-    j->off = (int32_t *)cpu_train_take(s, 2 * most);
+    j->off = (int32_t *)cpu_train_take(s, terms + 1 > 4 * h ? terms + 1 : 4 * h);
     j->joined = cpu_train_take(s, 4 * h * terms);
     if (!backward) {
         j->w_in = cpu_train_take(s, m * 4 * h * terms);
@@ -98,13 +102,14 @@ static void carve_shared(struct lstm_job *j, struct cpu_train_cut *s, int backwa
 static struct lstm_own carve_own(const struct lstm_job *j, struct cpu_train_cut *s)
 {
     const struct nn_lstm *a = j->a;
-    size_t h = (size_t)a->h * LANES;
+    size_t h = (size_t)a->h;
     struct lstm_own own;
-    own.slot = cpu_train_take(s, (STEPS + 1) * ((size_t)j->terms + 1) * LANES);
-    own.z = cpu_train_take(s, STEPS * 4 * h);
-    own.cell = cpu_train_take(s, h);
-    own.dh = cpu_train_take(s, STEPS * h);
-    own.dx = cpu_train_take(s, STEPS * (size_t)a->c * LANES);
+    own.slot = cpu_train_take(s, ((size_t)j->terms + 1) * ROW);
+    own.dz = cpu_train_take(s, 4 * h * ROW);
+    own.dh = cpu_train_take(s, h * ROW);
+    own.dx = cpu_train_take(s, (size_t)a->c * ROW);
+    own.z = cpu_train_take(s, 4 * h * LANES);
+    own.cell = cpu_train_take(s, h * LANES);
     return own;
 }
 
@@ -135,10 +140,7 @@ static int prepare(struct lstm_job *j, struct nn_backend *be, const struct nn_ls
     shared = (struct cpu_train_cut){.base = j->ctx->shared};
     carve_shared(j, &shared, backward);
     int most = j->terms + 1 > 4 * a->h ? j->terms + 1 : 4 * a->h;
-    for (int i = 0; i < most; i++) {
-        j->off[i] = i * LANES;
-        j->off[most + i] = i * 16;
-    }
+    for (int i = 0; i < most; i++) j->off[i] = i * ROW;
     j->blocks_in = j->ctx->k->row_blocks(4 * a->h, LANES);
     j->blocks_h = j->ctx->k->row_blocks(a->h, LANES);
     j->blocks_x = j->ctx->k->row_blocks(a->c, LANES);
@@ -156,34 +158,28 @@ static int prepare(struct lstm_job *j, struct nn_backend *be, const struct nn_ls
     return 0;
 }
 
-static const int32_t *offsets(const struct lstm_job *j, int lanes)
-{
-    int most = j->terms + 1 > 4 * j->a->h ? j->terms + 1 : 4 * j->a->h;
-    return lanes == LANES ? j->off : j->off + most;
-}
-
-/* rows of [M*B, width, T], steps t0.. of n -> out [n][stride], `width` rows of lanes each; lanes
- * without a record are not touched. */
+/* Steps s of [M*B, width, T] -> `width` rows of scratch; lanes without a record are not touched. */
 static void to_lanes(const struct lstm_job *j, const struct lanes *l, const float *src, int width,
-                     struct steps s, float *out, int64_t stride)
+                     struct steps s, float *out)
 {
     int64_t t = j->a->t, row = width * t;
-    struct transpose_args r = {.xs = row, .ys = stride, .rows = l->count, .cols = s.n};
+    struct transpose_args r = {.xs = row, .ys = l->n, .rows = l->count, .cols = s.n};
     r.fetch = s.t0 + s.fetch >= 0 && s.t0 + s.fetch < t ? s.fetch : 0;
     for (int c = 0; c < width; c++) {
         r.x = src + l->first * row + c * t + s.t0;
-        r.y = out + (int64_t)c * l->n;
+        r.y = out + (int64_t)c * ROW;
         j->ctx->k->transpose(&r);
     }
 }
 
-static void from_lanes(const struct lstm_job *j, const struct lanes *l, const float *in,
-                       int64_t stride, struct steps s, int width, float *dst)
+/* And back. */
+static void from_lanes(const struct lstm_job *j, const struct lanes *l, const float *in, int width,
+                       struct steps s, float *dst)
 {
     int64_t t = j->a->t, row = width * t;
-    struct transpose_args r = {.xs = stride, .ys = row, .rows = s.n, .cols = l->count};
+    struct transpose_args r = {.xs = l->n, .ys = row, .rows = s.n, .cols = l->count};
     for (int c = 0; c < width; c++) {
-        r.x = in + (int64_t)c * l->n;
+        r.x = in + (int64_t)c * ROW;
         r.y = dst + l->first * row + c * t + s.t0;
         j->ctx->k->transpose(&r);
     }
@@ -196,24 +192,24 @@ static int block_steps(const struct nn_lstm *a, int t0)
 
 /* One step: slot s -> gates, cell, and the hidden state in slot s+1. */
 static void forward_step(const struct lstm_job *j, const struct lanes *l,
-                         const struct lstm_own *own, int t, float *slot)
+                         const struct lstm_own *own, int t, int s)
 {
     const struct nn_lstm *a = j->a;
-    int64_t h = (int64_t)a->h * l->n, slots = (int64_t)(j->terms + 1) * l->n;
+    int64_t h = (int64_t)a->h * l->n;
     struct rows_args r = {.o = 4 * a->h, .j = j->terms, .t = l->n, .blocks = j->blocks_in};
     r.w = j->w_in + (int64_t)l->m * 4 * a->h * j->terms;
-    r.x = slot;
-    r.off = offsets(j, l->n);
+    r.x = own->slot + (int64_t)s * l->n;
+    r.off = j->off;
     r.bias = j->bias + (int64_t)l->m * 4 * a->h;
     r.y = own->z;
     r.ys = l->n;
     j->ctx->k->rows(&r);
     float *save = l->save && a->train ? l->save + t * 5 * h : NULL;
-    struct lstm_cell c = {.h = a->h, .lanes = l->n, .stride = l->n, .z = own->z};
-    c.gate = save ? save : own->z;
+    struct lstm_cell c = {.h = a->h, .lanes = l->n, .stride = l->n, .row = ROW, .z = own->z};
+    c.gate = save;
     c.c = save ? save + 4 * h : own->cell;
     c.c_prev = t == 0 ? NULL : save ? save - h : own->cell;
-    c.hid = slot + slots + (int64_t)a->c * l->n;
+    c.hid = own->slot + (int64_t)a->c * ROW + (int64_t)(s + 1) * l->n;
     j->ctx->k->lstm_cell(&c);
 }
 
@@ -223,16 +219,16 @@ static void forward_item(void *arg, int item, int thread)
     const struct nn_lstm *a = j->a;
     struct lanes l = chunk_of(j, item);
     struct lstm_own own = carve_own(j, &(struct cpu_train_cut){.base = j->ctx->own[thread]});
-    int64_t slots = (int64_t)(j->terms + 1) * l.n, hidden = (int64_t)a->c * l.n;
-    memset(own.slot, 0, sizeof(float) * (size_t)((STEPS + 1) * slots));
+    float *hidden = own.slot + (int64_t)a->c * ROW;
+    memset(own.slot, 0, sizeof(float) * (size_t)(j->terms + 1) * ROW);
     for (int t0 = 0; t0 < a->t; t0 += STEPS) {
-        int n = block_steps(a, t0);
-        struct steps now = {t0, n, 2 * STEPS - 1};
-        to_lanes(j, &l, a->x, a->c, now, own.slot, slots);
-        for (int s = 0; s < n; s++) forward_step(j, &l, &own, t0 + s, own.slot + s * slots);
-        from_lanes(j, &l, own.slot + slots + hidden, slots, now, a->h, a->y);
-        memcpy(own.slot + hidden, own.slot + n * slots + hidden,
-               sizeof(float) * (size_t)(a->h * l.n));
+        struct steps now = {t0, block_steps(a, t0), 2 * STEPS - 1};
+        to_lanes(j, &l, a->x, a->c, now, own.slot);
+        for (int s = 0; s < now.n; s++) forward_step(j, &l, &own, t0 + s, s);
+        from_lanes(j, &l, hidden + l.n, a->h, now, a->y);
+        for (int u = 0; u < a->h; u++) /* the last step's is the next block's first */
+            memcpy(hidden + (int64_t)u * ROW, hidden + (int64_t)u * ROW + now.n * l.n,
+                   sizeof(float) * (size_t)l.n);
     }
 }
 
@@ -245,36 +241,36 @@ int fast_lstm_forward(struct nn_backend *be, const struct nn_lstm *a)
     return 0;
 }
 
-/* out [width][lanes] += W' dz. */
-static void product(const struct lstm_job *j, const struct lanes *l, const float *w, int blocks,
-                    const float *dz, int width, float *out, int add)
+/* `width` rows of out, one step of them, = (or +=) W' dz. */
+static void product(const struct lstm_job *j, const struct lanes *l, const float *w, int width,
+                    const float *dz, float *out, int add)
 {
+    int blocks = width == j->a->h && add ? j->blocks_h : j->blocks_x;
     struct rows_args r = {.o = width, .j = 4 * j->a->h, .t = l->n, .blocks = blocks, .w = w};
     r.x = dz;
-    r.off = offsets(j, l->n);
+    r.off = j->off;
     r.y = out;
-    r.ys = l->n;
+    r.ys = ROW;
     r.add = add;
     j->ctx->k->rows(&r);
 }
 
-/* Step t0+s: own->dh[s] has dy and gets what step t+1 sends; leaves dz, the hidden state of step t in
- * slot s+1 and dc for step t-1. dz_next: NULL at the last step. */
+/* Step t0+s: dh has dy and gets what step t+1 sends; leaves dz, the hidden state of step t in slot
+ * s+1, and the cell's gradient for step t-1. dz_next: step t+1's, NULL at the last step. */
 static void backward_step(const struct lstm_job *j, const struct lanes *l,
                           const struct lstm_own *own, int t0, int s, const float *dz_next)
 {
     const struct nn_lstm *a = j->a;
-    int64_t h = (int64_t)a->h * l->n, slots = (int64_t)(j->terms + 1) * l->n, t = t0 + s;
-    float *dh = own->dh + s * h, *save = l->save + t * 5 * h;
-    if (dz_next)
-        product(j, l, j->w_h + (int64_t)l->m * 4 * a->h * a->h, j->blocks_h, dz_next, a->h, dh, 1);
-    struct lstm_cell_grad g = {.h = a->h, .lanes = l->n, .stride = l->n, .gate = save};
+    int64_t h = (int64_t)a->h * l->n, t = t0 + s, at = (int64_t)s * l->n;
+    float *dh = own->dh + at, *save = l->save + t * 5 * h;
+    if (dz_next) product(j, l, j->w_h + (int64_t)l->m * 4 * a->h * a->h, a->h, dz_next, dh, 1);
+    struct lstm_cell_grad g = {.h = a->h, .lanes = l->n, .stride = l->n, .row = ROW, .gate = save};
     g.c = save + 4 * h;
     g.c_prev = t > 0 ? save - h : NULL;
     g.dh = dh;
     g.dc = own->cell;
-    g.dz = own->z + s * 4 * h;
-    g.hid = own->slot + (s + 1) * slots + (int64_t)a->c * l->n;
+    g.dz = own->dz + at;
+    g.hid = own->slot + (int64_t)a->c * ROW + at + l->n;
     j->ctx->k->lstm_cell_grad(&g);
 }
 
@@ -283,48 +279,32 @@ static void hidden_before(const struct lstm_job *j, const struct lanes *l, int t
 {
     const struct nn_lstm *a = j->a;
     const float *y = a->y + (int64_t)l->first * a->h * a->t + t0 - 1;
-    memset(out, 0, sizeof(float) * (size_t)(a->h * l->n));
+    for (int u = 0; u < a->h; u++) memset(out + u * ROW, 0, sizeof(float) * (size_t)l->n);
     for (int r = 0; t0 > 0 && r < l->count; r++)
-        for (int u = 0; u < a->h; u++) out[u * l->n + r] = y[((int64_t)r * a->h + u) * a->t];
+        for (int u = 0; u < a->h; u++) out[u * ROW + r] = y[((int64_t)r * a->h + u) * a->t];
 }
 
 static void block_weights(const struct lstm_job *j, const struct lanes *l,
                           const struct lstm_own *own, int n, float *partial, int add)
 {
-    const struct nn_lstm *a = j->a;
-    struct dots_args d = {.o = 4 * a->h, .j = j->terms + 1, .t = l->n, .n = n, .dy = own->z};
-    d.dy_stride = l->n;
-    d.dy_next = (int64_t)4 * a->h * l->n;
+    struct dots_args d = {.o = 4 * j->a->h, .j = j->terms + 1, .t = n * l->n, .n = 1};
+    d.dy = own->dz;
+    d.dy_stride = ROW;
     d.x = own->slot;
-    d.off = offsets(j, l->n);
-    d.x_next = (int64_t)(j->terms + 1) * l->n;
+    d.off = j->off;
     d.dw = partial;
     d.add = add;
     j->ctx->k->dots(&d);
 }
 
 static void block_dx(const struct lstm_job *j, const struct lanes *l, const struct lstm_own *own,
-                     int t0, int n)
+                     struct steps now)
 {
     const struct nn_lstm *a = j->a;
-    int64_t h4 = (int64_t)4 * a->h * l->n, c = (int64_t)a->c * l->n;
-    for (int s = 0; s < n; s++)
-        product(j, l, j->w_x + (int64_t)l->m * 4 * a->h * a->c, j->blocks_x, own->z + s * h4, a->c,
-                own->dx + s * c, 0);
-    from_lanes(j, l, own->dx, c, (struct steps){t0, n, 0}, a->c, a->dx);
-}
-
-/* Everything a block of time reads, by lanes; lanes without a record are zero, and stay without
- * gradient. */
-static void load_block(const struct lstm_job *j, const struct lanes *l, const struct lstm_own *own,
-                       int t0, int n)
-{
-    const struct nn_lstm *a = j->a;
-    int64_t h = (int64_t)a->h * l->n, slots = (int64_t)(j->terms + 1) * l->n;
-    struct steps now = {t0, n, -STEPS};
-    to_lanes(j, l, a->x, a->c, now, own->slot, slots);
-    to_lanes(j, l, a->dy, a->h, now, own->dh, h);
-    hidden_before(j, l, t0, own->slot + (int64_t)a->c * l->n);
+    const float *w = j->w_x + (int64_t)l->m * 4 * a->h * a->c;
+    for (int s = 0; s < now.n; s++)
+        product(j, l, w, a->c, own->dz + s * l->n, own->dx + s * l->n, 0);
+    from_lanes(j, l, own->dx, a->c, now, a->dx);
 }
 
 static void backward_item(void *arg, int item, int thread)
@@ -333,25 +313,26 @@ static void backward_item(void *arg, int item, int thread)
     const struct nn_lstm *a = j->a;
     struct lanes l = chunk_of(j, item);
     struct lstm_own own = carve_own(j, &(struct cpu_train_cut){.base = j->ctx->own[thread]});
-    int64_t slots = (int64_t)(j->terms + 1) * l.n, h = (int64_t)a->h * l.n;
     float *partial = j->partial + (int64_t)item * 4 * a->h * (j->terms + 1);
-    memset(own.slot, 0, sizeof(float) * (size_t)((STEPS + 1) * slots));
-    memset(own.dh, 0, sizeof(float) * (size_t)(STEPS * h));
-    memset(own.cell, 0, sizeof(float) * (size_t)h);
-    for (int s = 0; s < STEPS; s++)
-        for (int i = 0; i < l.n; i++) own.slot[s * slots + (int64_t)j->terms * l.n + i] = 1;
+    /* lanes without a record are zero, and stay without gradient */
+    memset(own.slot, 0, sizeof(float) * (size_t)(j->terms + 1) * ROW);
+    memset(own.dh, 0, sizeof(float) * (size_t)a->h * ROW);
+    memset(own.cell, 0, sizeof(float) * (size_t)(a->h * l.n));
+    for (int i = 0; i < STEPS * l.n; i++) own.slot[(int64_t)j->terms * ROW + i] = 1;
     int last = (a->t - 1) / STEPS * STEPS;
     for (int t0 = last; t0 >= 0; t0 -= STEPS) {
-        int n = block_steps(a, t0);
-        const float *next = t0 < last ? own.z : NULL; /* step t0+n was first of the block before */
-        /* its place is needed by this block's step 0 only after it was read */
-        load_block(j, &l, &own, t0, n);
-        for (int s = n - 1; s >= 0; s--) {
+        struct steps now = {t0, block_steps(a, t0), -STEPS};
+        to_lanes(j, &l, a->x, a->c, now, own.slot);
+        to_lanes(j, &l, a->dy, a->h, now, own.dh);
+        hidden_before(j, &l, t0, own.slot + (int64_t)a->c * ROW);
+        /* step t0+n was the first of the block before; this block writes there only at its end */
+        const float *next = t0 < last ? own.dz : NULL;
+        for (int s = now.n - 1; s >= 0; s--) {
             backward_step(j, &l, &own, t0, s, next);
-            next = own.z + s * 4 * h;
+            next = own.dz + s * l.n;
         }
-        block_weights(j, &l, &own, n, partial, t0 < last);
-        if (a->dx) block_dx(j, &l, &own, t0, n);
+        block_weights(j, &l, &own, now.n, partial, t0 < last);
+        if (a->dx) block_dx(j, &l, &own, now);
     }
 }
 

@@ -2,43 +2,47 @@
  * the instruction set of the including file. */
 #include "cpu/train/math_impl.h"
 
-static void ISA(f32_lstm_cell)(const struct lstm_cell *a)
+static void ISA(f32_lstm_cell)(const struct lstm_cell *args)
 {
-    int64_t q = a->h * a->stride; /* between gates */
-    for (int u = 0; u < a->h; u++)
-        for (int l = 0; l < a->lanes; l += VL) {
-            int64_t at = u * a->stride + l;
-            vf i = v_sigmoid(v_load(a->z + at)), f = v_sigmoid(v_load(a->z + q + at));
-            vf g = v_tanh(v_load(a->z + 2 * q + at)), o = v_sigmoid(v_load(a->z + 3 * q + at));
+    const struct lstm_cell a = *args;
+    const int64_t q = a.h * a.stride; /* between gates */
+    for (int u = 0; u < a.h; u++)
+        for (int l = 0; l < a.lanes; l += VL) {
+            int64_t at = u * a.stride + l;
+            vf i = v_sigmoid(v_load(a.z + at)), f = v_sigmoid(v_load(a.z + q + at));
+            vf g = v_tanh(v_load(a.z + 2 * q + at)), o = v_sigmoid(v_load(a.z + 3 * q + at));
             vf c = v_mul(i, g);
-            if (a->c_prev) c = v_fma(f, v_load(a->c_prev + at), c);
-            v_store(a->gate + at, i);
-            v_store(a->gate + q + at, f);
-            v_store(a->gate + 2 * q + at, g);
-            v_store(a->gate + 3 * q + at, o);
-            v_store(a->c + at, c);
-            v_store(a->hid + at, v_mul(o, v_tanh(c)));
+            if (a.c_prev) c = v_fma(f, v_load(a.c_prev + at), c);
+            if (a.gate) {
+                v_store(a.gate + at, i);
+                v_store(a.gate + q + at, f);
+                v_store(a.gate + 2 * q + at, g);
+                v_store(a.gate + 3 * q + at, o);
+            }
+            v_store(a.c + at, c);
+            v_store(a.hid + u * a.row + l, v_mul(o, v_tanh(c)));
         }
 }
 
-static void ISA(f32_lstm_cell_grad)(const struct lstm_cell_grad *a)
+static void ISA(f32_lstm_cell_grad)(const struct lstm_cell_grad *args)
 {
-    int64_t q = a->h * a->stride;
+    const struct lstm_cell_grad a = *args;
+    const int64_t q = a.h * a.stride, zq = a.h * a.row;
     const vf one = v_set(1.0f);
-    for (int u = 0; u < a->h; u++)
-        for (int l = 0; l < a->lanes; l += VL) {
-            int64_t at = u * a->stride + l;
-            vf i = v_load(a->gate + at), f = v_load(a->gate + q + at);
-            vf g = v_load(a->gate + 2 * q + at), o = v_load(a->gate + 3 * q + at);
-            vf tc = v_tanh(v_load(a->c + at)), dh = v_load(a->dh + at);
-            vf before = a->c_prev ? v_load(a->c_prev + at) : v_zero();
-            vf d = v_fma(v_mul(dh, o), v_fnma(tc, tc, one), v_load(a->dc + at));
-            v_store(a->dz + at, v_mul(v_mul(d, g), v_mul(i, v_sub(one, i))));
-            v_store(a->dz + q + at, v_mul(v_mul(d, before), v_mul(f, v_sub(one, f))));
-            v_store(a->dz + 2 * q + at, v_mul(v_mul(d, i), v_fnma(g, g, one)));
-            v_store(a->dz + 3 * q + at, v_mul(v_mul(dh, tc), v_mul(o, v_sub(one, o))));
-            v_store(a->dc + at, v_mul(d, f));
-            v_store(a->hid + at, v_mul(o, tc));
+    for (int u = 0; u < a.h; u++)
+        for (int l = 0; l < a.lanes; l += VL) {
+            int64_t at = u * a.stride + l, z = u * a.row + l;
+            vf i = v_load(a.gate + at), f = v_load(a.gate + q + at);
+            vf g = v_load(a.gate + 2 * q + at), o = v_load(a.gate + 3 * q + at);
+            vf tc = v_tanh(v_load(a.c + at)), dh = v_load(a.dh + z);
+            vf before = a.c_prev ? v_load(a.c_prev + at) : v_zero();
+            vf d = v_fma(v_mul(dh, o), v_fnma(tc, tc, one), v_load(a.dc + at));
+            v_store(a.dz + z, v_mul(v_mul(d, g), v_mul(i, v_sub(one, i))));
+            v_store(a.dz + zq + z, v_mul(v_mul(d, before), v_mul(f, v_sub(one, f))));
+            v_store(a.dz + 2 * zq + z, v_mul(v_mul(d, i), v_fnma(g, g, one)));
+            v_store(a.dz + 3 * zq + z, v_mul(v_mul(dh, tc), v_mul(o, v_sub(one, o))));
+            v_store(a.dc + at, v_mul(d, f));
+            v_store(a.hid + z, v_mul(o, tc));
         }
 }
 
