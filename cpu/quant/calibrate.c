@@ -77,7 +77,8 @@ static int calibration_create(struct quant_calibration **out, const struct quant
     c->n = n;
     c->n_tensors = g->n + 1;
     c->logits = calloc((size_t)n * (size_t)g->n_labels, sizeof *c->logits);
-    if (!c->logits) return cn_fail(err, CN_ENOMEM, "no memory for calibration");
+    c->probability = calloc((size_t)n * (size_t)g->n_labels, sizeof *c->probability);
+    if (!c->logits || !c->probability) return cn_fail(err, CN_ENOMEM, "no memory for calibration");
     int rc = watch_create(&c->tensor[0], g->n_leads, err);
     for (int i = 0; !rc && i < g->n; i++)
         rc = watch_create(&c->tensor[i + 1], g->node[i].cout, err);
@@ -110,6 +111,21 @@ static int keep_cells(struct quant_calibration *c, const struct quant_graph *g, 
     return 0;
 }
 
+/* Logits and probabilities (sigmoid or softmax) of record r. */
+static void keep_output(struct quant_calibration *c, const struct quant_graph *g, int r,
+                        const float *logits)
+{
+    float *p = c->probability + (size_t)r * (size_t)g->n_labels;
+    float most = logits[0], sum = 0;
+    memcpy(c->logits + (size_t)r * (size_t)g->n_labels, logits, (size_t)g->n_labels * sizeof *p);
+    for (int l = 1; l < g->n_labels; l++) most = fmaxf(most, logits[l]);
+    for (int l = 0; l < g->n_labels; l++) {
+        p[l] = g->loss == NN_BCE ? 1 / (1 + expf(-logits[l])) : expf(logits[l] - most);
+        sum += p[l];
+    }
+    for (int l = 0; g->loss != NN_BCE && l < g->n_labels; l++) p[l] /= sum;
+}
+
 static int observe_all(struct quant_calibration *c, const struct quant_graph *g,
                        struct quant_sample *s, struct cn_error *err)
 {
@@ -121,8 +137,7 @@ static int observe_all(struct quant_calibration *c, const struct quant_graph *g,
         quant_forward_run(f, x);
         rc = watch_record(c, g, f, x, err);
         if (rc) cn_fail_prefix(err, "calibration record '%s'", s->d->id[s->rows[r]]);
-        const float *logits = quant_forward_output(f, g->n - 1);
-        for (int l = 0; !rc && l < g->n_labels; l++) c->logits[r * g->n_labels + l] = logits[l];
+        if (!rc) keep_output(c, g, r, quant_forward_output(f, g->n - 1));
         if (s->progress) s->progress(s->progress_arg, ++s->done, s->total);
     }
     if (!rc) rc = keep_cells(c, g, quant_forward_cells(f), err);
@@ -159,6 +174,7 @@ void quant_calibration_destroy(struct quant_calibration *c)
         free(c->tensor[i].most);
     }
     free(c->logits);
+    free(c->probability);
     free(c->cells);
     free(c);
 }

@@ -30,8 +30,9 @@ struct quant_calibration {
     int n;                                          /* records */
     int n_tensors;                                  /* nodes + 1 */
     struct quant_watch tensor[QUANT_MAX_NODES + 1]; /* 0: the net's input; i + 1: node i's output */
-    float *cells;  /* [H] largest |cell| of each LSTM unit; NULL without an LSTM */
-    float *logits; /* [n, n_labels] of the float net */
+    float *cells;       /* [H] largest |cell| of each LSTM unit; NULL without an LSTM */
+    float *probability; /* [n, n_labels] of the float net */
+    float *logits;      /* [n, n_labels] of the float net */
 };
 
 /* Runs the sample's records through the float net. Each record is one batch of the observers. CN_EINVALID when an input or an activation is not finite (names record and layer). */

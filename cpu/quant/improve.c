@@ -1,8 +1,9 @@
 /* cpu/quant/improve.c - bias correction, and the choice of techniques by trial.
  *
  * Nothing is believed: every candidate is written out as an artifact, run by the deployment runtime on
- * the calibration records, and kept when its logits are nearer to the float net's. That is cheap, since
- * the int8 net runs in microseconds to a millisecond per record.
+ * the calibration records, and kept when its probabilities are nearer to the float net's. (Not its
+ * logits: their error is ruled by a few extreme records on whose answer nothing hangs.) That is cheap,
+ * since the int8 net runs in microseconds to a millisecond per record.
  */
 #include "cpu/quant/improve.h"
 
@@ -53,24 +54,25 @@ int quant_correct_bias(struct quant_plan *p, const struct quant_calibration *c,
     return 0;
 }
 
-/* Mean and mean square of the logits' differences over the records. */
+/* Root mean square error of the probabilities, mean difference of the logits. */
 static int run_records(const struct quant_trial *t, const struct cinchrt_model *model, double *rmse,
                        double *shift, struct cn_error *err)
 {
     int labels = t->m->net->n_labels;
     size_t size = (size_t)t->s->d->n_leads * (size_t)t->s->d->n_samples;
-    float logits[256];
+    float logits[256], probability[256];
     double square = 0;
     void *scratch = malloc(cinchrt_scratch_size(model));
     if (!scratch) return cn_fail(err, CN_ENOMEM, "no memory to try an artifact");
     for (int l = 0; shift && l < labels; l++) shift[l] = 0;
     int rc = 0;
     for (int r = 0; !rc && r < t->c->n; r++) {
-        rc = cinchrt_run(model, t->s->d->x + t->s->rows[r] * size, logits, NULL, scratch);
+        rc = cinchrt_run(model, t->s->d->x + t->s->rows[r] * size, logits, probability, scratch);
         for (int l = 0; l < labels; l++) {
-            double d = (double)t->c->logits[r * labels + l] - (double)logits[l];
+            double d = (double)t->c->probability[r * labels + l] - (double)probability[l];
             square += d * d;
-            if (shift) shift[l] += d / t->c->n;
+            if (shift)
+                shift[l] += ((double)t->c->logits[r * labels + l] - (double)logits[l]) / t->c->n;
         }
     }
     free(scratch);
@@ -124,62 +126,87 @@ static void keep_better(struct candidate *best, struct candidate *new, int force
     new->plan = NULL;
 }
 
-/* After bias correction: the mean difference that is left in the logits, taken into the last bias. */
-static int correct_logits(struct quant_plan *p, const struct quant_trial *t, struct cn_error *err)
+/* Finishes a copy of the best plan that was changed by one technique, and keeps the better. */
+static int judge(struct candidate *best, struct quant_plan *changed, const struct quant_trial *t,
+                 int force, struct cn_error *err)
 {
-    double rmse, shift[256];
-    int rc = quant_try(t, p, &rmse, shift, err);
-    struct quant_node *last = &p->g->node[p->g->n - 1];
-    for (int l = 0; !rc && l < last->cout; l++) last->bias[l] += (float)shift[l];
+    struct candidate new = {.plan = changed};
+    quant_plan_settle(changed);
+    int rc = quant_try(t, changed, &new.rmse, NULL, err);
+    if (rc)
+        quant_plan_destroy(changed);
+    else
+        keep_better(best, &new, force);
     return rc;
 }
 
 static int try_bias(struct candidate *best, const struct quant_trial *t, int force,
                     struct cn_error *err)
 {
-    struct candidate new = {0};
-    int rc = quant_plan_copy(&new.plan, best->plan, err);
-    if (!rc) rc = quant_correct_bias(new.plan, t->c, err);
-    if (!rc) quant_plan_settle(new.plan);
-    if (!rc) rc = correct_logits(new.plan, t, err);
-    if (!rc) rc = quant_try(t, new.plan, &new.rmse, NULL, err);
-    if (rc)
-        quant_plan_destroy(new.plan);
-    else
-        keep_better(best, &new, force);
-    return rc;
+    struct quant_plan *p;
+    int rc = quant_plan_copy(&p, best->plan, err);
+    if (!rc) rc = quant_correct_bias(p, t->c, err);
+    return rc ? rc : judge(best, p, t, force, err);
 }
 
-/* For each tensor in turn: min/max instead of the histogram's range, kept when better. */
+/* The mean difference that is left in the logits goes into the last bias. */
+static int try_logits(struct candidate *best, const struct quant_trial *t, int force,
+                      struct cn_error *err)
+{
+    struct quant_plan *p;
+    double rmse, shift[256];
+    int rc = quant_try(t, best->plan, &rmse, shift, err);
+    if (!rc) rc = quant_plan_copy(&p, best->plan, err);
+    if (rc) return rc;
+    int last = p->g->n - 1;
+    for (int l = 0; l < p->g->node[last].cout; l++) p->g->node[last].bias[l] += (float)shift[l];
+    p->corrected[last] = 1;
+    return judge(best, p, t, force, err);
+}
+
+static int try_watcher(struct candidate *best, int tensor, enum quant_watcher watcher, float factor,
+                       const struct quant_trial *t, struct cn_error *err)
+{
+    struct quant_plan *p;
+    int rc = quant_plan_copy(&p, best->plan, err);
+    if (rc) return rc;
+    quant_plan_watch(p, tensor, watcher, factor, t->c);
+    return judge(best, p, t, 0, err);
+}
+
+/* For each tensor in turn: the whole range, or a narrower one than the histogram's, kept when better.
+ * Narrowing stops at the first factor that does not help. */
 static int try_watchers(struct candidate *best, const struct quant_trial *t, struct cn_error *err)
 {
-    int rc = 0;
-    for (int i = 0; !rc && i < best->plan->g->n; i++) {
-        struct candidate new = {0};
-        rc = quant_plan_copy(&new.plan, best->plan, err);
+    static const float factor[] = {0.85f, 0.7f, 0.58f, 0.48f, 0.4f, 0.33f, 0.27f, 0.22f};
+    for (int i = 0; i < best->plan->g->n; i++) {
+        int rc = try_watcher(best, i, QUANT_MINMAX, 1, t, err);
+        for (size_t k = 0; !rc && k < sizeof factor / sizeof factor[0]; k++) {
+            double before = best->rmse;
+            rc = try_watcher(best, i, QUANT_NARROWED, factor[k], t, err);
+            if (best->rmse == before && k > 0) break;
+        }
         if (rc) return rc;
-        quant_plan_watch(new.plan, i, QUANT_MINMAX, t->c);
-        quant_plan_settle(new.plan);
-        rc = quant_try(t, new.plan, &new.rmse, NULL, err);
-        if (rc)
-            quant_plan_destroy(new.plan);
-        else
-            keep_better(best, &new, 0);
     }
-    return rc;
+    return 0;
+}
+
+/* Whether a technique is to be used at all. */
+static int wanted(const struct quant_options *opt, enum quant_switch technique)
+{
+    return technique == QUANT_ON || (technique == QUANT_AUTO && opt->mode == QUANT_BEST);
 }
 
 /* One way through the techniques for a graph and its calibration, from the plain plan on. */
 static int climb(struct candidate *best, const struct quant_trial *t, const struct quant_graph *g,
                  const struct quant_options *opt, struct cn_error *err)
 {
-    int automatic = opt->mode == QUANT_BEST;
+    int bias = wanted(opt, opt->bias_correction), force = opt->bias_correction == QUANT_ON;
     int rc = quant_plan_create(&best->plan, g, opt->mode, QUANT_HISTOGRAM, t->c, err);
     if (!rc) rc = quant_try(t, best->plan, &best->rmse, NULL, err);
-    if (!rc && opt->observer_choice != QUANT_OFF && (automatic || opt->observer_choice == QUANT_ON))
-        rc = try_watchers(best, t, err);
-    if (!rc && opt->bias_correction != QUANT_OFF && (automatic || opt->bias_correction == QUANT_ON))
-        rc = try_bias(best, t, opt->bias_correction == QUANT_ON, err);
+    if (!rc && bias) rc = try_bias(best, t, force, err);
+    if (!rc && wanted(opt, opt->observer_choice)) rc = try_watchers(best, t, err);
+    if (!rc && bias) rc = try_logits(best, t, force, err);
     if (rc) {
         quant_plan_destroy(best->plan);
         best->plan = NULL;
@@ -212,8 +239,7 @@ int quant_improve(struct quant_plan **p, struct quant_graph **reference,
     struct quant_graph *other = NULL;
     int pairs = 0, rc = quant_graph_copy(reference, g, err);
     if (!rc) rc = climb(&best, t, g, opt, err);
-    if (!rc && opt->equalisation != QUANT_OFF &&
-        (opt->mode == QUANT_BEST || opt->equalisation == QUANT_ON)) {
+    if (!rc && wanted(opt, opt->equalisation)) {
         rc = quant_graph_copy(&other, g, err);
         if (!rc) rc = climb_equalised(&new, other, t, opt, &pairs, err);
     }

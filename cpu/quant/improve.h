@@ -17,8 +17,9 @@ int quant_equalise(struct quant_graph *g, const struct quant_calibration *c,
 int quant_correct_bias(struct quant_plan *p, const struct quant_calibration *c,
                        struct cn_error *err);
 
-/* Runs an artifact on the calibration records: the root mean square error of its logits against
- * c->logits; shift (NULL or [n_labels]): their mean difference, float minus artifact. */
+/* Runs an artifact on the calibration records: the root mean square error of its
+ * probabilities against the float net's; shift (NULL or [n_labels]): the mean difference of the logits,
+ * float minus artifact. */
 struct quant_trial {
     struct quant_sample *s;
     const struct quant_calibration *c; /* NULL in mode float */

@@ -28,13 +28,19 @@ int quant_plan_quantised(const struct quant_plan *p, int tensor)
     return tensor < p->g->n;
 }
 
-void quant_plan_watch(struct quant_plan *p, int i, enum quant_watcher watcher,
+const char *const quant_watcher_names[] = {"histogram", "minmax", "narrowed"};
+
+void quant_plan_watch(struct quant_plan *p, int i, enum quant_watcher watcher, float factor,
                       const struct quant_calibration *c)
 {
     const struct quant_watch *w = &c->tensor[i];
     struct quant_grid grid = {QUANT_AFFINE, 0, p->qmax};
     p->watcher[i] = watcher;
-    p->covered[i] = watcher == QUANT_HISTOGRAM ? quant_histogram_search(w->histogram) : w->range;
+    p->covered[i] = watcher == QUANT_MINMAX ? w->range : quant_histogram_search(w->histogram);
+    if (watcher == QUANT_NARROWED) {
+        p->covered[i].min *= factor;
+        p->covered[i].max *= factor;
+    }
     p->act[i] = quant_params_of(p->covered[i].min, p->covered[i].max, grid);
     if (i == 0 || p->g->node[i - 1].kind != QUANT_LSTM) return;
     /* The copy of h that feeds back has the scale 1 / integer. */
@@ -124,7 +130,7 @@ int quant_plan_create(struct quant_plan **out, const struct quant_graph *g, enum
     for (int i = 0; mode == QUANT_PAPER && i < g->n; i++)
         if (g->node[i].kind == QUANT_LSTM) p->dynamic = 1;
     if (mode == QUANT_FLOAT || p->dynamic) return 0;
-    for (int i = 0; i < g->n; i++) quant_plan_watch(p, i, watcher, c);
+    for (int i = 0; i < g->n; i++) quant_plan_watch(p, i, watcher, 1, c);
     quant_plan_settle(p);
     return 0;
 }

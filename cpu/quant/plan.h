@@ -6,7 +6,13 @@
 #include "cpu/quant/calibrate.h"
 #include "cpu/quant/quant.h"
 
-enum quant_watcher { QUANT_HISTOGRAM, QUANT_MINMAX };
+enum quant_watcher {
+    QUANT_HISTOGRAM,
+    QUANT_MINMAX,
+    QUANT_NARROWED, /* the histogram's range times a factor below 1, found by trial */
+    QUANT_WATCHERS
+};
+extern const char *const quant_watcher_names[];
 
 /* Tensor 0 is the net's input, tensor i + 1 node i's output, as in quant_calibration. */
 struct quant_plan {
@@ -31,8 +37,8 @@ int quant_plan_create(struct quant_plan **out, const struct quant_graph *g, enum
 int quant_plan_copy(struct quant_plan **out, const struct quant_plan *p, struct cn_error *err);
 void quant_plan_destroy(struct quant_plan *p); /* accepts NULL */
 
-/* Takes tensor `i`'s range from one of its observers. */
-void quant_plan_watch(struct quant_plan *p, int i, enum quant_watcher watcher,
+/* Takes tensor `i`'s range from one of its observers; factor: of QUANT_NARROWED, else unused. */
+void quant_plan_watch(struct quant_plan *p, int i, enum quant_watcher watcher, float factor,
                       const struct quant_calibration *c);
 
 /* Raises output scales where the integer rules need it; after the last change of ranges or weights. */

@@ -67,7 +67,7 @@ struct quant_report {
     int calibration; /* records used */
     uint64_t seed;
     double
-        output_rmse; /* of the logits, artifact against the float net on the calibration records */
+        output_rmse; /* of the probabilities, artifact against float net, on the calibration records */
     int n;
     struct quant_row row[QUANT_MAX_ROWS];
 };

@@ -131,7 +131,7 @@ static int fill_row(struct quant_report *r, int tensor, const struct measure *m,
         row->scale = p->act[tensor].scale;
         row->zero = p->act[tensor].zero;
         row->clipped = m->seen[tensor] ? (double)m->clipped[tensor] / (double)m->seen[tensor] : 0;
-        strcpy(row->observer, p->watcher[tensor] == QUANT_HISTOGRAM ? "histogram" : "minmax");
+        strcpy(row->observer, quant_watcher_names[p->watcher[tensor]]);
     }
     if (i < 0) return 0;
     const struct quant_node *node = &p->g->node[i];
