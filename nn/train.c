@@ -301,7 +301,7 @@ static void fill_scalars(const struct group *g, int i, struct nn_scalars *s)
 {
     const struct nn_recipe *r = g->t->recipe;
     const struct nn_state *st = &g->state[i];
-    double early = (1.0 + st->step) / (10.0 + st->step); /* a young average forgets faster */
+    double early = st->step / (1.0 + st->step); /* at first a plain mean of all weights so far */
     *s = (struct nn_scalars){.seed = member(g, i)->seed};
     s->epoch = (uint32_t)st->epoch;
     s->row0 = (uint32_t)st->batch * (uint32_t)g->gang.batch;

@@ -160,7 +160,7 @@ static struct nn_scalars scalars_of(enum nn_optimiser kind, int distilled)
 {
     struct nn_scalars s = {.lr = 1e-3f, .alpha = distilled ? 0.4f : 1, .beta1 = 0.9f};
     s.beta2 = 0.999f;
-    s.eps = 1e-8f;
+    s.eps = 1e-4f; /* gen.py says why */
     if (kind == NN_SGD) {
         s.momentum = 0.995f;
         s.weight_decay = 0.007f;
@@ -320,8 +320,8 @@ static void run_case(const struct net_case *k, int distilled, const char *isa)
     assert_true(logits < 2e-5);
     assert_true(grads < 1e-4);
     assert_true(losses < 1e-4);
-    assert_true(params < 1e-3);
-    assert_true(eval < 1e-3);
+    assert_true(params < 1e-4);
+    assert_true(eval < 1e-4);
     free(want);
     trial_close(&c);
 }
