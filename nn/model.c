@@ -229,7 +229,14 @@ static int read_model(struct nn_model **out, const struct model_source *s, const
 {
     struct nn_net *net;
     int rc = read_net(s, &net);
-    if (!rc) rc = model_alloc(out, net, s->err);
+    if (rc) return rc;
+    if (net->n_floats != nn_st_floats(st)) { /* before memory is taken for it */
+        rc = cn_fail(s->err, CN_ECORRUPT, "%s: holds %zu numbers; its net %s has %zu", s->name,
+                     nn_st_floats(st), net->name, net->n_floats);
+        nn_net_destroy(net);
+        return rc;
+    }
+    rc = model_alloc(out, net, s->err);
     if (rc) return rc;
     struct nn_model *m = *out;
     rc = read_floats(s, "mean", m->mean);

@@ -171,6 +171,13 @@ int nn_st_count(const struct nn_st *st)
     return st->n;
 }
 
+size_t nn_st_floats(const struct nn_st *st)
+{
+    size_t n = 0;
+    for (int i = 0; i < st->n; i++) n += st->tensor[i].count;
+    return n;
+}
+
 const char *nn_st_meta_value(const struct nn_st *st, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(st->root, "__metadata__"), key));

@@ -32,6 +32,7 @@ int nn_st_parse(struct nn_st **out, const char *name, const void *data, size_t n
 void nn_st_destroy(struct nn_st *st);
 const struct nn_st_tensor *nn_st_find(const struct nn_st *st, const char *name); /* NULL: absent */
 int nn_st_count(const struct nn_st *st);
+size_t nn_st_floats(const struct nn_st *st);                           /* of all tensors */
 const char *nn_st_meta_value(const struct nn_st *st, const char *key); /* NULL: absent */
 
 /* malloc'ed *out of *n bytes. Tensors and metadata stand in the order given: same input, same

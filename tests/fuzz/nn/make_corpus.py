@@ -57,7 +57,7 @@ def main():
         "huge-header": struct.pack("<Q", 2**63) + b"{}",
         "deep": struct.pack("<Q", 4000) + b"[" * 4000,
         "overflow": struct.pack("<Q", 76) + b'{"a":{"dtype":"F32","shape":[2147483647,2147483647],"data_offsets":[0,4]}}  ',
-        "wide": file(tensors, {"cinch": json.dumps(about | {"widths": [4096, 4096, 4096, 4096]})}),
+        "wide": file(tensors, {"cinch": json.dumps(about | {"widths": [4096] * 4, "full_widths": [4096] * 4})}),
     }
     for name, data in files.items():
         with open(os.path.join(where, name), "wb") as f:

@@ -255,6 +255,18 @@ static void save_and_load(void **state)
     assert_int_equal(cn_rmtree(dir, &err), 0);
 }
 
+/* The fuzzer's seed must be a valid model, or it would only ever test the first lines. */
+static void fuzz_seed_is_valid(void **state)
+{
+    struct nn_model *m;
+    struct cn_error err;
+    assert_int_equal(nn_model_load(&m, CINCH_SOURCE_DIR "/tests/fuzz/nn/corpus/model", &err), 0);
+    nn_model_destroy(m);
+    assert_int_equal(nn_model_load(&m, CINCH_SOURCE_DIR "/tests/fuzz/nn/corpus/wide", &err),
+                     CN_ECORRUPT);
+    assert_non_null(strstr(err.text, "numbers; its net"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,7 +274,7 @@ int main(void)
         cmocka_unit_test(nine_percentages), cmocka_unit_test(bad_nets),
         cmocka_unit_test(model_round_trip), cmocka_unit_test(initialisation),
         cmocka_unit_test(damaged_files),    cmocka_unit_test(hostile_headers),
-        cmocka_unit_test(save_and_load),
+        cmocka_unit_test(save_and_load),    cmocka_unit_test(fuzz_seed_is_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cpu/train/backend.h"
+#include "nn/checkpoint.h"
 #include "nn/train.h"
 #include "tests/unit/nn/synthetic.h"
 
@@ -242,6 +244,31 @@ static void checkpoints_are_checked(void **state)
     be->ops->destroy(be);
 }
 
+/* The checkpoint that fuzzing starts from is one, of the training that fuzz_model.c names. */
+static void fuzz_seed_is_valid(void **state)
+{
+    static const int width[] = {2, 1, 2, 1};
+    static const struct cn_hash fingerprint;
+    struct nn_net *net;
+    struct nn_state s;
+    struct nn_recipe r = {.epochs = 3, .lr = 1e-3};
+    struct cn_error err;
+    char *data;
+    size_t n;
+    assert_int_equal(
+        cn_file_read(CINCH_SOURCE_DIR "/tests/fuzz/nn/corpus/checkpoint", 1 << 20, &data, &n, &err),
+        0);
+    assert_int_equal(nn_net_build(&net, "cnn", width, 4, (struct nn_shape){0}, &err), 0);
+    assert_int_equal(nn_state_create(&s, net, &r, &err), 0);
+    struct nn_identity id = {net, "{}", 7, 10, &fingerprint};
+    int rc = nn_checkpoint_read(&s, &id, 3, data, n, &err);
+    if (rc) fail_msg("%s", err.text);
+    assert_true(s.epoch == 1 && s.batch == 2 && s.step == 9 && isnan(s.history[0].val_score));
+    nn_state_free(&s);
+    nn_net_destroy(net);
+    free(data);
+}
+
 /* Members that come back from different places still end with the bits of undisturbed ones. */
 static void gang_resumed_apart(void **state)
 {
@@ -382,6 +409,7 @@ int main(void)
         cmocka_unit_test(gang_equals_singles),
         cmocka_unit_test(resume_keeps_the_bits),
         cmocka_unit_test(checkpoints_are_checked),
+        cmocka_unit_test(fuzz_seed_is_valid),
         cmocka_unit_test(gang_resumed_apart),
         cmocka_unit_test(divergence_is_named),
         cmocka_unit_test(a_member_may_leave),
