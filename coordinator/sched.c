@@ -467,6 +467,9 @@ uint32_t sc_cancel_run(struct sched *s, uint32_t run, int64_t now)
         else if (s->job[id].state == SC_READY)
             sc__enqueue(s, id);
     }
+    /* A job of another, cancelled run that was retried by hand may build on one that went just now. */
+    for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run)
+        if (s->job[s->want[w].job].state == SC_CANCELLED) settle_children(s, s->want[w].job, now);
     return n;
 }
 
