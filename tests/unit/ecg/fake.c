@@ -146,7 +146,7 @@ void fake_ptbxl(const char *dir, int n)
 
 int16_t fake_beat_sample(int lead, int t)
 {
-    return (int16_t)((t * 13 + lead * 500 + t * t % 97) % 4000 - 1999);
+    return (int16_t)((t * 13 + lead * 500 + (t % 97) * (t % 97)) % 4000 - 1999);
 }
 
 static uint8_t *put_word(uint8_t *p, unsigned v)
