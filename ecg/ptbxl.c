@@ -32,23 +32,6 @@ struct statements {
     struct statement of[MAX_STATEMENTS];
 };
 
-/* A CSV file in memory. */
-struct table {
-    char path[PATH_MAX];
-    char *text;
-    struct ecg_csv csv;
-};
-
-static int table_open(struct table *t, const char *dir, const char *name, struct cn_error *err)
-{
-    size_t n = 0;
-    t->text = NULL;
-    if (snprintf(t->path, sizeof t->path, "%s/%s", dir, name) >= (int)sizeof t->path)
-        return cn_fail(err, CN_EINVALID, "%s: path too long", dir);
-    int rc = cn_file_read(t->path, CSV_LIMIT, &t->text, &n, err);
-    return rc ? rc : ecg_csv_start(&t->csv, t->path, t->text, n, err);
-}
-
 /* --- scp_statements.csv ---------------------------------------------------------------------- */
 
 static int label_index(const char *name)
@@ -85,20 +68,23 @@ static int add_statement(struct statements *s, const struct ecg_csv *c, int diag
     return 0;
 }
 
-static int load_statements(struct statements *s, const char *dir, struct cn_error *err)
+static int parse_statements(struct statements *s, const struct ecg_table *t, struct cn_error *err)
 {
-    struct table t;
+    struct ecg_csv csv;
     s->n = 0;
-    int diagnostic = 0, class = 0;
-    int rc = table_open(&t, dir, "scp_statements.csv", err);
-    if (!rc) rc = diagnostic = ecg_csv_column(&t.csv, "diagnostic", err);
-    if (rc >= 0) rc = class = ecg_csv_column(&t.csv, "diagnostic_class", err);
-    while (rc >= 0 && (rc = ecg_csv_row(&t.csv, err)) > 0)
-        rc = add_statement(s, &t.csv, diagnostic, class, err);
+    int rc = ecg_csv_start(&csv, t->file, t->text, t->n, err);
+    if (rc) return rc;
+    int diagnostic = ecg_csv_column(&csv, "diagnostic", err);
+    if (diagnostic < 0) return diagnostic;
+    int class = ecg_csv_column(&csv, "diagnostic_class", err);
+    if (class < 0) return class;
+    while ((rc = ecg_csv_row(&csv, err)) > 0) {
+        rc = add_statement(s, &csv, diagnostic, class, err);
+        if (rc) return rc;
+    }
     if (!rc && !s->n)
         rc = cn_fail(err, CN_EINVALID, "%s: no statement is diagnostic; is the file complete?",
-                     t.path);
-    free(t.text);
+                     t->file);
     return rc;
 }
 
@@ -242,35 +228,34 @@ static int append(struct ecg_ptbxl *p, int *cap, const struct ecg_ptbxl_row *row
     return 0;
 }
 
-static int load_rows(struct ecg_ptbxl *p, struct table *t, const struct statements *s, bool drop,
-                     struct cn_error *err)
+static int parse_rows(struct ecg_ptbxl *p, const struct ecg_table *t, const struct statements *s,
+                      bool drop, struct cn_error *err)
 {
+    struct ecg_csv csv;
     struct columns at;
     struct ecg_ptbxl_row row;
-    int cap = 0, rc = find_columns(&t->csv, &at, err);
+    int cap = 0, rc = ecg_csv_start(&csv, t->file, t->text, t->n, err);
+    if (!rc) rc = find_columns(&csv, &at, err);
     if (rc) return rc;
-    while ((rc = ecg_csv_row(&t->csv, err)) > 0) {
-        rc = read_row(&t->csv, &at, s, &row, err);
+    while ((rc = ecg_csv_row(&csv, err)) > 0) {
+        rc = read_row(&csv, &at, s, &row, err);
         if (rc) return rc;
         if (drop && unlabelled(&row)) continue;
-        if (append(p, &cap, &row)) return cn_fail(err, CN_ENOMEM, "%s: out of memory", t->path);
+        if (append(p, &cap, &row)) return cn_fail(err, CN_ENOMEM, "%s: out of memory", t->file);
     }
-    if (!rc && !p->n) rc = cn_fail(err, CN_EINVALID, "%s: no records", t->path);
+    if (!rc && !p->n) rc = cn_fail(err, CN_EINVALID, "%s: no records", t->file);
     return rc;
 }
 
-int ecg_ptbxl_load(struct ecg_ptbxl **out, const char *dir, bool drop_unlabelled,
-                   struct cn_error *err)
+int ecg_ptbxl_parse(struct ecg_ptbxl **out, const struct ecg_table *statements,
+                    const struct ecg_table *database, bool drop_unlabelled, struct cn_error *err)
 {
     *out = NULL;
     struct ecg_ptbxl *p = calloc(1, sizeof *p);
     struct statements *s = malloc(sizeof *s);
-    struct table t = {.text = NULL};
-    int rc = p && s ? 0 : cn_fail(err, CN_ENOMEM, "%s: out of memory", dir);
-    if (!rc) rc = load_statements(s, dir, err);
-    if (!rc) rc = table_open(&t, dir, "ptbxl_database.csv", err);
-    if (!rc) rc = load_rows(p, &t, s, drop_unlabelled, err);
-    free(t.text);
+    int rc = p && s ? 0 : cn_fail(err, CN_ENOMEM, "%s: out of memory", database->file);
+    if (!rc) rc = parse_statements(s, statements, err);
+    if (!rc) rc = parse_rows(p, database, s, drop_unlabelled, err);
     free(s);
     if (rc) {
         ecg_ptbxl_destroy(p);
@@ -278,6 +263,29 @@ int ecg_ptbxl_load(struct ecg_ptbxl **out, const char *dir, bool drop_unlabelled
     }
     *out = p;
     return 0;
+}
+
+static int read_table(struct ecg_table *t, char path[PATH_MAX], const char *dir, const char *name,
+                      struct cn_error *err)
+{
+    if (snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX)
+        return cn_fail(err, CN_EINVALID, "%s: path too long", dir);
+    t->file = path;
+    return cn_file_read(path, CSV_LIMIT, &t->text, &t->n, err);
+}
+
+int ecg_ptbxl_load(struct ecg_ptbxl **out, const char *dir, bool drop_unlabelled,
+                   struct cn_error *err)
+{
+    char scp_path[PATH_MAX], path[PATH_MAX];
+    struct ecg_table statements = {0}, database = {0};
+    *out = NULL;
+    int rc = read_table(&statements, scp_path, dir, "scp_statements.csv", err);
+    if (!rc) rc = read_table(&database, path, dir, "ptbxl_database.csv", err);
+    if (!rc) rc = ecg_ptbxl_parse(out, &statements, &database, drop_unlabelled, err);
+    free(statements.text);
+    free(database.text);
+    return rc;
 }
 
 void ecg_ptbxl_destroy(struct ecg_ptbxl *p)

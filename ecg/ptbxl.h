@@ -4,6 +4,7 @@
 #define CINCH_ECG_PTBXL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -31,6 +32,17 @@ struct ecg_ptbxl {
  * owned by the caller. */
 int ecg_ptbxl_load(struct ecg_ptbxl **out, const char *dir, bool drop_unlabelled,
                    struct cn_error *err);
+
+/* A table in memory: text [n], followed by one writable byte; it is cut in place. */
+struct ecg_table {
+    const char *file; /* for messages */
+    char *text;
+    size_t n;
+};
+
+/* The same from two tables in memory: scp_statements.csv and ptbxl_database.csv. */
+int ecg_ptbxl_parse(struct ecg_ptbxl **out, const struct ecg_table *statements,
+                    const struct ecg_table *database, bool drop_unlabelled, struct cn_error *err);
 void ecg_ptbxl_destroy(struct ecg_ptbxl *p); /* accepts NULL */
 
 #endif

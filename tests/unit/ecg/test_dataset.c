@@ -451,6 +451,36 @@ static void cache_files_are_checked(void **state)
     must_fail(ecg_dataset_map(&d, "/no/such.ecg", &err), CN_ENOTFOUND, &err, "/no/such.ecg");
 }
 
+/* The seeds of the fuzzer are written in Python from the specification of the format alone; they lack
+ * the zeros that fill the header. */
+static void a_file_made_from_the_specification(void **state)
+{
+    char path[256], *packed;
+    size_t n;
+    struct ecg_dataset *d;
+    struct cn_error err;
+    must(cn_file_read(CINCH_SOURCE_DIR "/tests/fuzz/ecg/corpus/cache/multi.bin", 1 << 20, &packed,
+                      &n, &err),
+         &err);
+    uint8_t *file = calloc(1, n + 4096 - 392);
+    memcpy(file, packed, 392);
+    memcpy(file + 4096, packed + 392, n - 392);
+    fake_folder(path, "specified");
+    strcat(path, "/x.ecg");
+    fake_write(path, file, n + 4096 - 392);
+    must(ecg_dataset_map(&d, path, &err), &err);
+    must(ecg_cache_check_samples(d, &err), &err);
+    assert_true(d->n == 3 && d->n_leads == 2 && d->n_samples == 3 && d->n_labels == 2);
+    assert_true(d->x[0] == -3 && d->x[6] == 0 && d->mean[1] == 0.5f && d->std[1] == 2);
+    assert_true(d->y[1] == 1 && d->y[4] == 1 && d->fold[2] == 10 && d->part[1] == ECG_VALIDATION);
+    assert_string_equal(d->id[2], "r3");
+    assert_string_equal(d->label[1], "B");
+    assert_int_equal(d->fingerprint.b[31], 31);
+    ecg_dataset_close(d);
+    free(file);
+    free(packed);
+}
+
 static void flipped_samples_are_found(void **state)
 {
     char dir[256], cache[256], path[512];
@@ -486,6 +516,7 @@ int main(void)
         cmocka_unit_test(no_room_for_the_cache),
         cmocka_unit_test(places_for_the_cache),
         cmocka_unit_test(cache_files_are_checked),
+        cmocka_unit_test(a_file_made_from_the_specification),
         cmocka_unit_test(flipped_samples_are_found),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
