@@ -21,7 +21,8 @@ struct training {
     struct exec_unit *unit;
     struct nn_recipe recipe;
     struct nn_model *model[NN_MAX_GANG], *teacher[NN_MAX_GANG];
-    size_t full_params; /* of the unpruned net */
+    float *mask[NN_MAX_GANG]; /* of pruned single weights, or NULL */
+    size_t full_params;       /* of the unpruned net */
     struct nn_train_member member[NN_MAX_GANG];
     int job_of[NN_MAX_GANG]; /* member -> job: jobs whose inputs are bad take no part */
     int m;
@@ -45,7 +46,7 @@ static int initial_model(struct training *t, int i, struct cn_error *err)
     struct nn_model *before;
     int rc = parse_input(job, "model", &before, err);
     if (rc) return rc;
-    rc = step_prune(&t->model[i], before, s, err);
+    rc = step_prune(&t->model[i], &t->mask[i], before, s, t->unit->backend, t->unit->data, err);
     nn_model_destroy(before);
     return rc;
 }
@@ -152,6 +153,7 @@ static void add_member(struct training *t, int i)
     t->member[t->m++] = (struct nn_train_member){.model = t->model[i],
                                                  .seed = job->spec->seed,
                                                  .teacher = t->teacher[i],
+                                                 .mask = t->mask[i],
                                                  .resume = job->resume,
                                                  .resume_n = job->resume_n};
 }
@@ -198,5 +200,6 @@ void exec_train(struct exec_unit *u)
     for (int i = 0; i < u->n; i++) {
         nn_model_destroy(t.model[i]);
         nn_model_destroy(t.teacher[i]);
+        free(t.mask[i]);
     }
 }

@@ -41,40 +41,96 @@ int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struc
     return rc ? rc : nn_model_create(out, net, s->seed, d, err);
 }
 
-static int norm_of(const char *name, enum nn_norm *out, struct cn_error *err)
+static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};   /* enum nn_norm */
+static const char *const stage_names[] = {"geometric", "linear", NULL}; /* enum nn_stages */
+static const char *const unit_names[] = {"structure", "weight", NULL};
+enum { UNIT_STRUCTURE, UNIT_WEIGHT };
+
+/* The index of `given` in `names`; "" is the first. */
+static int choice(const char *what, const char *given, const char *const *names, int *out,
+                  struct cn_error *err)
 {
-    if (strcmp(name, "L1") == 0)
-        *out = NN_L1;
-    else if (strcmp(name, "L2") == 0)
-        *out = NN_L2;
-    else
-        return cn_fail(err, CN_EUNSUPPORTED, "pruning norm '%s' is not L1 or L2", name);
-    return 0;
+    *out = 0;
+    if (!*given) return 0;
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(names[i], given) != 0) continue;
+        *out = i;
+        return 0;
+    }
+    return cn_fail(err, CN_EUNSUPPORTED, "this worker knows no pruning %s '%s'", what, given);
 }
 
-int step_prune(struct nn_model **out, const struct nn_model *m, const Cinch__JobSpec *s,
-               struct cn_error *err)
+/* Widths after this round. Fractions are of the full widths, so rounding does not add up. */
+static int target_widths(const struct nn_net *net, const Cinch__JobSpec *s, int stages, int *keep,
+                         struct cn_error *err)
 {
     const Cinch__JobBase *b = s->common;
-    enum nn_norm norm = NN_L1;
-    int rc = norm_of(s->norm, &norm, err);
-    if (rc) return rc;
-    if (*b->prune_unit && strcmp(b->prune_unit, "structure") != 0)
-        return cn_fail(err, CN_EUNSUPPORTED, "pruning unit '%s' is not 'structure'", b->prune_unit);
-    if (*b->prune_schedule && strcmp(b->prune_schedule, "geometric") != 0)
-        return cn_fail(err, CN_EUNSUPPORTED, "pruning schedule '%s' is not 'geometric'",
-                       b->prune_schedule);
-    const struct nn_net *net = m->net;
-    int keep[NN_MAX_WIDTHS];
     if (b->n_widths && (int)b->n_widths != net->n_widths)
         return cn_fail(err, CN_EINVALID, "the job gives %zu widths, its model has %d", b->n_widths,
                        net->n_widths);
+    double f = nn_prune_stage((enum nn_stages)stages, s->keep, (int)s->round, (int)s->rounds);
     for (int w = 0; w < net->n_widths; w++) {
         int full = b->n_widths ? (int)b->widths[w] : net->full_width[w];
-        keep[w] = nn_prune_keep(full, s->keep, (int)s->round, (int)s->rounds);
+        keep[w] = stages == NN_STAGES_GEOMETRIC
+                      ? nn_prune_keep(full, s->keep, (int)s->round, (int)s->rounds)
+                      : nn_prune_keep(full, f, 1, 1);
         if (keep[w] > net->width[w]) keep[w] = net->width[w];
     }
-    return nn_prune(out, m, keep, norm, NULL, err);
+    return 0;
+}
+
+/* Every training record scores: the choice must not hang on how many. */
+static int taylor_scores(double **out, const struct nn_model *m, struct nn_backend *be,
+                         const struct ecg_dataset *d, struct cn_error *err)
+{
+    size_t n = 0;
+    for (int w = 0; w < m->net->n_widths; w++) n += (size_t)m->net->width[w];
+    *out = malloc((n + 1) * sizeof **out);
+    if (!*out) return cn_fail(err, CN_ENOMEM, "out of memory for pruning scores");
+    return nn_prune_taylor(be, m, d, d->n, *out, err);
+}
+
+static int prune_structures(struct nn_model **out, const struct nn_model *m,
+                            const Cinch__JobSpec *s, int stages, struct nn_backend *be,
+                            const struct ecg_dataset *d, struct cn_error *err)
+{
+    int keep[NN_MAX_WIDTHS], norm;
+    double *score = NULL;
+    int rc = choice("norm", s->norm, norm_names, &norm, err);
+    if (rc == 0) rc = target_widths(m->net, s, stages, keep, err);
+    if (rc == 0 && norm == NN_TAYLOR) rc = taylor_scores(&score, m, be, d, err);
+    if (rc == 0) rc = nn_prune(out, m, keep, (enum nn_norm)norm, score, err);
+    free(score);
+    return rc;
+}
+
+static int prune_weights(struct nn_model **out, float **mask, const struct nn_model *m,
+                         const Cinch__JobSpec *s, int stages, struct cn_error *err)
+{
+    double keep = nn_prune_stage((enum nn_stages)stages, s->keep, (int)s->round, (int)s->rounds);
+    *mask = malloc((m->net->n_params + 1) * sizeof **mask);
+    if (!*mask) return cn_fail(err, CN_ENOMEM, "out of memory for a pruning mask");
+    int rc = nn_prune_mask(m, 1 - keep, *mask, err);
+    return rc ? rc : nn_model_copy(out, m, err);
+}
+
+int step_prune(struct nn_model **out, float **mask, const struct nn_model *m,
+               const Cinch__JobSpec *s, struct nn_backend *be, const struct ecg_dataset *d,
+               struct cn_error *err)
+{
+    int unit, stages;
+    *out = NULL;
+    *mask = NULL;
+    int rc = choice("unit", s->common->prune_unit, unit_names, &unit, err);
+    if (rc == 0) rc = choice("schedule", s->common->prune_schedule, stage_names, &stages, err);
+    if (rc == 0)
+        rc = unit == UNIT_WEIGHT ? prune_weights(out, mask, m, s, stages, err)
+                                 : prune_structures(out, m, s, stages, be, d, err);
+    if (rc) {
+        free(*mask);
+        *mask = NULL;
+    }
+    return rc;
 }
 
 int step_fits(const struct nn_net *net, const struct ecg_dataset *d, struct cn_error *err)

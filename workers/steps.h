@@ -5,6 +5,7 @@
 #define CINCH_WORKERS_STEPS_H
 
 #include "ecg/dataset.h"
+#include "nn/backend.h"
 #include "nn/model.h"
 #include "proto/message.h"
 
@@ -18,8 +19,11 @@ int step_full_params(size_t *out, const Cinch__JobSpec *s, const struct ecg_data
 int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
                      struct cn_error *err);
 
-/* Round s->round of s->rounds towards s->keep: a new, smaller model. */
-int step_prune(struct nn_model **out, const struct nn_model *m, const Cinch__JobSpec *s,
+/* Round s->round of s->rounds towards s->keep. Of structures: *out is a new, smaller model and *mask
+ * NULL. Of single weights: *out is a copy and *mask [n_params] (malloc'ed, the caller's) says which
+ * weights training keeps at zero. `be` and `d` score structures for norm "taylor". */
+int step_prune(struct nn_model **out, float **mask, const struct nn_model *m,
+               const Cinch__JobSpec *s, struct nn_backend *be, const struct ecg_dataset *d,
                struct cn_error *err);
 
 /* CN_EINVALID when the net does not take this dataset's records or give its labels. */

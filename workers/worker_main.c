@@ -1,5 +1,6 @@
 /* worker_main.c - the main of both workers, cinch-train and cinch-eval: options and signals. Which of
- * them this is says `program_role`, in a file of its own for each. A signal once: hand the leases back and leave. Twice: leave at once.
+ * them this is says `program_role`, in a file of its own for each. A signal once: hand the leases
+ * back and leave. Twice: leave at once.
  */
 #include <getopt.h>
 #include <signal.h>
