@@ -31,7 +31,7 @@
 static int lock_folder(char *out, size_t cap, struct cn_error *err)
 {
     const char *run = getenv("XDG_RUNTIME_DIR");
-    if (run && *run)
+    if (run && cn_dir_exists(run))
         snprintf(out, cap, "%s/cinch", run);
     else
         snprintf(out, cap, "/tmp/cinch-%u", (unsigned)getuid());

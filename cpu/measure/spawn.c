@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,7 +121,8 @@ static int start(struct child *c, const char *library, struct cn_error *err)
     char *argv[] = {path, NULL};
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
-    if (!env || pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(errors, O_CLOEXEC)) {
+    if (!env || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) || pipe2(out, O_CLOEXEC) ||
+        pipe2(errors, O_CLOEXEC)) {
         rc = cn_fail_errno(err, "cannot prepare cinch-lat");
     } else {
         posix_spawn_file_actions_adddup2(&files, in[0], 0);
@@ -193,8 +195,9 @@ static int ask_child(const char *request, const char *library, const struct meas
     int rc = start(&c, library, err);
     if (rc == 0) {
         size_t n = strlen(request);
-        /* Smaller than a pipe's buffer: written at once or the child is gone. */
-        if (write(c.in, request, n) != (ssize_t)n)
+        /* Smaller than the socket's buffer: taken at once, or the child is gone and its silence says
+         * so below. */
+        if (send(c.in, request, n, MSG_NOSIGNAL) != (ssize_t)n && errno != EPIPE)
             rc = cn_fail_errno(err, "cannot write to cinch-lat");
         close_fd(&c.in);
     }

@@ -176,15 +176,17 @@ static void a_killed_measurer_frees_the_core(void **state)
     corelock_drop(l);
 }
 
-static void a_lock_folder_of_somebody_else_is_refused(void **state)
+static void a_lock_folder_that_is_none_is_refused(void **state)
 {
     char path[128];
-    snprintf(path, sizeof path, "%s/file", folder);
-    assert_int_equal(cn_file_write(path, "x", 1, NULL), 0);
+    snprintf(path, sizeof path, "%s/taken", folder);
+    assert_int_equal(cn_mkdirs(path, NULL), 0);
     setenv("XDG_RUNTIME_DIR", path, 1);
+    strcat(path, "/cinch");
+    assert_int_equal(cn_file_write(path, "x", 1, NULL), 0);
     struct corelock *l;
     struct cn_error err = {0};
-    assert_true(corelock_take(&l, 0, &err) < 0);
+    assert_int_equal(corelock_take(&l, 0, &err), CN_EREFUSED);
     assert_non_null(strstr(err.text, path));
     setenv("XDG_RUNTIME_DIR", folder, 1);
 }
@@ -196,7 +198,7 @@ int main(void)
         cmocka_unit_test(a_kept_core_stays_free_until_its_keeper_goes),
         cmocka_unit_test(on_one_core_computing_pauses),
         cmocka_unit_test(a_killed_measurer_frees_the_core),
-        cmocka_unit_test(a_lock_folder_of_somebody_else_is_refused),
+        cmocka_unit_test(a_lock_folder_that_is_none_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
