@@ -1,0 +1,98 @@
+"""Everything that can die, dies in the middle of a real training: the run ends all the same, and every model has the
+bits of the calm run."""
+import signal
+import unittest
+
+from service import ServiceCase
+
+# A job of some seconds, so that it is hit in the middle, then what depends on it.
+GRID = """
+name: faults
+nets: [{net: cnn, widths: [16, 16, 16, 16]}]
+seeds: [7]
+epochs: %d
+distill: [false, true]
+prune: {rounds: [1], keep: [0.5], norm: [L1], epochs: 3}
+quantize: {mode: paper, calibration: 16}
+latency: {runs: 10}
+"""
+
+
+class Faults(ServiceCase):
+    epochs = 150
+
+    @classmethod
+    def setUpClass(cls):
+        cls.calm = None
+
+    def models_of_calm_run(self):
+        """What an undisturbed service gives for the same grid; made once."""
+        if Faults.calm is None:
+            calm = self.new_service("calm")
+            calm.start_coordinator()
+            calm.trainer()
+            calm.evaluator()
+            run = calm.submit(GRID % self.epochs, self.data)
+            calm.wait_done(run)
+            Faults.calm = calm.models(run)
+            calm.close()
+        return Faults.calm
+
+    def begin(self):
+        """A service whose first training is under way, with a checkpoint: (run, trainer)."""
+        s = self.service
+        s.start_coordinator()
+        trainer = s.trainer()
+        run = s.submit(GRID % self.epochs, self.data)
+        s.until("a checkpoint", lambda: any(e["type"] == "checkpoint" for e in s.events(run)))
+        return run, trainer
+
+    def end(self, run):
+        s = self.service
+        s.evaluator()
+        s.wait_done(run)
+        models = s.models(run)
+        self.assertEqual(len([m for m in models if m.endswith(".cinch")]), 8)  # 2 nets, whole and halved, float and int8
+        self.assertEqual(models, self.models_of_calm_run())
+
+    def test_a_killed_trainer_is_replaced(self):
+        run, trainer = self.begin()
+        self.service.kill(trainer)
+        other = self.service.trainer()
+        self.end(run)
+        self.assertTrue(self.service.log_says(other, "resumed"))
+
+    def test_a_killed_coordinator_loses_nothing(self):
+        run, trainer = self.begin()
+        s = self.service
+        s.kill(s.coordinator)
+        s.start_coordinator()
+        s.until("the worker's return", lambda: s.cinch("workers")["workers"])
+        self.end(run)
+        self.assertIsNone(trainer.poll())
+        # The job that ran went on: its first attempt is the one that succeeded.
+        attempts = {e["attempt"] for e in s.events(run) if e["type"] == "succeeded"}
+        self.assertEqual(attempts, {1})
+        self.assertFalse(s.log_says(trainer, "resumed"))
+
+    def test_a_signal_hands_the_lease_back(self):
+        run, trainer = self.begin()
+        trainer.send_signal(signal.SIGTERM)
+        self.assertEqual(trainer.wait(30), 0)
+        s = self.service
+        self.assertTrue(any(e["type"] == "released" for e in s.events(run)))
+        other = s.trainer()
+        self.end(run)
+        self.assertTrue(s.log_says(other, "resumed"))
+
+    def test_a_second_signal_leaves_at_once(self):
+        _, trainer = self.begin()
+        trainer.send_signal(signal.SIGSTOP)  # so that the first is not acted on before the second
+        trainer.send_signal(signal.SIGTERM)
+        trainer.send_signal(signal.SIGINT)
+        trainer.send_signal(signal.SIGCONT)
+        self.assertIn(trainer.wait(30), (128 + signal.SIGTERM, 128 + signal.SIGINT))
+
+
+if __name__ == "__main__":
+    unittest.main()
