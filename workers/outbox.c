@@ -196,6 +196,9 @@ static void *run(void *arg)
     struct outbox *b = arg;
     for (struct item *i; (i = take(b));) {
         int rc = deliver(b, i);
+        if (rc == 0 && i->what == CHECKPOINT)
+            cn_debug("worker", "j%llu: checkpoint of epoch %u is durable",
+                     (unsigned long long)i->job, i->epoch);
         if (i->what != CHECKPOINT)
             b->o.ended(b->o.arg, i->job, i->attempt, rc);
         else if (rc == CN_ESTALE)

@@ -214,6 +214,7 @@ static void begin(struct running *r)
     for (int i = 0; i < r->unit->n; i++) {
         const Cinch__Lease *l = r->unit->grant->leases[i];
         r->job[i].spec = l->spec;
+        atomic_store(&r->unit->held[i]->started, true);
         if (l->time_limit_s) r->unit->held[i]->deadline_ms = now + (int64_t)l->time_limit_s * 1000;
         cn_info("worker", "%s j%llu attempt %u: %s %s seed %llu%s", l->run,
                 (unsigned long long)l->job, l->attempt, pr_kind_name((int)l->spec->kind),

@@ -59,6 +59,7 @@ static size_t list_held(struct talk *t)
         cinch__held__init(&t->in.held[n]);
         t->in.held[n].job = h->job;
         t->in.held[n].attempt = h->attempt;
+        t->in.held[n].started = atomic_load(&h->started);
         t->in.held_list[n] = &t->in.held[n];
         n++;
     }

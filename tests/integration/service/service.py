@@ -23,7 +23,7 @@ class Service:
         self.endpoint = f"ipc://{folder}/sock"
         runtime = os.path.join(folder, "run")
         os.makedirs(runtime)
-        self.env = environment(CINCH_COORDINATOR=self.endpoint, XDG_RUNTIME_DIR=runtime)
+        self.env = environment(CINCH_COORDINATOR=self.endpoint, XDG_RUNTIME_DIR=runtime, CINCH_LOG="debug")
         self.procs = []
         self.coordinator = None
 

@@ -44,7 +44,7 @@ class Faults(ServiceCase):
         s.start_coordinator()
         trainer = s.trainer()
         run = s.submit(GRID % self.epochs, self.data)
-        s.until("a checkpoint", lambda: any(e["type"] == "checkpoint" for e in s.events(run)))
+        s.until("a checkpoint", lambda: s.log_says(trainer, "is durable"))
         return run, trainer
 
     def end(self, run):
