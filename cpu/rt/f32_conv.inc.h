@@ -20,61 +20,6 @@ static int f32_blocks(const struct rt_layer *l)
     return (l->f.cout + VL - 1) / VL;
 }
 
-static size_t f32_conv_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
-{
-    size_t depth = (size_t)f32_rows(l) * (size_t)m->edge[l->in].stride;
-    if (l->in1 >= 0) depth += (size_t)m->edge[l->in1].stride;
-    return sizeof(struct f32_packed) + (size_t)f32_blocks(l) * (1 + depth) * VL * 4;
-}
-
-/* Spreads w[cout][cin][rows] over panels at `to`. */
-struct f32_spread {
-    const uint8_t *w;
-    float *to;
-    int cout, cin, rows, stride, blocks, depth;
-};
-static void f32_spread_weights(const struct f32_spread *s)
-{
-    int o, c, j;
-    for (o = 0; o < s->cout; o++) {
-        int b = o / VL, single = b == s->blocks - 1 && (s->blocks & 1);
-        float *panel = s->to + (size_t)(b / 2) * 2 * (size_t)s->depth * VL +
-                       (single ? 0 : b & 1) * VL + o % VL;
-        for (c = 0; c < s->cin; c++)
-            for (j = 0; j < s->rows; j++)
-                panel[(size_t)(j * s->stride + c) * (single ? VL : 2 * VL)] =
-                    rt_f32(s->w + 4 * (((size_t)o * (size_t)s->cin + (size_t)c) * (size_t)s->rows +
-                                       (size_t)j));
-    }
-}
-
-static void f32_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l,
-                          const uint8_t *block, void *dst)
-{
-    struct rt_block b = rt_block_of(l, block);
-    struct f32_packed *p = dst;
-    float *bias = (float *)(p + 1), *w;
-    int o;
-    memset(dst, 0, f32_conv_pack_size(m, l));
-    p->blocks = f32_blocks(l);
-    p->depth = f32_rows(l) * m->edge[l->in].stride;
-    p->depth1 = l->in1 >= 0 ? m->edge[l->in1].stride : 0;
-    for (o = 0; o < l->f.cout; o++) bias[o] = rt_f32(b.bias + 4 * o);
-    w = bias + p->blocks * VL;
-    {
-        struct f32_spread s = {
-            b.w, w, l->f.cout, l->f.cin, f32_rows(l), m->edge[l->in].stride, p->blocks, p->depth};
-        f32_spread_weights(&s);
-    }
-    if (l->in1 >= 0) {
-        struct f32_spread s = {b.w1,      w + (size_t)p->blocks * (size_t)p->depth * VL,
-                               l->f.cout, l->f.cin1,
-                               1,         p->depth1,
-                               p->blocks, p->depth1};
-        f32_spread_weights(&s);
-    }
-}
-
 struct f32_job {
     const float *x, *x1;
     size_t row, row1; /* elements */
@@ -195,26 +140,79 @@ static void f32_panel(const struct f32_job *j, int pair, size_t tout)
     if (t < tout) tile(j, tout - step);
 }
 
-static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
+#include "cpu/rt/f32_wino.inc.h"
+
+static size_t f32_conv_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
 {
-    const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
-    const struct f32_packed *p = l->packed;
-    const float *bias = (const float *)(p + 1), *w = bias + p->blocks * VL;
-    const float *w1 = w + (size_t)p->blocks * (size_t)p->depth * VL;
-    float *y = (float *)(void *)rt_rows(m, l->out, scratch);
-    struct f32_job j;
-    int b;
-    memset(&j, 0, sizeof j);
-    j.row = (size_t)in->stride;
-    j.x = (const float *)(const void *)rt_rows(m, l->in, scratch) - (size_t)l->f.pad * j.row;
-    if (l->in1 >= 0) {
-        j.x1 = (const float *)(const void *)rt_rows(m, l->in1, scratch);
-        j.row1 = (size_t)m->edge[l->in1].stride;
+    size_t blocks = (size_t)f32_blocks(l), floats = blocks * VL;
+    if (f32_wino_outputs(l))
+        floats += f32_wino_weights(l);
+    else
+        floats += blocks * (size_t)f32_rows(l) * (size_t)m->edge[l->in].stride * VL;
+    if (l->in1 >= 0) floats += blocks * (size_t)m->edge[l->in1].stride * VL;
+    return sizeof(struct f32_packed) + 4 * floats;
+}
+
+/* Spreads w[cout][cin][rows] over panels at `to`. */
+struct f32_spread {
+    const uint8_t *w;
+    float *to;
+    int cout, cin, rows, stride, blocks, depth;
+};
+static void f32_spread_weights(const struct f32_spread *s)
+{
+    int o, c, j;
+    for (o = 0; o < s->cout; o++) {
+        int b = o / VL, single = b == s->blocks - 1 && (s->blocks & 1);
+        float *panel = s->to + (size_t)(b / 2) * 2 * (size_t)s->depth * VL +
+                       (single ? 0 : b & 1) * VL + o % VL;
+        for (c = 0; c < s->cin; c++)
+            for (j = 0; j < s->rows; j++)
+                panel[(size_t)(j * s->stride + c) * (single ? VL : 2 * VL)] =
+                    rt_f32(s->w + 4 * (((size_t)o * (size_t)s->cin + (size_t)c) * (size_t)s->rows +
+                                       (size_t)j));
     }
+}
+
+static void f32_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l,
+                          const uint8_t *block, void *dst)
+{
+    struct rt_block b = rt_block_of(l, block);
+    struct f32_packed *p = dst;
+    float *bias = (float *)(p + 1), *w;
+    int o;
+    memset(dst, 0, f32_conv_pack_size(m, l));
+    p->blocks = f32_blocks(l);
+    p->depth = f32_rows(l) * m->edge[l->in].stride;
+    p->depth1 = l->in1 >= 0 ? m->edge[l->in1].stride : 0;
+    for (o = 0; o < l->f.cout; o++) bias[o] = rt_f32(b.bias + 4 * o);
+    w = bias + p->blocks * VL;
+    if (f32_wino_outputs(l)) {
+        p->depth = 0;
+        f32_wino_pack(l, b.w, w);
+        w += f32_wino_weights(l);
+    } else {
+        struct f32_spread s = {
+            b.w, w, l->f.cout, l->f.cin, f32_rows(l), m->edge[l->in].stride, p->blocks, p->depth};
+        f32_spread_weights(&s);
+        w += (size_t)p->blocks * (size_t)p->depth * VL;
+    }
+    if (l->in1 >= 0) {
+        struct f32_spread s = {b.w1, w, l->f.cout, l->f.cin1, 1, p->depth1, p->blocks, p->depth1};
+        f32_spread_weights(&s);
+    }
+}
+
+/* Direct: all panels of one layer. With depth 0 only bias and side input are summed, without ReLU and pool: the ground
+ * that Winograd adds to. */
+static void f32_direct_run(const struct rt_edge *out, const struct f32_packed *p, struct f32_job j,
+                           const float *w, const float *w1, size_t tout)
+{
+    const float *bias = j.bias;
+    float *y = j.y;
+    int b;
     j.depth = p->depth, j.depth1 = p->depth1;
-    j.pool = l->f.pool;
-    j.relu = l->f.flags & CINCHRT_RELU;
-    j.yrow = (size_t)out->stride;
+    if (!p->depth) j.pool = 1, j.relu = 0;
     for (b = 0; b < p->blocks; b += 2) {
         int pair = b + 1 < p->blocks, nv = pair ? 2 : 1;
         j.bias = bias + b * VL;
@@ -223,8 +221,38 @@ static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l
         j.y = y + b * VL;
         j.part = out->stride - (b + nv - 1) * VL;
         if (j.part > VL) j.part = VL;
-        f32_panel(&j, pair, (size_t)l->tout);
+        f32_panel(&j, pair, tout);
     }
+}
+
+static size_t f32_conv_scratch(const struct cinchrt_model *m, const struct rt_layer *l)
+{
+    (void)m;
+    return f32_wino_outputs(l) ? f32_wino_scratch(l) : 0;
+}
+
+static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
+{
+    const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
+    const struct f32_packed *p = l->packed;
+    const float *bias = (const float *)(p + 1), *w = bias + p->blocks * VL;
+    int wino = f32_wino_outputs(l);
+    const float *w1 = w + (wino ? f32_wino_weights(l) : (size_t)p->blocks * (size_t)p->depth * VL);
+    struct f32_job j;
+    memset(&j, 0, sizeof j);
+    j.row = (size_t)in->stride;
+    j.x = (const float *)(const void *)rt_rows(m, l->in, scratch) - (size_t)l->f.pad * j.row;
+    if (l->in1 >= 0) {
+        j.x1 = (const float *)(const void *)rt_rows(m, l->in1, scratch);
+        j.row1 = (size_t)m->edge[l->in1].stride;
+    }
+    j.pool = l->f.pool;
+    j.relu = l->f.flags & CINCHRT_RELU;
+    j.y = (float *)(void *)rt_rows(m, l->out, scratch);
+    j.yrow = (size_t)out->stride;
+    j.bias = bias;
+    if (!wino || l->in1 >= 0) f32_direct_run(out, p, j, w, w1, (size_t)l->tout);
+    if (wino) f32_wino_run(m, l, scratch, &j, w);
 }
 
 static void f32_mean_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)

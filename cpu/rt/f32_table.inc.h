@@ -6,10 +6,14 @@
 #define RT_SUFFIX "__" RT_TEXT(RT_ISA)
 
 static const struct rt_kernel conv_kernel = {
-    "f32_conv_" RT_TEXT(TILE_M) "x2v" RT_SUFFIX, f32_conv_pack_size, f32_conv_pack, 0, f32_conv_run,
+    "f32_conv_" RT_TEXT(TILE_M) "x2v" RT_SUFFIX,
+    f32_conv_pack_size,
+    f32_conv_pack,
+    f32_conv_scratch,
+    f32_conv_run,
 };
 static const struct rt_kernel linear_kernel = {
-    "f32_linear_1x2v" RT_SUFFIX, f32_conv_pack_size, f32_conv_pack, 0, f32_conv_run,
+    "f32_linear_1x2v" RT_SUFFIX, f32_conv_pack_size, f32_conv_pack, f32_conv_scratch, f32_conv_run,
 };
 static const struct rt_kernel mean_kernel = {
     "f32_mean_1v" RT_SUFFIX, rt_pack_nothing_size, rt_pack_nothing, 0, f32_mean_run,
