@@ -179,10 +179,11 @@ struct i8_job {
     int pool, lo, hi;
     int part; /* channels of the panel's last vector that are stored */
     int logits;
+    int32_t bias[2 * VL]; /* the panel's, where sums start */
 };
 
-/* M steps by NV vectors. */
-#define I8_TILE(M, NV)                                                                             \
+/* Sums of M steps by NV vectors over `depth` words, on top of what acc holds. */
+#define I8_WALK(M, NV)                                                                             \
     static inline __attribute__((always_inline)) void i8_walk_##M##x##NV(                          \
         vi(*acc)[NV], const uint8_t *x, size_t row, const uint8_t *w, int depth)                   \
     {                                                                                              \
@@ -199,26 +200,50 @@ struct i8_job {
                     v_dot(acc[i][v], b, wv[v]);                                                    \
             }                                                                                      \
         }                                                                                          \
-    }                                                                                              \
-    static inline __attribute__((always_inline)) void i8_sum_##M##x##NV(                           \
-        vi(*acc)[NV], const struct i8_job *j, size_t t)                                            \
+    }
+
+/* Sums of the side input, requantised to the main sums' unit, plus bias: where the main sums start. Apart from
+ * the tile and not inlined, to leave it all the registers. */
+#define I8_SIDE(M, NV)                                                                             \
+    static __attribute__((noinline)) void i8_side_##M##x##NV(const struct i8_job *j, size_t t,     \
+                                                             int32_t *to)                          \
     {                                                                                              \
+        vi acc[M][NV];                                                                             \
         int i, v;                                                                                  \
         _Pragma("GCC unroll 16") for (i = 0; i < M; i++)                                           \
         {                                                                                          \
-            _Pragma("GCC unroll 4") for (v = 0; v < NV; v++) acc[i][v] = v_zero();                 \
+            _Pragma("GCC unroll 4") for (v = 0; v < NV; v++) acc[i][v] = v_load(j->side[v].bias);  \
         }                                                                                          \
-        if (j->depth1) {                                                                           \
-            i8_walk_##M##x##NV(acc, j->x1 + t * j->row1, j->row1, j->w1, j->depth1);               \
-            _Pragma("GCC unroll 16") for (i = 0; i < M; i++)                                       \
-            {                                                                                      \
-                _Pragma("GCC unroll 4") for (v = 0; v < NV; v++) acc[i][v] =                       \
-                    i8_requant(v_add32(acc[i][v], v_load(j->side[v].bias)), &j->side[v]);          \
+        i8_walk_##M##x##NV(acc, j->x1 + t * j->row1, j->row1, j->w1, j->depth1);                   \
+        _Pragma("GCC unroll 16") for (i = 0; i < M; i++)                                           \
+        {                                                                                          \
+            _Pragma("GCC unroll 4") for (v = 0; v < NV; v++)                                       \
+                v_store(to + (i * NV + v) * VL, acc[i][v]);                                        \
+        }                                                                                          \
+        for (i = 0; i < M; i++)                                                                    \
+            for (v = 0; v < NV; v++) {                                                             \
+                vi a = i8_requant(v_load(to + (i * NV + v) * VL), &j->side[v]);                    \
+                v_store(to + (i * NV + v) * VL, v_add32(a, v_load(j->bias + v * VL)));             \
             }                                                                                      \
+    }
+
+#define I8_TILE(M, NV)                                                                             \
+    I8_WALK(M, NV)                                                                                 \
+    I8_SIDE(M, NV)                                                                                 \
+    static inline __attribute__((always_inline)) void i8_sum_##M##x##NV(                           \
+        vi(*acc)[NV], const struct i8_job *j, size_t t)                                            \
+    {                                                                                              \
+        int32_t ground[M * NV * VL];                                                               \
+        const int32_t *from = j->bias;                                                             \
+        size_t step = 0;                                                                           \
+        int i, v;                                                                                  \
+        if (j->depth1) i8_side_##M##x##NV(j, t, ground), from = ground, step = NV * VL;            \
+        _Pragma("GCC unroll 16") for (i = 0; i < M; i++, from += step)                             \
+        {                                                                                          \
+            _Pragma("GCC unroll 4") for (v = 0; v < NV; v++) acc[i][v] = v_load(from + v * VL);    \
         }                                                                                          \
         i8_walk_##M##x##NV(acc, j->x + t * j->row, j->row, j->w, j->depth);                        \
     }
-
 #define I8_TILE_OF(m, nv) I8_TILE(m, nv) /* expands TILE_M first */
 
 I8_TILE_OF(TILE_M, 2)
@@ -226,19 +251,44 @@ I8_TILE_OF(TILE_M, 1)
 I8_TILE(1, 2)
 I8_TILE(1, 1)
 
-/* Bias, requantisation, clamp and store of one pooled step. */
-static inline __attribute__((always_inline)) void i8_finish(const struct i8_job *j, vi a, int v,
-                                                            int last, uint8_t *y)
+static void i8_finish_logits(const struct i8_job *j, const int32_t *sums, uint8_t *y, int nv)
 {
-    int n = last ? j->part : VL;
-    a = v_add32(a, v_load(j->lanes[v].bias));
+    int v;
+    for (v = 0; v < nv; v++)
+        vf_store_part((float *)(void *)y + v * VL,
+                      vf_mul(vf_from32(v_load(sums + v * VL)), vf_load(j->lanes[v].logit)),
+                      v == nv - 1 ? j->part : VL);
+}
+
+/* Requantisation, clamp and store of `rows` pooled steps: sums [rows][nv][VL]. */
+static inline __attribute__((always_inline)) void
+i8_finish(const struct i8_job *j, const int32_t *sums, uint8_t *y, int rows, int nv)
+{
+    vi lo = v_set32(j->lo), hi = v_set32(j->hi);
+    int i, v;
     if (j->logits) {
-        vf_store_part((float *)(void *)y + v * VL, vf_mul(vf_from32(a), vf_load(j->lanes[v].logit)),
-                      n);
+        i8_finish_logits(j, sums, y, nv);
         return;
     }
-    a = v_min32(v_max32(i8_requant(a, &j->lanes[v]), v_set32(j->lo)), v_set32(j->hi));
-    v_store_bytes32(y + v * VL, a, n);
+    for (i = 0; i < rows; i++, y += j->yrow) {
+        _Pragma("GCC unroll 4") for (v = 0; v < nv; v++)
+        {
+            vi a = i8_requant(v_load(sums + (i * nv + v) * VL), &j->lanes[v]);
+            v_store_bytes32(y + v * VL, v_min32(v_max32(a, lo), hi), v == nv - 1 ? j->part : VL);
+        }
+    }
+}
+
+static __attribute__((noinline)) void i8_finish_2(const struct i8_job *j, const int32_t *sums,
+                                                  uint8_t *y, int rows)
+{
+    i8_finish(j, sums, y, rows, 2);
+}
+
+static __attribute__((noinline)) void i8_finish_1(const struct i8_job *j, const int32_t *sums,
+                                                  uint8_t *y, int rows)
+{
+    i8_finish(j, sums, y, rows, 1);
 }
 
 /* One tile of TILE_M steps from pooled step t on; pool is a constant in each use. */
@@ -246,19 +296,20 @@ static inline __attribute__((always_inline)) void i8_finish(const struct i8_job 
     static void i8_tile_##NV##_pool##POOL(const struct i8_job *j, size_t t)                        \
     {                                                                                              \
         vi acc[TILE_M][NV];                                                                        \
-        uint8_t *y = j->y + t * j->yrow;                                                           \
+        int32_t sums[TILE_M / POOL * NV * VL];                                                     \
         int i, v, q;                                                                               \
         i8_sum(TILE_M, NV)(acc, j, t * POOL);                                                      \
-        _Pragma("GCC unroll 16") for (i = 0; i < TILE_M / POOL; i++, y += j->yrow)                 \
+        _Pragma("GCC unroll 16") for (i = 0; i < TILE_M / POOL; i++)                               \
         {                                                                                          \
             _Pragma("GCC unroll 4") for (v = 0; v < NV; v++)                                       \
             {                                                                                      \
                 vi a = acc[i * POOL][v];                                                           \
                 _Pragma("GCC unroll 4") for (q = 1; q < POOL; q++) a =                             \
                     v_max32(a, acc[i * POOL + q][v]);                                              \
-                i8_finish(j, a, v, v == NV - 1, y);                                                \
+                v_store(sums + (i * NV + v) * VL, a);                                              \
             }                                                                                      \
         }                                                                                          \
+        i8_finish_##NV(j, sums, j->y + t * j->yrow, TILE_M / POOL);                                \
     }
 #define I8_JOIN(m, nv) i8_sum_##m##x##nv
 #define i8_sum(m, nv) I8_JOIN(m, nv)
@@ -274,17 +325,15 @@ I8_POOLED(1, 3)
 #define I8_SINGLE(NV)                                                                              \
     static void i8_single_##NV(const struct i8_job *j, size_t t)                                   \
     {                                                                                              \
-        vi best[NV], acc[1][NV];                                                                   \
+        vi acc[1][NV];                                                                             \
+        int32_t best[NV * VL];                                                                     \
         int q, v;                                                                                  \
-        i8_sum_1x##NV(acc, j, t *(size_t)j->pool);                                                 \
-        _Pragma("GCC unroll 4") for (v = 0; v < NV; v++) best[v] = acc[0][v];                      \
-        for (q = 1; q < j->pool; q++) {                                                            \
+        for (q = 0; q < j->pool; q++) {                                                            \
             i8_sum_1x##NV(acc, j, t *(size_t)j->pool + (size_t)q);                                 \
-            _Pragma("GCC unroll 4") for (v = 0; v < NV; v++) best[v] =                             \
-                v_max32(best[v], acc[0][v]);                                                       \
+            _Pragma("GCC unroll 4") for (v = 0; v < NV; v++)                                       \
+                v_store(best + v * VL, q ? v_max32(acc[0][v], v_load(best + v * VL)) : acc[0][v]); \
         }                                                                                          \
-        _Pragma("GCC unroll 4") for (v = 0; v < NV; v++)                                           \
-            i8_finish(j, best[v], v, v == NV - 1, j->y + t * j->yrow);                             \
+        i8_finish_##NV(j, best, j->y + t * j->yrow, 1);                                            \
     }
 I8_SINGLE(2)
 I8_SINGLE(1)
@@ -367,6 +416,8 @@ static void i8_conv_run(const struct cinchrt_model *m, const struct rt_layer *l,
         int pair = b + 1 < p->blocks, nv = pair ? 2 : 1;
         j.lanes = lanes + b;
         j.side = lanes + p->blocks + b;
+        memcpy(j.bias, j.lanes[0].bias, 4 * VL);
+        if (pair) memcpy(j.bias + VL, j.lanes[1].bias, 4 * VL);
         j.w = w + (size_t)b * (size_t)p->depth * VL * 4;
         j.w1 = w1 + (size_t)b * (size_t)p->depth1 * VL * 4;
         j.y = rt_rows(m, l->out, scratch) + (size_t)b * VL * (j.logits ? 4 : 1);

@@ -99,7 +99,11 @@ static inline vi v_narrow16(vi lo, vi hi)
 #define v_widen_bytes(p) _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(p)))
 
 #ifdef RT_DOT_VNNI
-#define v_dot(acc, x, w) _mm256_dpbusd_avx_epi32(acc, x, w)
+static inline vi v_dot(vi acc, vi x, vi w) /* see vec512.h */
+{
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(x), "xm"(w));
+    return acc;
+}
 #else
 #define v_dot(acc, x, w) _mm256_add_epi32(acc, _mm256_madd_epi16(x, w))
 #endif

@@ -99,7 +99,13 @@ static inline uint64_t v_sum_u32(vi v)
 }
 
 #ifdef RT_DOT_VNNI
-#define v_dot(acc, x, w) _mm512_dpbusd_epi32(acc, x, w)
+/* As an instruction and not the intrinsic: compilers (gcc 12 is one) copy and spill the sums of a large tile
+ * around the latter. */
+static inline vi v_dot(vi acc, vi x, vi w)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "vm"(w));
+    return acc;
+}
 #else
 #define v_dot(acc, x, w) _mm512_add_epi32(acc, _mm512_madd_epi16(x, w))
 #endif

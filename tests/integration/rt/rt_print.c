@@ -1,0 +1,65 @@
+/* Runs int8 nets of many widths and prints every layer's checksum, the logits' and the probabilities' bits. The same text must
+ * come from a 64-bit build with vector kernels and from the portable code compiled for 32 bits (m32.py).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/rt/cinchrt.h"
+#include "tests/unit/rt/rt_make.h"
+
+static void checksum(void *context, const struct cinchrt_probe *p)
+{
+    uint32_t sum = 2166136261u;
+    for (int t = 0; t < p->time; t++)
+        for (int c = 0; c < p->channels; c++) {
+            size_t at = (size_t)t * (size_t)p->stride + (size_t)c;
+            uint32_t v = 0;
+            if (p->type == CINCHRT_PROBE_U8) v = ((const uint8_t *)p->data)[at];
+            if (p->type == CINCHRT_PROBE_H16) v = ((const uint16_t *)p->data)[at];
+            if (p->type == CINCHRT_PROBE_F32) memcpy(&v, (const float *)p->data + at, 4);
+            sum = (sum ^ v) * 16777619u;
+        }
+    (void)context;
+    printf(" %08x", (unsigned)sum);
+}
+
+static int print_net(const char *net, const int *widths, int qmax, uint64_t seed)
+{
+    static float x[12 * 1000];
+    size_t n, bytes;
+    uint8_t *file = rt_make_net(net, CINCHRT_KIND_INT8, widths, qmax, seed, &n);
+    struct cinchrt_file_header h;
+    struct cinchrt_model *m;
+    uint32_t bits[16];
+    float out[16];
+    void *mem, *scratch;
+    memcpy(&h, file, sizeof h);
+    if (cinchrt_model_size(file, n, CINCHRT_BEST, &bytes)) return 1;
+    mem = malloc(bytes);
+    if (cinchrt_load(&m, file, n, CINCHRT_BEST, mem, bytes)) return 1;
+    scratch = malloc(cinchrt_scratch_size(m));
+    rt_make_signal(seed, x, h.leads, h.samples);
+    printf("%s %d:", net, (int)seed);
+    cinchrt_run_probed(m, x, out, out + 8, scratch, checksum, NULL);
+    memcpy(bits, out, sizeof bits);
+    for (int i = 0; i < 5; i++) printf(" %08x %08x", (unsigned)bits[i], (unsigned)bits[i + 8]);
+    printf("\n");
+    free(scratch);
+    free(mem);
+    free(file);
+    return 0;
+}
+
+/* A handful of widths of each net. */
+int main(void)
+{
+    static const char *const nets[] = {"cnn", "rnn", "beat", "resnet"};
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 6; k++) {
+            int w[9];
+            for (int j = 0; j < 9; j++) w[j] = 1 + (i * 7 + k * 5 + j * 3) % (4 + 4 * k);
+            if (print_net(nets[i], w, k & 1 ? 127 : 255, (uint64_t)(10 * i + k))) return 1;
+        }
+    return 0;
+}
