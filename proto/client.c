@@ -3,6 +3,7 @@
 
 #include <pwd.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +33,11 @@ void pr_default_endpoint(char *out, size_t cap)
 
 static int monitor_open(struct pr_client *c, struct cn_error *err)
 {
+    /* Not the client's address: the next client may get the same one before ZeroMQ has let go of
+     * this name. */
+    static atomic_uint number;
     char name[64];
-    snprintf(name, sizeof name, "inproc://cinch-client-%p", (void *)c);
+    snprintf(name, sizeof name, "inproc://cinch-client-%u", atomic_fetch_add(&number, 1));
     int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
                  ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
     if (zmq_socket_monitor(c->socket, name, events) ||

@@ -82,27 +82,22 @@ static int on_checkpoint(void *arg, int member, const void *data, size_t n)
 /* ---- fetching ---- */
 
 /* Whether every lease of the unit has been stopped: no use in waiting for anything. */
-static bool all_stopped(const struct running *r)
+static int all_stopped(void *arg)
 {
-    for (int i = 0; i < r->unit->n; i++)
-        if (stop_of(r->unit->held[i]) == GO_ON) return false;
-    return true;
+    const struct slot *s = arg;
+    for (int i = 0; s->unit && i < s->unit->n; i++)
+        if (stop_of(s->unit->held[i]) == GO_ON) return 0;
+    return 1;
 }
 
-static int client_stop(void *arg)
+static int connect_slot(struct slot *s, struct cn_error *err)
 {
-    return all_stopped(arg);
-}
-
-static int connect_slot(struct running *r, struct cn_error *err)
-{
-    struct slot *s = r->slot;
     if (s->client) return 0;
     struct pr_connect how = {.zmq = s->w->zmq,
                              .endpoint = s->w->endpoint,
                              .key_file = s->w->o.key_file,
-                             .stop = client_stop,
-                             .stop_arg = r};
+                             .stop = all_stopped,
+                             .stop_arg = s};
     return pr_client_open(&s->client, &how, err);
 }
 
@@ -144,7 +139,7 @@ static int fetch_once(struct running *r, const struct ecg_dataset **data, struct
 {
     struct cn_hash fingerprint;
     const Cinch__JobBase *base = r->unit->grant->leases[0]->spec->common;
-    int rc = connect_slot(r, err);
+    int rc = connect_slot(r->slot, err);
     if (rc == 0) rc = pr_hash_read(&base->fingerprint, &fingerprint, err);
     if (rc == 0) rc = datasets_get(r->slot->w->datasets, &fingerprint, r->slot->client, data, err);
     for (int i = 0; rc == 0 && i < r->unit->n; i++) rc = fetch_inputs(r, i, err);
@@ -156,10 +151,9 @@ static int fetch(struct running *r, const struct ecg_dataset **data, struct cn_e
 {
     for (;;) {
         int rc = fetch_once(r, data, err);
-        /* The client watches this unit's stops: it must not outlive it. */
-        if (rc) disconnect_slot(r->slot);
+        if (rc) disconnect_slot(r->slot); /* whatever is wrong with it, the next one is new */
         if (rc != CN_ECONNECT && rc != CN_ETIMEOUT) return rc;
-        if (all_stopped(r)) return cn_fail(err, CN_EINTERRUPTED, "stopped before it began");
+        if (all_stopped(r->slot)) return cn_fail(err, CN_EINTERRUPTED, "stopped before it began");
         cn_sleep_ms(RETRY_MS);
     }
 }
@@ -245,7 +239,7 @@ static void work(struct slot *s, struct unit *unit)
     struct running *r = calloc(1, sizeof *r);
     if (!r) return; /* the coordinator pushes the lease again */
     r->slot = s;
-    r->unit = unit;
+    s->unit = r->unit = unit;
     const struct ecg_dataset *data = NULL;
     struct cn_error err = {0};
     int64_t start = cn_mono_ms();
@@ -257,9 +251,9 @@ static void work(struct slot *s, struct unit *unit)
     else
         for (int i = 0; i < unit->n; i++)
             r->job[i].code = cn_fail(&r->job[i].error, rc, "%s", err.text);
-    disconnect_slot(s);
     uint64_t wall_ms = (uint64_t)(cn_mono_ms() - start);
     for (int i = 0; i < unit->n; i++) end(r, i, wall_ms);
+    s->unit = NULL;
     free(r);
 }
 

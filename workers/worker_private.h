@@ -47,7 +47,8 @@ struct slot {
     pthread_t thread;
     bool started;
     struct nn_backend *backend; /* made at the first training job */
-    struct pr_client *client;   /* for inputs and datasets */
+    struct pr_client *client;   /* for inputs and datasets; kept from unit to unit */
+    struct unit *unit;          /* being run; NULL between two. This thread only */
     char scratch[64];           /* a folder of its own for what a child reads */
 };
 
