@@ -94,7 +94,23 @@ int cmd_ls(struct cli *c, int argc, char **argv)
     return ask(c, &q, argc, argv);
 }
 
-/* A document as indented "key: value" lines; lists of plain values on one line. */
+/* Text of several lines stands below its key, indented. */
+static void print_text(const char *text, int depth)
+{
+    if (!strchr(text, '\n')) {
+        printf("%s\n", text);
+        return;
+    }
+    putchar('\n');
+    for (const char *p = text; *p;) {
+        int n = (int)strcspn(p, "\n");
+        printf("%*s%.*s\n", depth * 2 + 2, "", n, p);
+        p += n + (p[n] == '\n');
+    }
+}
+
+/* A document as indented "key: value" lines; a list of plain values on one line, a list of objects
+ * with one line each. */
 static void print_fields(const json_t *o, int depth)
 {
     const char *key;
@@ -106,7 +122,14 @@ static void print_fields(const json_t *o, int depth)
             putchar('\n');
             print_fields(v, depth + 1);
         } else if (json_is_string(v)) {
-            printf("%s\n", json_string_value(v));
+            print_text(json_string_value(v), depth);
+        } else if (json_is_object(json_array_get(v, 0))) {
+            putchar('\n');
+            for (size_t i = 0; i < json_array_size(v); i++) {
+                printf("%*s", depth * 2 + 2, "");
+                json_dumpf(json_array_get(v, i), stdout, JSON_REAL_PRECISION(5));
+                putchar('\n');
+            }
         } else {
             json_dumpf(v, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
             putchar('\n');

@@ -38,7 +38,7 @@ static int start_worker(struct cli *c, const struct embed_options *o, struct emb
                                .core = -1,
                                .data = e->data};
     if (role == WORKER_TRAIN) {
-        int rc = device_parse(&w.device, o->device, &c->err);
+        int rc = device_parse(o->device, &w.device, &c->err);
         if (rc) return rc;
     }
     int rc = worker_create(out, &w, &c->err);

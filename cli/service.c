@@ -55,15 +55,6 @@ static int on_wait(void *arg)
     return cli_signalled();
 }
 
-void cli_default_endpoint(char *out, size_t cap)
-{
-    const char *dir = getenv("XDG_RUNTIME_DIR");
-    if (dir && *dir)
-        snprintf(out, cap, "ipc://%s/cinch.sock", dir);
-    else
-        snprintf(out, cap, "ipc:///tmp/cinch-%u.sock", (unsigned)getuid());
-}
-
 int cli_connect(struct cli *c, const struct cli_remote *r, struct pr_client **out)
 {
     struct config cfg;
@@ -72,7 +63,7 @@ int cli_connect(struct cli *c, const struct cli_remote *r, struct pr_client **ou
     int rc = read_config(&cfg, &c->err);
     if (rc) return rc;
     const char *env = getenv("CINCH_COORDINATOR"), *where = local;
-    cli_default_endpoint(local, sizeof local);
+    pr_default_endpoint(local, sizeof local);
     if (*cfg.connect) where = cfg.connect;
     if (env && *env) where = env;
     if (r->connect) where = r->connect;

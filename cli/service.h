@@ -27,9 +27,6 @@ int cli_query(struct cli *c, struct pr_client *client, Cinch__Query__What what, 
 int cli_control(struct cli *c, struct pr_client *client, Cinch__Control__What what, const char *id,
                 int value, json_t **doc);
 
-/* Where cinchd listens and everybody connects when nothing else is said. */
-void cli_default_endpoint(char *out, size_t cap);
-
 /* Reading answers: "" and 0 where a key is absent. */
 const char *cli_text(const json_t *o, const char *key);
 int64_t cli_integer(const json_t *o, const char *key);

@@ -87,7 +87,7 @@ static void draw_job(struct view *v, const json_t *job)
     if (cli_integer(job, "round"))
         fprintf(stderr, " keep %g round %lld/%lld", cli_real(job, "keep"),
                 (long long)cli_integer(job, "round"), (long long)cli_integer(job, "rounds"));
-    if (cli_integer(p, "epochs"))
+    if (cli_integer(p, "epochs") > 1)
         fprintf(stderr, ": epoch %lld/%lld", (long long)cli_integer(p, "epoch"),
                 (long long)cli_integer(p, "epochs"));
     else if (*cli_text(p, "stage"))
@@ -119,7 +119,7 @@ static void draw(struct view *v, const json_t *show, const json_t *jobs)
     erase(v);
     draw_summary(v, &n);
     for (size_t i = 0; i < json_array_size(list) && v->lines <= MAX_JOB_LINES; i++)
-        if (!strcmp(cli_text(json_array_get(list, i), "state"), "leased"))
+        if (json_object_get(json_array_get(list, i), "progress")) /* not merely on its way */
             draw_job(v, json_array_get(list, i));
 }
 
