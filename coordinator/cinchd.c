@@ -1,5 +1,6 @@
 /* coordinator/cinchd.c - the coordinator's program. */
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ static const char usage[] =
     "  --http ADDR        [ADDRESS:]PORT: dashboard, /metrics, /api/v1, /events; loopback unless "
     "an address is given,\n"
     "                     which then needs the bearer token in DIR/http.token\n"
-    "  --web DIR          the dashboard's folder\n"
+    "  --web DIR          the dashboard's folder; ../web beside this program\n"
     "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
     "  --quiet            only warnings and errors\n"
     "\n"
@@ -118,10 +119,28 @@ static int fail(const struct cn_error *err)
     return err->code == CN_EINVALID ? 2 : err->code == CN_EREFUSED ? 4 : 1;
 }
 
+/* The page lies in ../web beside the program's own folder, in the build tree as in an installation.
+ * False when it is not there. */
+static bool find_web(char *path, size_t cap)
+{
+    char exe[4000];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0) return false;
+    exe[n] = 0;
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(exe, '/');
+        if (!slash) return false;
+        *slash = 0;
+    }
+    snprintf(path, cap, "%s/web", exe);
+    return cn_dir_exists(path);
+}
+
 static int serve(struct args *a)
 {
     struct cn_error err;
-    char local[512];
+    char local[512], web[4096];
+    if (a->o.http && !a->o.web && find_web(web, sizeof web)) a->o.web = web;
     if (!a->o.n_listen) {
         pr_default_endpoint(local, sizeof local);
         a->o.listen[a->o.n_listen++] = local;

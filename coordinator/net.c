@@ -303,14 +303,12 @@ int net_receive(struct coordinator *c, int i, int most)
             zmq_msg_close(&identity);
             break;
         }
-        const char *user = i == 1 ? zmq_msg_gets(&identity, "User-Id") : NULL;
-        char key[PR_Z85] = "";
-        if (user) snprintf(key, sizeof key, "%s", user);
         struct pr_message m;
         struct cn_error err;
         if (zmq_msg_more(&identity) && pr_recv(c->socket[i], &m, &err) == 1) {
             c->n_messages++;
-            dispatch(c, i, &identity, &m, key);
+            /* from the sender's frame: ROUTER's own identity frame carries no ZAP properties */
+            dispatch(c, i, &identity, &m, m.key);
             pr_message_clear(&m);
         }
         zmq_msg_close(&identity);

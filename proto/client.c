@@ -62,7 +62,8 @@ static void monitor_read(struct pr_client *c)
                 c->connected = 1;
                 c->refused = 0;
             } else if (!strncmp(c->how.endpoint, "tcp://", 6)) {
-                c->refused++;
+                /* a key that was refused by name is not offered again: ZeroMQ gives up by itself */
+                c->refused += event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ? 2 : 1;
             }
         }
         while (zmq_msg_more(&msg) && zmq_msg_recv(&msg, c->monitor, ZMQ_DONTWAIT) >= 0) continue;

@@ -2,6 +2,7 @@
 #include "proto/wire.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,6 +84,8 @@ int pr_recv(void *socket, struct pr_message *m, struct cn_error *err)
     int more, rc = recv_frame(socket, &frame, &more, err);
     if (rc != 1) return rc;
     rc = pr_header_get(&m->h, zmq_msg_data(&frame), zmq_msg_size(&frame), &m->error);
+    const char *user = zmq_msg_gets(&frame, "User-Id");
+    if (user) snprintf(m->key, sizeof m->key, "%s", user);
     zmq_msg_close(&frame);
     if (rc || !more) {
         if (!rc) cn_fail(&m->error, CN_ECORRUPT, "message without a body");

@@ -17,8 +17,9 @@ int pr_send(void *socket, const struct pr_header *h, const ProtobufCMessage *bod
 struct pr_message {
     struct pr_header h;
     ProtobufCMessage
-        *body;      /* of type h.type (Error when h.code is not 0); NULL when error.code is set */
-    zmq_msg_t data; /* third frame; empty when there was none */
+        *body;        /* of type h.type (Error when h.code is not 0); NULL when error.code is set */
+    zmq_msg_t data;   /* third frame; empty when there was none */
+    char key[PR_Z85]; /* the sender's CURVE key as ZAP admitted it; "" without CURVE */
     struct cn_error error; /* a frame that could not be decoded: h is valid when h.type is not 0 */
 };
 
