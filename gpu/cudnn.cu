@@ -2,11 +2,15 @@
  *
  * A Conv1d is a 2-D convolution of height 1. Members of a gang are called one after another: their weights differ, and
  * cuDNN has no batch of filters. Only algorithms that cuDNN calls deterministic are used. LSTM: cuDNN wants [T, B, C], so
- * signals are turned on the way in and out; its gate order (input, forget, cell, output) is ours. TF32 is off unless the
- * recipe asks for it. Workspace grows outside of captures only, like gpu_scratch.
+ * signals are turned on the way in and out; its gate order (input, forget, cell, output) is ours.
+ *
+ * Precision: fp32 keeps TF32 off. tf32 lets convolutions, LSTM and matrix products round their factors to TF32. bf16 rounds the
+ * factors of convolutions to bf16 (sums in fp32); LSTM and Linear then run as in tf32, since a thousand steps of a bf16 cell lose
+ * what they carry. Weights, gradients and moments are fp32 always. Workspace grows outside of captures only, like gpu_scratch.
  */
 #include "gpu/cudnn.cuh"
 
+#include <cuda_bf16.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,19 +140,91 @@ void gpu_cudnn_destroy(struct gpu_cudnn *d)
 
 /* ---- convolution ---- */
 
+static cudnnDataType_t conv_type(struct nn_backend *be)
+{
+    return gpu_of(be)->opt.precision == CINCH_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+}
+
 static int describe_conv(struct nn_backend *be, const struct nn_conv1d *a)
 {
     struct gpu_cudnn *d = gpu_of(be)->cudnn;
-    DNN(cudnnSetTensor4dDescriptor(d->x, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, a->b, a->cin, 1,
-                                   a->tin));
-    DNN(cudnnSetTensor4dDescriptor(d->y, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, a->b, a->cout, 1,
-                                   a->tout));
-    DNN(cudnnSetFilter4dDescriptor(d->w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NCHW, a->cout, a->cin, 1,
-                                   a->k));
+    cudnnDataType_t type = conv_type(be);
+    DNN(cudnnSetTensor4dDescriptor(d->x, CUDNN_TENSOR_NCHW, type, a->b, a->cin, 1, a->tin));
+    DNN(cudnnSetTensor4dDescriptor(d->y, CUDNN_TENSOR_NCHW, type, a->b, a->cout, 1, a->tout));
+    DNN(cudnnSetFilter4dDescriptor(d->w, type, CUDNN_TENSOR_NCHW, a->cout, a->cin, 1, a->k));
     DNN(cudnnSetConvolution2dDescriptor(d->conv, 0, a->pad, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
                                         CUDNN_DATA_FLOAT));
     DNN(cudnnSetConvolutionMathType(d->conv, math_type(gpu_of(be))));
     return 0;
+}
+
+__global__ void f32_to_bf16(int64_t n, const float *__restrict__ from,
+                            __nv_bfloat16 *__restrict__ to)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) to[i] = __float2bfloat16(from[i]);
+}
+
+__global__ void bf16_to_f32(int64_t n, int add, const __nv_bfloat16 *__restrict__ from,
+                            float *__restrict__ to)
+{
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) to[i] = (add ? to[i] : 0.0f) + __bfloat162float(from[i]);
+}
+
+/* One member's product: two operands in, one result out; in bf16 rounded on the way in, widened on the way out. What is kept
+ * between ops (activations, weights, gradients, moments) is fp32 in every precision. */
+struct product {
+    const float *in[2];
+    float *out;
+    int64_t n_in[2], n_out;
+    int add; /* out += */
+    size_t work_bytes;
+    /* set by product_begin: what cuDNN is to read and write */
+    const void *a, *b;
+    void *c, *work;
+};
+
+static size_t whole_bytes(int64_t halves)
+{
+    return ((size_t)halves * 2 + 255) / 256 * 256;
+}
+
+static int product_begin(struct nn_backend *be, struct product *p)
+{
+    int bf16 = conv_type(be) == CUDNN_DATA_BFLOAT16;
+    size_t size[3] = {whole_bytes(p->n_in[0]), whole_bytes(p->n_in[1]), whole_bytes(p->n_out)};
+    size_t extra = bf16 ? size[0] + size[1] + size[2] : 0;
+    char *w = (char *)work_of(be, p->work_bytes + extra);
+    if (!w && p->work_bytes + extra) return be->error.code;
+    p->a = p->in[0];
+    p->b = p->in[1];
+    p->c = p->out;
+    p->work = w + extra;
+    if (!bf16) return 0;
+    p->a = w;
+    p->b = w + size[0];
+    p->c = w + size[0] + size[1];
+    cudaStream_t st = gpu_of(be)->stream;
+    f32_to_bf16<<<gpu_blocks(p->n_in[0], 256), 256, 0, st>>>(p->n_in[0], p->in[0],
+                                                             (__nv_bfloat16 *)p->a);
+    f32_to_bf16<<<gpu_blocks(p->n_in[1], 256), 256, 0, st>>>(p->n_in[1], p->in[1],
+                                                             (__nv_bfloat16 *)p->b);
+    return gpu_launched(be, "bf16");
+}
+
+/* cuDNN's beta: in bf16 the sum is made when the result is widened. */
+static const float *product_beta(struct nn_backend *be, const struct product *p)
+{
+    return p->add && conv_type(be) == CUDNN_DATA_FLOAT ? &ONE : &ZERO;
+}
+
+static int product_end(struct nn_backend *be, const struct product *p)
+{
+    if (conv_type(be) == CUDNN_DATA_FLOAT) return 0;
+    bf16_to_f32<<<gpu_blocks(p->n_out, 256), 256, 0, gpu_of(be)->stream>>>(
+        p->n_out, p->add, (const __nv_bfloat16 *)p->c, p->out);
+    return gpu_launched(be, "bf16");
 }
 
 /* The first algorithm in cuDNN's order that works and is deterministic; *work its workspace. CN_EUNSUPPORTED: none. */
@@ -172,27 +248,44 @@ __global__ void f32_add_bias(int b, int c, int t, int64_t n, int64_t stride,
     if (i < n) y[i] += bias[i / t / c / b * stride + i / t % c];
 }
 
+/* Sizes of one member's tensors. */
+struct conv_sizes {
+    int64_t x, y, w;
+};
+
+static struct conv_sizes sizes_of(const struct nn_conv1d *a)
+{
+    struct conv_sizes n = {(int64_t)a->b * a->cin * a->tin, (int64_t)a->b * a->cout * a->tout,
+                           (int64_t)a->cout * a->cin * a->k};
+    return n;
+}
+
 int cudnn_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
 {
     enum { N = 8 };
     struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    struct conv_sizes z = sizes_of(a);
     cudnnConvolutionFwdAlgoPerf_t perf[N], best = {};
     int n = 0, rc = describe_conv(be, a);
     if (rc) return rc;
     DNN(cudnnGetConvolutionForwardAlgorithm_v7(d->dnn, d->x, d->w, d->conv, d->y, N, &n, perf));
     if ((rc = pick(be, perf, n, &best))) return rc;
     DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
-    void *work = work_of(be, best.memory);
-    if (!work && best.memory) return be->error.code;
-    for (int m = 0; m < a->m; m++)
-        DNN(cudnnConvolutionForward(d->dnn, &ONE, d->x, a->x + (int64_t)m * a->b * a->cin * a->tin,
-                                    d->w, a->w + m * a->stride, d->conv, best.algo, work,
-                                    best.memory, &ZERO, d->y,
-                                    a->y + (int64_t)m * a->b * a->cout * a->tout));
-    if (!a->bias) return 0;
-    int64_t all = (int64_t)a->m * a->b * a->cout * a->tout;
-    f32_add_bias<<<gpu_blocks(all, 256), 256, 0, gpu_of(be)->stream>>>(a->b, a->cout, a->tout, all,
-                                                                       a->stride, a->bias, a->y);
+    for (int m = 0; m < a->m && !rc; m++) {
+        struct product p = {{a->x + m * z.x, a->w + m * a->stride},
+                            a->y + m * z.y,
+                            {z.x, z.w},
+                            z.y,
+                            0,
+                            best.memory};
+        if ((rc = product_begin(be, &p))) return rc;
+        DNN(cudnnConvolutionForward(d->dnn, &ONE, d->x, p.a, d->w, p.b, d->conv, best.algo, p.work,
+                                    best.memory, product_beta(be, &p), d->y, p.c));
+        rc = product_end(be, &p);
+    }
+    if (rc || !a->bias) return rc;
+    f32_add_bias<<<gpu_blocks(z.y * a->m, 256), 256, 0, gpu_of(be)->stream>>>(
+        a->b, a->cout, a->tout, z.y * a->m, a->stride, a->bias, a->y);
     return gpu_launched(be, "bias");
 }
 
@@ -200,26 +293,33 @@ static int conv_weight_gradient(struct nn_backend *be, const struct nn_conv1d *a
 {
     enum { N = 8 };
     struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    struct conv_sizes z = sizes_of(a);
     cudnnConvolutionBwdFilterAlgoPerf_t perf[N], best = {};
     int n = 0, rc;
     DNN(cudnnGetConvolutionBackwardFilterAlgorithm_v7(d->dnn, d->x, d->y, d->conv, d->w, N, &n,
                                                       perf));
     if ((rc = pick(be, perf, n, &best))) return rc;
     DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
-    void *work = work_of(be, best.memory);
-    if (!work && best.memory) return be->error.code;
-    for (int m = 0; m < a->m; m++)
-        DNN(cudnnConvolutionBackwardFilter(
-            d->dnn, &ONE, d->x, a->x + (int64_t)m * a->b * a->cin * a->tin, d->y,
-            a->dy + (int64_t)m * a->b * a->cout * a->tout, d->conv, best.algo, work, best.memory,
-            &ZERO, d->w, a->dw + m * a->stride));
-    return 0;
+    for (int m = 0; m < a->m && !rc; m++) {
+        struct product p = {{a->x + m * z.x, a->dy + m * z.y},
+                            a->dw + m * a->stride,
+                            {z.x, z.y},
+                            z.w,
+                            0,
+                            best.memory};
+        if ((rc = product_begin(be, &p))) return rc;
+        DNN(cudnnConvolutionBackwardFilter(d->dnn, &ONE, d->x, p.a, d->y, p.b, d->conv, best.algo,
+                                           p.work, best.memory, product_beta(be, &p), d->w, p.c));
+        rc = product_end(be, &p);
+    }
+    return rc;
 }
 
 static int conv_data_gradient(struct nn_backend *be, const struct nn_conv1d *a)
 {
     enum { N = 8 };
     struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    struct conv_sizes z = sizes_of(a);
     cudnnConvolutionBwdDataAlgoPerf_t perf[N], best = {};
     int n = 0, rc;
     DNN(cudnnSetConvolutionMathType(d->conv, math_type(gpu_of(be))));
@@ -227,14 +327,19 @@ static int conv_data_gradient(struct nn_backend *be, const struct nn_conv1d *a)
                                                     perf));
     if ((rc = pick(be, perf, n, &best))) return rc;
     DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
-    void *work = work_of(be, best.memory);
-    if (!work && best.memory) return be->error.code;
-    for (int m = 0; m < a->m; m++)
-        DNN(cudnnConvolutionBackwardData(d->dnn, &ONE, d->w, a->w + m * a->stride, d->y,
-                                         a->dy + (int64_t)m * a->b * a->cout * a->tout, d->conv,
-                                         best.algo, work, best.memory, a->dx_add ? &ONE : &ZERO,
-                                         d->x, a->dx + (int64_t)m * a->b * a->cin * a->tin));
-    return 0;
+    for (int m = 0; m < a->m && !rc; m++) {
+        struct product p = {{a->w + m * a->stride, a->dy + m * z.y},
+                            a->dx + m * z.x,
+                            {z.w, z.y},
+                            z.x,
+                            a->dx_add,
+                            best.memory};
+        if ((rc = product_begin(be, &p))) return rc;
+        DNN(cudnnConvolutionBackwardData(d->dnn, &ONE, d->w, p.a, d->y, p.b, d->conv, best.algo,
+                                         p.work, best.memory, product_beta(be, &p), d->x, p.c));
+        rc = product_end(be, &p);
+    }
+    return rc;
 }
 
 int cudnn_conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)

@@ -1,7 +1,7 @@
 /* gpu/engine.cu - the choice between engine native and engine cudnn, op by op and shape by shape.
  *
  * Purpose: at the first call of an op with a shape, both engines run it on the same data; their outputs are compared, both are
- * timed, and the faster is kept for that shape. A cudnn result further than TOLERANCE from the native one is not used, and
+ * timed, and the faster is kept for that shape. A cudnn result further than a tolerance from the native one is not used, and
  * said. Choices are logged, and kept in a text file per card and driver ($XDG_CACHE_HOME/cinch/gpu-*.txt), so that
  * the next process chooses alike without measuring: with it the choice, hence the bits, stay the same on one machine.
  * The choice does not look at the size of a gang, so that a member gets the bits it would get alone.
@@ -19,8 +19,10 @@
 #include "gpu/cudnn.cuh"
 
 enum { NATIVE = 0, CUDNN = 1, MAX_OUT = 5, REPEATS = 5 };
-static const float TOLERANCE =
-    2e-3f; /* of the largest value; TF32 and other summation orders stay well below */
+
+/* How far cudnn may stand from native, of the largest value: other summation orders stay far below the first, TF32's 10 and
+ * bf16's 7 bits of fraction below the others. */
+static const float tolerance[] = {2e-4f, 4e-3f, 3e-2f};
 
 struct choice {
     char key[120];
@@ -216,7 +218,10 @@ static int measure(struct nn_backend *be, const struct trial *t, struct choice *
     be->ops->release(be, before);
     be->ops->release(be, native);
     if (rc) return rc;
-    c->engine = c->difference <= TOLERANCE && c->us[CUDNN] < c->us[NATIVE] ? CUDNN : NATIVE;
+    c->engine =
+        c->difference <= tolerance[gpu_of(be)->opt.precision] && c->us[CUDNN] < c->us[NATIVE]
+            ? CUDNN
+            : NATIVE;
     return 0;
 }
 

@@ -20,6 +20,7 @@ enum { MAX_BUFS = 256 };
 struct nn_backend *pair_be[BOTH];
 int (*pair_gpu_create)(struct nn_backend **, const struct cinch_gpu_options *, struct cn_error *);
 int (*pair_gpu_describe)(int, struct cinch_gpu_info *, struct cn_error *);
+static double pair_slack = 1; /* reduced precision: bounds are multiplied by it */
 static struct pair_buf bufs[MAX_BUFS];
 static int n_bufs;
 static uint64_t draws;
@@ -46,6 +47,10 @@ int pair_open(void)
     const char *engine = getenv("CINCH_TEST_ENGINE");
     struct cinch_gpu_options opt = {.engine = CINCH_ENGINE_NATIVE, .log = print_line};
     if (engine && !strcmp(engine, "cudnn")) opt.engine = CINCH_ENGINE_CUDNN;
+    const char *precision = getenv("CINCH_TEST_PRECISION");
+    if (precision && !strcmp(precision, "tf32")) opt.precision = CINCH_TF32;
+    if (precision && !strcmp(precision, "bf16")) opt.precision = CINCH_BF16;
+    pair_slack = opt.precision == CINCH_BF16 ? 2000 : opt.precision == CINCH_TF32 ? 200 : 1;
     if (engine && !strcmp(engine, "auto")) opt.engine = CINCH_ENGINE_AUTO;
     if (pair_gpu_create(&pair_be[GPU], &opt, &err)) return no_pair(err.text);
     if (cpu_train_create(&pair_be[CPU], &(struct cpu_train_options){.threads = 1, .isa = "ref"},
@@ -119,6 +124,7 @@ double pair_difference(struct pair_buf b)
 void pair_equal(const char *what, struct pair_buf b, double bound)
 {
     double d = pair_difference(b);
+    bound *= pair_slack;
     if (!(d <= bound))
         fail_msg("%s: cpu and gpu differ by %g of the largest value (bound %g)", what, d, bound);
 }
