@@ -38,7 +38,9 @@ class Service:
         return p
 
     def start_coordinator(self, lost=2):
+        """Returns once it answers; a socket's file alone may be one that was left by a killed coordinator."""
         self.coordinator = self.start("cinchd", "--state", self.state, "--listen", self.endpoint, "--lost", lost)
+        self.until("the coordinator", lambda: self.log_says(self.coordinator, "listening on"))
         return self.coordinator
 
     def trainer(self, *args):
@@ -58,8 +60,7 @@ class Service:
             p.wait()
 
     def logs(self):
-        return "\n".join(f"--- {os.path.basename(p.log_path)}\n" + open(p.log_path, encoding="utf-8").read()[-3000:]
-                         for p in self.procs)
+        return "\n".join(f"--- {os.path.basename(p.log_path)}\n{self.log_of(p)[-3000:]}" for p in self.procs)
 
     def cinch(self, *args, timeout=120):
         """Runs cinch with --json and returns its document."""
@@ -94,8 +95,13 @@ class Service:
         if state != "done":
             raise AssertionError(f"{run} is {state}: {self.cinch('report', run, '-o', self.folder + '/report')}\n{self.logs()}")
 
+    @staticmethod
+    def log_of(p):
+        with open(p.log_path, encoding="utf-8") as f:
+            return f.read()
+
     def log_says(self, p, text):
-        return text in open(p.log_path, encoding="utf-8").read()
+        return text in self.log_of(p)
 
     def events(self, run):
         """The run's event log, kept for ever: who did what, when."""
