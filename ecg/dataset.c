@@ -130,7 +130,6 @@ struct job {
     struct ecg_source source;
     struct cn_pool *pool;
     char folder[PATH_MAX - 128];
-    struct cn_hash key;
     char path[PATH_MAX];     /* of the cache file, once the fingerprint is known */
     char key_path[PATH_MAX]; /* of the key's file */
 
@@ -163,7 +162,7 @@ static int open_existing(struct job *j, struct ecg_dataset **out)
     return 0;
 }
 
-static int recall_key(struct job *j, struct ecg_dataset **out)
+static void recall_key(struct job *j, struct ecg_dataset **out)
 {
     char *text = NULL;
     size_t n = 0;
@@ -174,9 +173,9 @@ static int recall_key(struct job *j, struct ecg_dataset **out)
         known = !cn_hash_parse(text, &fingerprint);
     }
     free(text);
-    if (!known) return 0;
+    if (!known) return;
     set_fingerprint(j, &fingerprint);
-    return open_existing(j, out);
+    open_existing(j, out);
 }
 
 /* Only a shortcut: failing to write it costs time later, not correctness. */
@@ -258,16 +257,26 @@ static int take_lock(const struct job *j, struct cn_error *err)
     return rc;
 }
 
+/* Opens what the folder's key leads to; *out stays NULL when it leads nowhere. */
+static int open_known(struct job *j, struct ecg_dataset **out, struct cn_error *err)
+{
+    struct ecg_source *s = &j->source;
+    struct cn_hash key;
+    char hex[CN_HASH_HEX];
+    int rc = ecg_inputs_key(&s->inputs, s->params, j->pool, &key, err);
+    if (rc) return rc;
+    cn_hash_hex(&key, hex);
+    snprintf(j->key_path, sizeof j->key_path, "%s/keys/%s", j->folder, hex);
+    recall_key(j, out);
+    return 0;
+}
+
 static int open_or_build(struct job *j, struct ecg_dataset **out, struct cn_error *err)
 {
     struct ecg_source *s = &j->source;
     struct cn_hash fingerprint;
-    char hex[CN_HASH_HEX];
-    int rc = ecg_inputs_key(&s->inputs, s->params, j->pool, &j->key, err);
-    if (rc) return rc;
-    cn_hash_hex(&j->key, hex);
-    snprintf(j->key_path, sizeof j->key_path, "%s/keys/%s", j->folder, hex);
-    if (recall_key(j, out)) return 0;
+    int rc = open_known(j, out, err);
+    if (rc || *out) return rc;
     rc = ecg_inputs_fingerprint(&s->inputs, s->params, j->pool, &fingerprint, err);
     if (rc) return rc;
     set_fingerprint(j, &fingerprint);
@@ -300,7 +309,9 @@ static int threads_of(const struct ecg_build *b)
     return cores < 1 ? 1 : cores > 256 ? 256 : (int)cores;
 }
 
-int ecg_dataset_open(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err)
+/* Sets a job up, lets `act` open the dataset, and clears it away. */
+static int with_job(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err,
+                    int (*act)(struct job *, struct ecg_dataset **, struct cn_error *))
 {
     *out = NULL;
     char keys[PATH_MAX];
@@ -314,11 +325,21 @@ int ecg_dataset_open(struct ecg_dataset **out, const struct ecg_build *b, struct
     if (!rc) rc = cn_mkdirs(keys, err);
     if (!rc && !(j->pool = cn_pool_create(threads_of(b))))
         rc = cn_fail(err, CN_ENOMEM, "out of memory");
-    if (!rc) rc = open_or_build(j, out, err);
+    if (!rc) rc = act(j, out, err);
     cn_pool_destroy(j->pool);
     if (j->source.destroy) j->source.destroy(&j->source);
     ecg_inputs_clear(&j->source.inputs);
     pthread_mutex_destroy(&j->lock);
     free(j);
     return rc;
+}
+
+int ecg_dataset_open(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err)
+{
+    return with_job(out, b, err, open_or_build);
+}
+
+int ecg_dataset_peek(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err)
+{
+    return with_job(out, b, err, open_known);
 }

@@ -78,6 +78,10 @@ enum ecg_split { ECG_SPLIT_RANDOM = 0, ECG_SPLIT_INTER_PATIENT = 1 };
  * .dat, checksum), CN_EINVALID (CSV row). */
 int ecg_dataset_open(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err);
 
+/* Opens the cache of `b` only where one is known for the folder as it is now; else *out is NULL. Builds
+ * nothing and hashes nothing. */
+int ecg_dataset_peek(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err);
+
 /* Opens a cache file by its path (a worker that was sent one). */
 int ecg_dataset_map(struct ecg_dataset **out, const char *path, struct cn_error *err);
 

@@ -13,6 +13,7 @@
 
 #include "base/pool.h"
 #include "ecg/annotation.h"
+#include "ecg/cache.h"
 #include "ecg/mitdb.h"
 #include "ecg/preprocess.h"
 #include "ecg/ptbxl.h"
@@ -154,9 +155,46 @@ static int list(struct job *j, struct ecg_verified *out, struct cn_error *err)
     return cn_fail(err, CN_ENOTFOUND, "%s: no dataset here", j->v->dir);
 }
 
+/* --- caches ---------------------------------------------------------------------------------- */
+
+static int check_cache(const struct ecg_verify *v, const struct ecg_build *b,
+                       struct ecg_verified *out, struct cn_error *err)
+{
+    struct ecg_dataset *d;
+    char path[PATH_MAX];
+    int rc = ecg_dataset_peek(&d, b, err);
+    if (rc || !d) return rc;
+    out->caches++;
+    rc = ecg_cache_check_samples(d, err);
+    if (rc == CN_ECORRUPT) {
+        out->damaged_caches++;
+        if (!ecg_dataset_path(d, path, sizeof path)) unlink(path);
+        if (v->problem) v->problem(v->arg, err->text);
+    }
+    ecg_dataset_close(d);
+    return rc;
+}
+
+/* With the options that a command line gives when nothing is said. Keeps the first complaint. */
+static int check_caches(const struct ecg_verify *v, enum ecg_kind kind, struct ecg_verified *out,
+                        struct cn_error *err)
+{
+    struct ecg_build b[2] = {{.dir = v->dir, .cache_dir = v->cache_dir, .threads = v->threads}};
+    struct cn_error other;
+    b[1] = b[0];
+    if (kind == ECG_PTBXL)
+        b[1].drop_unlabelled = 1;
+    else
+        b[1].split = ECG_SPLIT_INTER_PATIENT;
+    int first = check_cache(v, &b[0], out, err);
+    int second = check_cache(v, &b[1], out, first ? &other : err);
+    return first ? first : second;
+}
+
 /* --- the whole ------------------------------------------------------------------------------- */
 
-static void sum_up(const struct job *j, struct ecg_verified *out, struct cn_error *err)
+/* Adds the entries up; 0, or CN_ECORRUPT with the first problem. */
+static int sum_up(const struct job *j, struct ecg_verified *out, struct cn_error *err)
 {
     const struct entry *first = NULL;
     for (int i = 0; i < j->n; i++) {
@@ -173,9 +211,9 @@ static void sum_up(const struct job *j, struct ecg_verified *out, struct cn_erro
         out->damaged++;
         if (j->v->problem) j->v->problem(j->v->arg, e->problem ? e->problem : "out of memory");
     }
-    if (first)
-        cn_fail(err, CN_ECORRUPT, "%d of %d records are damaged; the first: %s", out->damaged,
-                out->records, first->problem ? first->problem : "out of memory");
+    if (!first) return 0;
+    return cn_fail(err, CN_ECORRUPT, "%d of %d records are damaged; the first: %s", out->damaged,
+                   out->records, first->problem ? first->problem : "out of memory");
 }
 
 int ecg_verify(const struct ecg_verify *v, struct ecg_verified *out, struct cn_error *err)
@@ -188,8 +226,8 @@ int ecg_verify(const struct ecg_verify *v, struct ecg_verified *out, struct cn_e
     struct cn_pool *pool = rc ? NULL : cn_pool_create(threads < 1 ? 1 : (int)threads);
     if (!rc) {
         cn_pool_run(pool, j.n, run_entry, &j); /* without a pool: in this thread */
-        sum_up(&j, out, err);
-        if (out->damaged) rc = CN_ECORRUPT;
+        rc = sum_up(&j, out, err);
+        if (!rc) rc = check_caches(v, j.kind, out, err);
     }
     cn_pool_destroy(pool);
     for (int i = 0; i < j.n; i++) {

@@ -1,4 +1,5 @@
-/* ecg/verify.h - reading every record of a dataset once to see that nothing is damaged. */
+/* ecg/verify.h - reading every record of a dataset once, and its caches, to see that nothing is damaged.
+ */
 #ifndef CINCH_ECG_VERIFY_H
 #define CINCH_ECG_VERIFY_H
 
@@ -10,6 +11,7 @@
 
 struct ecg_verify {
     const char *dir;
+    const char *cache_dir;                            /* as struct ecg_build's */
     int threads;                                      /* ≤ 0: all cores */
     void (*problem)(void *arg, const char *text);     /* may be NULL; in the records' order */
     void (*progress)(void *arg, int done, int total); /* may be NULL; one thread at a time */
@@ -18,9 +20,10 @@ struct ecg_verify {
 
 struct ecg_verified {
     enum ecg_kind kind;
-    int records, damaged; /* how many were read, how many of them failed */
-    int64_t bytes;        /* of signals read */
-    int n_labels;         /* 5 */
+    int records, damaged;       /* how many were read, how many of them failed */
+    int caches, damaged_caches; /* of those built with a default choice of options */
+    int64_t bytes;              /* of signals read */
+    int n_labels;               /* 5 */
     char label[ECG_MAX_LABELS][8];
     int count[11]
              [ECG_MAX_LABELS]; /* PTB-XL: [fold 1-10][label] records; MIT-BIH: [0][class] beats */

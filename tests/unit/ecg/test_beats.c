@@ -345,7 +345,7 @@ static void unknown_symbols_are_told(void **state)
                            "5 annotations with codes that WFDB does not define left out: code "
                            "42 (5 times)"));
     ecg_dataset_close(d);
-    struct ecg_verify v = {.dir = dir};
+    struct ecg_verify v = {.dir = dir, .cache_dir = dir};
     must(ecg_verify(&v, &seen, &err), &err);
     assert_int_equal(seen.unknown, 5);
     assert_int_equal(seen.count[0][0], 5);

@@ -158,8 +158,12 @@ static void verify_counts_and_finds(void **state)
     struct cn_error err;
     fake_folder(dir, "verify");
     fake_ptbxl(dir, 24);
-    struct ecg_verify v = {
-        .dir = dir, .threads = 3, .problem = problem, .progress = counted, .arg = &heard};
+    struct ecg_verify v = {.dir = dir,
+                           .cache_dir = dir,
+                           .threads = 3,
+                           .problem = problem,
+                           .progress = counted,
+                           .arg = &heard};
     must(ecg_verify(&v, &out, &err), &err);
     assert_true(out.kind == ECG_PTBXL && out.records == 24 && out.damaged == 0);
     assert_int_equal(out.bytes, 24 * 24000);
@@ -191,7 +195,7 @@ static void verify_of_beats(void **state)
     fake_folder(dir, "verify-beats");
     fake_beats(dir, "100", 3000, "MLII", "V1", "\1\5\34");
     fake_beats(dir, "103", 3000, "MLII", "V1", "\1");
-    struct ecg_verify v = {.dir = dir};
+    struct ecg_verify v = {.dir = dir, .cache_dir = dir};
     must(ecg_verify(&v, &out, &err), &err);
     assert_true(out.kind == ECG_MITDB && out.records == 2 && out.rows[0] == 7 + 10);
     assert_true(out.count[0][0] == 4 + 10 && out.count[0][2] == 3);
@@ -200,6 +204,35 @@ static void verify_of_beats(void **state)
     must_fail(ecg_verify(&v, &out, &err), CN_ECORRUPT, &err, "103.atr: truncated");
     fake_folder(dir, "verify-nothing");
     must_fail(ecg_verify(&v, &out, &err), CN_ENOTFOUND, &err, "no dataset here");
+}
+
+static void verify_reads_the_cache_too(void **state)
+{
+    char dir[256], cache[256], path[512];
+    struct ecg_dataset *d;
+    struct ecg_verified out;
+    struct heard heard = {0};
+    struct cn_error err;
+    fake_folder(dir, "verify-cache");
+    fake_folder(cache, "verify-cache-cache");
+    fake_ptbxl(dir, 10);
+    struct ecg_build b = {.dir = dir, .cache_dir = cache};
+    struct ecg_verify v = {.dir = dir, .cache_dir = cache, .problem = problem, .arg = &heard};
+    must(ecg_dataset_peek(&d, &b, &err), &err);
+    assert_null(d);
+    must(ecg_verify(&v, &out, &err), &err);
+    assert_int_equal(out.caches, 0);
+    must(ecg_dataset_open(&d, &b, &err), &err);
+    ecg_dataset_path(d, path, sizeof path);
+    ecg_dataset_close(d);
+    must(ecg_verify(&v, &out, &err), &err);
+    assert_true(out.caches == 1 && out.damaged_caches == 0);
+    fake_flip(path, 50000);
+    must_fail(ecg_verify(&v, &out, &err), CN_ECORRUPT, &err, "damaged dataset cache (samples)");
+    assert_true(out.damaged_caches == 1 && out.damaged == 0 && heard.problems == 1);
+    assert_false(cn_file_exists(path));
+    must(ecg_verify(&v, &out, &err), &err);
+    assert_int_equal(out.caches, 0);
 }
 
 /* --- show ------------------------------------------------------------------------------------ */
@@ -299,6 +332,7 @@ int main(void)
         cmocka_unit_test(records_by_name_and_path),
         cmocka_unit_test(verify_counts_and_finds),
         cmocka_unit_test(verify_of_beats),
+        cmocka_unit_test(verify_reads_the_cache_too),
         cmocka_unit_test(twelve_leads_as_csv_and_svg),
         cmocka_unit_test(a_stretch_of_a_long_record),
     };
