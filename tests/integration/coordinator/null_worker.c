@@ -148,7 +148,14 @@ static int start(struct worker *w, struct job *j)
 {
     const Cinch__Lease *l = j->lease;
     struct cn_hasher *h = cn_hasher_create();
-    cn_hasher_add(h, l->key.data, l->key.len);
+    struct {
+        uint64_t seed, numbers[4];
+        double keep;
+    } spec = {l->spec->seed,
+              {l->spec->kind, l->spec->distilled, l->spec->rounds, l->spec->round},
+              l->spec->keep};
+    cn_hasher_add(h, &spec, sizeof spec); /* not the key: a fresh run must give the same bits */
+    cn_hasher_add(h, l->spec->norm, strlen(l->spec->norm));
     for (size_t i = 0; i < l->n_inputs; i++)
         cn_hasher_add(h, l->inputs[i]->hash.data, l->inputs[i]->hash.len);
     cn_hasher_finish(h, &j->state);

@@ -1,6 +1,6 @@
 /* null_worker.h - a worker without nets, for tests and benchmarks of the coordinator.
  *
- * A job's "training" is a chain of hashes: state = H(key, inputs), then state = H(state) once per
+ * A job's "training" is a chain of hashes: state = H(spec, inputs), then state = H(state) once per
  * epoch; the model blob is the last state. So its bits depend on the whole history, a lost epoch or
  * a wrong input shows, and a checkpoint (state, epoch) resumes it. Evaluations return artifacts and
  * metrics made the same way.
