@@ -27,7 +27,8 @@ struct co_options {
                                made when absent */
     const char *web;        /* folder of the dashboard page; NULL: none */
     void *zmq;              /* a ZeroMQ context to share, or NULL: its own */
-    int lost_ms;            /* silence after which a worker is lost; 0: 10,000 */
+    int http_patience_ms; /* an HTTP connection that has not asked anything by then is cut; 0: 10,000 */
+    int lost_ms;          /* silence after which a worker is lost; 0: 10,000 */
 };
 
 /* CN_EBUSY: another coordinator works on this state folder. CN_EVERSION: the store is from a newer

@@ -411,7 +411,8 @@ void http_tick(struct coordinator *c, int64_t now)
     if (!h) return;
     pthread_mutex_lock(&h->lock);
     for (size_t i = 0; i < sizeof h->visit / sizeof *h->visit; i++)
-        if (h->visit[i].since && now - h->visit[i].since > ASK_MS) {
+        if (h->visit[i].since && now - h->visit[i].since >
+                                     (c->o.http_patience_ms > 0 ? c->o.http_patience_ms : ASK_MS)) {
             shutdown(h->visit[i].fd, SHUT_RDWR);
             h->visit[i].since = 0;
         }

@@ -120,8 +120,8 @@ class Process:
 class Lab:
     """A coordinator with its workers, on a folder of its own."""
 
-    def __init__(self, args, dir, chaotic):
-        self.args, self.dir, self.chaotic = args, dir, chaotic
+    def __init__(self, args, dir):
+        self.args, self.dir, self.took_part = args, dir, set()
         os.makedirs(dir)
         self.ipc = f"ipc://{dir}/sock"
         with socket.create_server(("127.0.0.1", 0)) as s:
@@ -212,6 +212,7 @@ def once(lab, run):
     bad = []
     for j in lab.query(JOBS, run)["jobs"]:
         events = lab.query(LOG, j["job"])["events"]
+        lab.took_part.update(e["worker"].split("-")[0] for e in events if e["type"] == "succeeded")
         n = sum(e["type"] == "succeeded" for e in events)
         if j["state"] != "succeeded" or n != 1:
             bad.append(f"{run} {j['job']} {j['kind']}: {j['state']}, succeeded {n} times")
@@ -276,14 +277,14 @@ def main():
     print(f"chaos: seed {args.seed}, folder {top}", flush=True)
 
     patience = 1800 if args.grid else 120
-    calm = Lab(args, f"{top}/calm", False)
+    calm = Lab(args, f"{top}/calm")
     run = calm.submit(False)
     wait_done(calm, run, patience)
     want, want_models = artifacts(calm, run), models(calm, run)
     calm.stop()
     print(f"calm: {len(want)} artifacts, {len(want_models)} models", flush=True)
 
-    lab, counts, runs = Lab(args, f"{top}/chaos", True), collections.Counter(), []
+    lab, counts, runs = Lab(args, f"{top}/chaos"), collections.Counter(), []
     end = time.monotonic() + args.seconds
     while time.monotonic() < end:
         if not runs or lab.state(runs[-1]) == "done":
@@ -300,6 +301,8 @@ def main():
         got, got_models = artifacts(lab, run), models(lab, run)
         bad += [f"{run} {cell}: other bits than in the calm run" for cell in want if got.get(cell) != want[cell]]
         bad += [f"{run} {cell}: another model" for cell in want_models if got_models.get(cell) != want_models[cell]]
+    if not args.grid and lab.took_part != {"null0", "null1"}:
+        bad.append(f"only {lab.took_part} finished jobs: was the far worker ever there?")
     lab.stop()
     check = subprocess.run([f"{args.bin}/cinchd", "check", "--state", f"{top}/chaos/state"], capture_output=True, text=True)
     if check.returncode:
