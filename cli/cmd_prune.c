@@ -1,4 +1,5 @@
 /* cli/cmd_prune.c - `cinch prune`: removes structures in rounds, fine-tuning after each. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,7 +57,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     if (rc) return rc;
     a->model = use.word[0];
     rc = cli_need(c, a->data, "--data");
-    if (!rc && a->keep < 0) rc = cli_need(c, NULL, "--keep");
+    if (!rc && isnan(a->keep)) rc = cli_need(c, NULL, "--keep");
     if (!rc && !(a->keep > 0 && a->keep <= 1))
         rc =
             cn_fail(&c->err, CN_EINVALID,
@@ -159,8 +160,8 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
 
 int cmd_prune(struct cli *c, int argc, char **argv)
 {
-    struct args a = {.recipe = "paper", .device = "cpu", .epochs = -1, .rounds = 1, .keep = -1};
-    struct work w = {.best_score = 0.0 / 0.0};
+    struct args a = {.recipe = "paper", .device = "cpu", .epochs = -1, .rounds = 1, .keep = NAN};
+    struct work w = {.best_score = NAN};
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
     rc = load_inputs(c, &a, &w);

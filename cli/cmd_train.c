@@ -1,4 +1,5 @@
 /* cli/cmd_train.c - `cinch train`: one net, from initialisation to its best weights. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,7 +140,7 @@ static int train(struct cli *c, const struct args *a, struct work *w)
                              .checkpoint = w->checkpoint,
                              .resume = w->resume,
                              .resume_n = w->resume_n,
-                             .best_score = 0.0 / 0.0};
+                             .best_score = NAN};
     int rc = w->recipe.epochs ? cli_train(c, &t) : 0;
     if (a->resume && (rc == CN_EINVALID || rc == CN_ECORRUPT))
         cn_fail_prefix(&c->err, "--resume %s", a->resume);

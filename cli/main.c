@@ -60,7 +60,9 @@ static int report(struct cli *c, int code)
 int main(int argc, char **argv)
 {
     struct cli c = {.json = false};
-    signal(SIGPIPE, SIG_IGN);      /* a closed pipe is an error of the write, with a message */
+    signal(SIGPIPE,
+           SIG_IGN); /* a closed pipe, and a file over its limit, are errors of the write */
+    signal(SIGXFSZ, SIG_IGN);
     for (int i = 1; i < argc; i++) /* before parsing: an error in parsing is answered in JSON too */
         if (!strcmp(argv[i], "--json")) c.json = true;
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {

@@ -14,7 +14,7 @@
 
 #define POLL_MS 1000
 #define PAUSE_MS 250
-#define LINE_EVERY_MS 5000
+#define LINE_EVERY_MS 10000
 #define MAX_JOB_LINES 8
 #define BAR 24
 
