@@ -32,6 +32,7 @@ static const char usage[] =
     "                     which then needs the bearer token in DIR/http.token\n"
     "  --web DIR          the dashboard's folder; ../web beside this program\n"
     "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
+    "  --reserve MB       room to leave on the disk: with less, no new work is accepted (64)\n"
     "  --quiet            only warnings and errors\n"
     "\n"
     "Stops on SIGTERM or SIGINT; a coordinator started again on the same folder goes on where this "
@@ -57,6 +58,12 @@ static const char *value(int argc, char **argv, int *i)
     return NULL;
 }
 
+static int set_state(struct args *a, const char *v)
+{
+    a->o.state = v;
+    return 0;
+}
+
 static int set_listen(struct args *a, const char *v)
 {
     if (a->o.n_listen == CO_MAX_LISTEN) {
@@ -67,45 +74,76 @@ static int set_listen(struct args *a, const char *v)
     return 0;
 }
 
-static int set_lost(struct args *a, const char *v)
+static int set_http(struct args *a, const char *v)
 {
-    char *end;
-    double s = strtod(v, &end);
-    if (*end || !(s >= 1 && s <= 3600)) {
-        fprintf(stderr, "cinchd: --lost %s: 1 to 3600 seconds\n", v);
-        return 2;
-    }
-    a->o.lost_ms = (int)(s * 1000);
+    a->o.http = v;
     return 0;
 }
+
+static int set_web(struct args *a, const char *v)
+{
+    a->o.web = v;
+    return 0;
+}
+
+static int set_out(struct args *a, const char *v)
+{
+    a->out = v;
+    return 0;
+}
+
+static int number(const char *name, const char *v, double lo, double hi, double *out)
+{
+    char *end;
+    *out = strtod(v, &end);
+    if (*v && !*end && *out >= lo && *out <= hi) return 0;
+    fprintf(stderr, "cinchd: %s %s: a number from %g to %g is needed\n", name, v, lo, hi);
+    return 2;
+}
+
+static int set_lost(struct args *a, const char *v)
+{
+    double s = 0;
+    int rc = number("--lost", v, 1, 3600, &s);
+    a->o.lost_ms = (int)(s * 1000);
+    return rc;
+}
+
+static int set_reserve(struct args *a, const char *v)
+{
+    double mb = 0;
+    int rc = number("--reserve", v, 0, 1e6, &mb);
+    a->o.reserve_mb = mb >= 1 ? (int)mb : -1;
+    return rc;
+}
+
+static const struct {
+    const char *name;
+    int (*set)(struct args *a, const char *v);
+} option[] = {
+    {"--state", set_state}, {"--listen", set_listen},   {"--http", set_http}, {"--web", set_web},
+    {"--lost", set_lost},   {"--reserve", set_reserve}, {"-o", set_out},
+};
 
 static int parse(struct args *a, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
-        const char *name = argv[i];
-        if (!strcmp(name, "--quiet")) {
+        if (!strcmp(argv[i], "--quiet")) {
             cn_log_level(CN_WARN);
             continue;
         }
-        if (*name != '-') {
-            a->command = name;
+        if (*argv[i] != '-') {
+            a->command = argv[i];
             continue;
         }
-        static const char *const known[] = {"--state", "--listen", "--http",
-                                            "--web",   "--lost",   "-o"};
-        size_t k = 0;
-        while (k < 6 && strcmp(name, known[k])) k++;
-        if (k == 6) {
-            fprintf(stderr, "cinchd: unknown option %s; see cinchd --help\n", name);
+        size_t k = 0, n = sizeof option / sizeof *option;
+        while (k < n && strcmp(argv[i], option[k].name)) k++;
+        if (k == n) {
+            fprintf(stderr, "cinchd: unknown option %s; see cinchd --help\n", argv[i]);
             return 2;
         }
         const char *v = value(argc, argv, &i);
-        if (!v) return 2;
-        if (k == 0) a->o.state = v;
-        if (k == 2) a->o.http = v;
-        if (k == 3) a->o.web = v;
-        if (k == 5) a->out = v;
-        int rc = k == 1 ? set_listen(a, v) : k == 4 ? set_lost(a, v) : 0;
+        int rc = v ? option[k].set(a, v) : 2;
         if (rc) return rc;
     }
     if (a->o.state) return 0;

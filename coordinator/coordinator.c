@@ -142,7 +142,8 @@ static void look_at_disk(struct coordinator *c, int64_t now)
     c->last_space = now;
     struct statvfs v;
     if (statvfs(c->state_dir, &v)) return;
-    bool low = (double)v.f_bavail * (double)v.f_frsize < LOW_MB * 1e6;
+    int reserve = c->o.reserve_mb ? c->o.reserve_mb : LOW_MB;
+    bool low = (double)v.f_bavail * (double)v.f_frsize < reserve * 1e6;
     if (low != c->low_space)
         cn_warn("coordinator",
                 low ? "disk almost full: no new work is accepted" : "room on the disk again");

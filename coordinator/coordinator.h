@@ -27,6 +27,7 @@ struct co_options {
                                made when absent */
     const char *web;        /* folder of the dashboard page; NULL: none */
     void *zmq;              /* a ZeroMQ context to share, or NULL: its own */
+    int reserve_mb; /* with less room on the disk no new work is accepted; 0: 64, negative: no such check */
     int http_patience_ms; /* an HTTP connection that has not asked anything by then is cut; 0: 10,000 */
     int lost_ms;          /* silence after which a worker is lost; 0: 10,000 */
 };

@@ -484,7 +484,9 @@ static int open_db(struct store *st, struct cn_error *err)
     if (sqlite3_open_v2(st->path, &st->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL))
         return st_fail(st->db, err, st->path);
-    sqlite3_busy_timeout(st->db, 5000);
+    sqlite3_busy_timeout(
+        st->db,
+        500); /* someone else's lock may delay the loop by so much, then it goes on without */
     if (sqlite3_exec(
             st->db,
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
