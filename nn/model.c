@@ -297,21 +297,10 @@ static json_t *json_ints(const int *v, int n)
     return a;
 }
 
-/* The shortest text that reads back as the same float, as a number of its own. */
-static json_t *json_float(float x)
-{
-    char text[32];
-    for (int digits = 1; digits <= 9; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, (double)x);
-        if (strtof(text, NULL) == x) break;
-    }
-    return json_real(strtod(text, NULL));
-}
-
 static json_t *json_floats(const float *v, int n)
 {
     json_t *a = json_array();
-    for (int i = 0; i < n; i++) json_array_append_new(a, json_float(v[i]));
+    for (int i = 0; i < n; i++) json_array_append_new(a, json_real(v[i]));
     return a;
 }
 
@@ -328,8 +317,9 @@ static char *about_text(const struct nn_model *m)
                               json_ints(shape, 3), "widths", json_ints(net->width, net->n_widths),
                               "full_widths", json_ints(net->full_width, net->n_widths), "labels",
                               labels, "mean", json_floats(m->mean, leads), "std",
-                              json_floats(m->std, leads), "hz", json_float(m->hz));
-    char *text = json_dumps(about, JSON_COMPACT | JSON_PRESERVE_ORDER);
+                              json_floats(m->std, leads), "hz", json_real(m->hz));
+    /* nine digits bring every float back exactly */
+    char *text = json_dumps(about, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9));
     json_decref(about);
     return text;
 }

@@ -130,12 +130,12 @@ static void cinch_common(struct nn_recipe *r)
     r->warmup = 0.2;
     r->per_step = 1;
     r->ema = 0.995;
-    r->mixup = 0.2;
+    r->mixup = 0.4;
     r->aug_shift = 50;
     r->aug_scale = 0.1;
-    r->aug_noise = 0.05;
-    r->aug_lead = 0.05;
-    r->aug_mask = 0.1;
+    r->aug_noise = 0.1;
+    r->aug_lead = 0.1;
+    r->aug_mask = 0.2;
     r->clip = 5;
     r->finetune_lr = 2e-3;
 }
