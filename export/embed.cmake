@@ -1,0 +1,10 @@
+# cmake -DOUT=x.c -DNAME=symbol -DFILES=a,b,.. -P embed.cmake: the files' text, one after another, as a C string.
+string(REPLACE "," ";" FILES "${FILES}")
+set(hex "")
+foreach(file ${FILES})
+  file(READ ${file} part HEX)
+  string(APPEND hex "${part}")
+endforeach()
+string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+string(REGEX REPLACE "((0x..,){20})" "\\1\n" bytes "${bytes}")
+file(WRITE ${OUT} "/* Made by export/embed.cmake. */\nextern const char ${NAME}[];\nconst char ${NAME}[] = {\n${bytes}0};\n")
