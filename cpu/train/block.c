@@ -127,14 +127,18 @@ static void finish_record(const struct conv_job *j, int item, const float *c)
     }
 }
 
-static void conv_item(void *arg, int item, int thread)
+static void conv_item(void *arg, int i, int thread)
 {
     const struct conv_job *j = arg;
     struct conv_own own = conv_job_own(j, thread);
-    float *c = j->a->y + (int64_t)item * j->a->cout * j->a->tout;
-    conv_record_forward(j, item, &own, c);
-    if (pooled(j->block))
-        pool_record(j, item, c, j->block->save + (int64_t)item * j->a->cout * j->block->t_pool);
+    int item, n;
+    conv_call(j, i, &item, &n);
+    int64_t row = (int64_t)j->a->cout * j->a->tout;
+    float *c = j->a->y + item * row;
+    conv_forward(j, item, n, &own, c);
+    for (int r = 0; pooled(j->block) && r < n; r++)
+        pool_record(j, item + r, c + r * row,
+                    j->block->save + (int64_t)(item + r) * j->a->cout * j->block->t_pool);
 }
 
 static void finish_item(void *arg, int item, int thread)
@@ -144,14 +148,19 @@ static void finish_item(void *arg, int item, int thread)
     finish_record(j, item, c + (int64_t)item * j->a->cout * row_out(j->block));
 }
 
-/* Without statistics a record passes through in one go. */
-static void eval_item(void *arg, int item, int thread)
+/* Without statistics records pass through in one go. */
+static void eval_item(void *arg, int i, int thread)
 {
     const struct conv_job *j = arg;
     struct conv_own own = conv_job_own(j, thread);
-    conv_record_forward(j, item, &own, own.c);
-    if (pooled(j->block)) pool_record(j, item, own.c, own.c_max);
-    finish_record(j, item, pooled(j->block) ? own.c_max : own.c);
+    int item, n;
+    conv_call(j, i, &item, &n);
+    conv_forward(j, item, n, &own, own.c);
+    for (int r = 0; r < n; r++) {
+        const float *c = own.c + (int64_t)r * j->a->cout * j->a->tout;
+        if (pooled(j->block)) pool_record(j, item + r, c, own.c_max);
+        finish_record(j, item + r, pooled(j->block) ? own.c_max : c);
+    }
 }
 
 int fast_conv_block_forward(struct nn_backend *be, const struct nn_conv_block *b)
@@ -162,11 +171,11 @@ int fast_conv_block_forward(struct nn_backend *be, const struct nn_conv_block *b
     if (rc) return rc;
     if (!b->bn.train) {
         normalisers(&j);
-        cn_pool_run(j.ctx->pool, records, eval_item, &j);
+        cn_pool_run(j.ctx->pool, conv_calls(&j), eval_item, &j);
         return 0;
     }
     sample_shift(&j);
-    cn_pool_run(j.ctx->pool, records, conv_item, &j);
+    cn_pool_run(j.ctx->pool, conv_calls(&j), conv_item, &j);
     for (int i = 0; i < b->conv.m * b->conv.cout; i++) finish_stats(&j, i);
     normalisers(&j);
     cn_pool_run(j.ctx->pool, records, finish_item, &j);

@@ -1,4 +1,5 @@
-/* cpu/train/conv.c - 1-D convolution, forward and backward, over the `rows` and `dots` kernels.
+/* cpu/train/conv.c - 1-D convolution, forward and backward, over the `rows` and `dots` kernels, or by
+ * Winograd's tiles (wino.h) where they are faster.
  *
  * Each record's rows are copied into padded rows (zeros at both ends, room to read whole vectors),
  * which costs a few percent and saves every special case; reading rows in place is slower even
@@ -28,6 +29,30 @@ static int row_stride(int floats)
     return s % 512 ? s : s + 16;
 }
 
+/* Where Winograd's tiles are faster than the direct sum, and the group sizes that suit them. */
+static void choose_tiles(struct conv_job *j, int largest)
+{
+    const struct nn_conv1d *a = j->a;
+    const struct cpu_kernels *kn = j->ctx->k;
+    int need = 0;
+    if (wino_pays(a->k, a->cin, a->cout)) {
+        j->tile_y = wino_of(kn, a->k, a->cin, a->cout, a->tout);
+        j->tile_dx = wino_of(kn, a->k, a->cout, a->cin, a->tin);
+        j->together = wino_group(&j->tile_y) < a->b ? wino_group(&j->tile_y) : a->b;
+        need = wino_row_floats(&j->tile_dx);
+        if (j->ds < j->left + need) j->ds = row_stride(j->left + need);
+        need = wino_row_floats(&j->tile_y);
+    }
+    if (wino_pays_dw(a->k, a->cin, a->cout)) {
+        j->tile_dw = wino_of(kn, a->k, a->cin, a->cout, a->tout);
+        j->partial_n = wino_weight_floats(&j->tile_dw);
+        j->group = wino_group(&j->tile_dw) < largest ? wino_group(&j->tile_dw) : largest;
+        need = wino_row_floats(&j->tile_dw);
+        if (j->ds < j->left + need) j->ds = row_stride(j->left + need);
+    }
+    if (j->xs < need) j->xs = row_stride(need);
+}
+
 void conv_job_init(struct conv_job *j, struct nn_backend *be, const struct nn_conv1d *a,
                    const struct nn_conv_block *block)
 {
@@ -45,6 +70,9 @@ void conv_job_init(struct conv_job *j, struct nn_backend *be, const struct nn_co
     if (group > fit) group = fit;
     if (group > largest) group = largest;
     j->group = group < 1 ? 1 : group;
+    j->together = 1;
+    j->partial_n = (int64_t)a->cout * j->jx;
+    choose_tiles(j, largest);
 }
 
 static void carve_shared(struct conv_job *j, struct cpu_train_cut *s, int backward)
@@ -53,10 +81,13 @@ static void carve_shared(struct conv_job *j, struct cpu_train_cut *s, int backwa
     size_t channels = (size_t)a->m * a->cout, rows = channels * a->b;
     j->off_x = (int32_t *)cpu_train_take(s, (size_t)j->jx);
     j->off_d = (int32_t *)cpu_train_take(s, (size_t)j->jd);
-    if (!backward) j->w_x = cpu_train_take(s, (size_t)a->m * a->cout * j->jx);
-    if (backward && a->dx) j->w_d = cpu_train_take(s, (size_t)a->m * a->cin * j->jd);
+    size_t tiled = (size_t)(a->k + 3) * a->cin * a->cout, plain = (size_t)a->cout * j->jx;
+    size_t weights = j->tile_y.k ? tiled : plain;
+    if (j->tile_y.k) j->untransformed = cpu_train_take(s, tiled);
+    if (!backward) j->w_x = cpu_train_take(s, a->m * weights);
+    if (backward && a->dx) j->w_d = cpu_train_take(s, a->m * weights);
     if (backward) {
-        j->partial = cpu_train_take(s, (size_t)a->m * j->chunks * a->cout * j->jx);
+        j->partial = cpu_train_take(s, (size_t)(a->m * j->chunks * j->partial_n));
         j->partial_bias = cpu_train_take(s, (size_t)a->m * j->chunks * a->cout);
     }
     if (!j->block) return;
@@ -72,12 +103,18 @@ static void carve_shared(struct conv_job *j, struct cpu_train_cut *s, int backwa
 static struct conv_own carve_own(const struct conv_job *j, struct cpu_train_cut *s)
 {
     const struct nn_conv1d *a = j->a;
+    size_t most = (size_t)(j->group > j->together ? j->group : j->together);
+    int64_t tile[3] = {j->tile_y.k ? wino_scratch_floats(&j->tile_y) : 0,
+                       j->tile_dx.k ? wino_scratch_floats(&j->tile_dx) : 0,
+                       j->tile_dw.k ? wino_dw_scratch_floats(&j->tile_dw) : 0};
+    for (int i = 1; i < 3; i++) tile[0] = tile[0] > tile[i] ? tile[0] : tile[i];
     struct conv_own own;
-    own.x = cpu_train_take(s, (size_t)j->group * a->cin * j->xs);
+    own.x = cpu_train_take(s, most * a->cin * j->xs);
     own.dy = cpu_train_take(s, (size_t)j->group * a->cout * j->ds);
-    own.lanes = cpu_train_take(s, (size_t)a->cout * 32);
-    own.c = cpu_train_take(s, (size_t)a->cout * a->tout);
+    own.lanes = cpu_train_take(s, (size_t)j->together * a->cout * 32);
+    own.c = cpu_train_take(s, (size_t)j->together * a->cout * a->tout);
     own.c_max = cpu_train_take(s, j->block ? (size_t)a->cout * j->block->t_pool : 0);
+    own.tile = cpu_train_take(s, (size_t)tile[0]);
     return own;
 }
 
@@ -118,6 +155,29 @@ void rows_pack(float *out, const float *w, int o, int j, int64_t os, int64_t js,
     }
 }
 
+/* Floats of a member's packed weights, either way. */
+static int64_t packed_floats(const struct conv_job *j)
+{
+    int k = j->tile_y.k ? j->a->k + 3 : j->a->k;
+    return (int64_t)j->a->cin * j->a->cout * k;
+}
+
+static void pack_member(const struct conv_job *j, int m)
+{
+    const struct nn_conv1d *a = j->a;
+    const float *w = a->w + m * a->stride;
+    float *w_x = j->w_x ? j->w_x + m * packed_floats(j) : NULL;
+    float *w_d = j->w_d ? j->w_d + m * packed_floats(j) : NULL;
+    if (j->tile_y.k) {
+        const int64_t plain[3] = {j->jx, a->k, 1}, flipped[3] = {a->k, j->jx, -1};
+        if (w_x) wino_weights(&j->tile_y, w, plain, w_x, j->untransformed);
+        if (w_d) wino_weights(&j->tile_dx, w + a->k - 1, flipped, w_d, j->untransformed);
+        return;
+    }
+    if (w_x) rows_pack(w_x, w, a->cout, j->jx, j->jx, 1, j->blocks_x);
+    if (w_d) pack_flipped(w_d, w, a, j->blocks_d);
+}
+
 int conv_job_prepare(struct conv_job *j, struct nn_backend *be, int backward)
 {
     const struct nn_conv1d *a = j->a;
@@ -132,13 +192,7 @@ int conv_job_prepare(struct conv_job *j, struct nn_backend *be, int backward)
     fill_offsets(j->off_d, a->cout, a->k, j->ds, j->left - (a->k - 1 - a->pad));
     j->blocks_x = j->ctx->k->row_blocks(a->cout, a->tout);
     j->blocks_d = j->ctx->k->row_blocks(a->cin, a->tin);
-    for (int m = 0; m < a->m; m++) {
-        const float *w = a->w + m * a->stride;
-        if (j->w_x)
-            rows_pack(j->w_x + (int64_t)m * a->cout * j->jx, w, a->cout, j->jx, j->jx, 1,
-                      j->blocks_x);
-        if (j->w_d) pack_flipped(j->w_d + (int64_t)m * a->cin * j->jd, w, a, j->blocks_d);
-    }
+    for (int m = 0; m < a->m; m++) pack_member(j, m);
     return 0;
 }
 
@@ -154,36 +208,86 @@ static void pad_input(const struct conv_job *j, int item, float *out)
     }
 }
 
-void conv_record_forward(const struct conv_job *j, int item, const struct conv_own *own, float *y)
+int conv_calls(const struct conv_job *j)
+{
+    return j->a->m * ((j->a->b + j->together - 1) / j->together);
+}
+
+void conv_call(const struct conv_job *j, int i, int *item, int *n)
+{
+    int calls = (j->a->b + j->together - 1) / j->together, at = i % calls * j->together;
+    *item = i / calls * j->a->b + at;
+    *n = j->a->b - at < j->together ? j->a->b - at : j->together;
+}
+
+/* One record by the direct sum. */
+static void direct_forward(const struct conv_job *j, int item, const float *x, float *y,
+                           const float *shift, float *lanes)
 {
     const struct nn_conv1d *a = j->a;
     int m = item / a->b;
-    pad_input(j, item, own->x);
-    int stats = j->block && j->block->bn.train;
     struct rows_args r = {
         .o = a->cout,
         .j = j->jx,
         .t = a->tout,
         .blocks = j->blocks_x,
-        .w = j->w_x + (int64_t)m * a->cout * j->jx,
-        .x = own->x,
+        .w = j->w_x + m * packed_floats(j),
+        .x = x,
         .off = j->off_x,
         .bias = a->bias ? a->bias + m * a->stride : NULL,
         .y = y,
         .ys = a->tout,
-        .shift = stats ? j->shift + (int64_t)m * a->cout : NULL,
-        .sum = stats ? j->sum + (int64_t)item * a->cout : NULL,
-        .sq = stats ? j->sum2 + (int64_t)item * a->cout : NULL,
-        .lanes = own->lanes,
+        .shift = shift,
+        .lanes = lanes,
     };
     j->ctx->k->rows(&r);
 }
 
-static void forward_item(void *arg, int item, int thread)
+/* Adds the bias to n records of y: the tiles leave it out, and a fused block has none. */
+static void add_bias(const struct conv_job *j, int item, int n, float *y)
+{
+    const struct nn_conv1d *a = j->a;
+    const float *bias = a->bias + item / a->b * a->stride;
+    for (int64_t row = 0; row < (int64_t)n * a->cout; row++)
+        for (int t = 0; t < a->tout; t++) y[row * a->tout + t] += bias[row % a->cout];
+}
+
+static void tiled_forward(const struct conv_job *j, int item, int n, const struct conv_own *own,
+                          float *y, const float *shift)
+{
+    const struct nn_conv1d *a = j->a;
+    struct wino_io io = {.records = n, .x = own->x, .x_row = j->xs, .y = y, .y_row = a->tout};
+    io.x_record = (int64_t)a->cin * j->xs;
+    io.y_record = (int64_t)a->cout * a->tout;
+    io.u = j->w_x + item / a->b * packed_floats(j);
+    io.shift = shift;
+    io.lanes = own->lanes;
+    wino_conv(j->ctx->k, &j->tile_y, &io, own->tile);
+    if (a->bias) add_bias(j, item, n, y);
+}
+
+void conv_forward(const struct conv_job *j, int item, int n, const struct conv_own *own, float *y)
+{
+    const struct nn_conv1d *a = j->a;
+    int stats = j->block && j->block->bn.train;
+    const float *shift = stats ? j->shift + item / a->b * a->cout : NULL;
+    for (int i = 0; i < n; i++) pad_input(j, item + i, own->x + (int64_t)i * a->cin * j->xs);
+    if (j->tile_y.k)
+        tiled_forward(j, item, n, own, y, shift);
+    else
+        direct_forward(j, item, own->x, y, shift, own->lanes);
+    if (stats)
+        j->ctx->k->lane_sums(own->lanes, n * a->cout, j->sum + (int64_t)item * a->cout,
+                             j->sum2 + (int64_t)item * a->cout);
+}
+
+static void forward_call(void *arg, int i, int thread)
 {
     const struct conv_job *j = arg;
     struct conv_own own = conv_job_own(j, thread);
-    conv_record_forward(j, item, &own, j->a->y + (int64_t)item * j->a->cout * j->a->tout);
+    int item, n;
+    conv_call(j, i, &item, &n);
+    conv_forward(j, item, n, &own, j->a->y + (int64_t)item * j->a->cout * j->a->tout);
 }
 
 int fast_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
@@ -192,7 +296,7 @@ int fast_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
     conv_job_init(&j, be, a, NULL);
     int rc = conv_job_prepare(&j, be, 0);
     if (rc) return rc;
-    cn_pool_run(j.ctx->pool, a->m * a->b, forward_item, &j);
+    cn_pool_run(j.ctx->pool, conv_calls(&j), forward_call, &j);
     return 0;
 }
 
@@ -214,7 +318,7 @@ static void record_dx(const struct conv_job *j, int item, const float *dy)
         .j = j->jd,
         .t = a->tin,
         .blocks = j->blocks_d,
-        .w = j->w_d + (int64_t)(item / a->b) * a->cin * j->jd,
+        .w = j->w_d + item / a->b * packed_floats(j),
         .x = dy,
         .off = j->off_d,
         .y = a->dx + (int64_t)item * a->cin * a->tin,
@@ -236,6 +340,45 @@ struct backward_job {
     conv_fill_f fill;
 };
 
+/* dx of n records by tiles. */
+static void tiled_dx(const struct conv_job *j, int item, int n, const struct conv_own *own)
+{
+    const struct nn_conv1d *a = j->a;
+    struct wino_io io = {.records = n, .x_row = j->ds, .y_row = a->tin, .add = a->dx_add};
+    io.x = own->dy + j->off_d[0];
+    io.x_record = (int64_t)a->cout * j->ds;
+    io.y = a->dx + (int64_t)item * a->cin * a->tin;
+    io.y_record = (int64_t)a->cin * a->tin;
+    io.u = j->w_d + item / a->b * packed_floats(j);
+    wino_conv(j->ctx->k, &j->tile_dx, &io, own->tile);
+}
+
+/* What n records add to the chunk's weight gradient. */
+static void group_dw(const struct conv_job *j, int n, const struct conv_own *own, float *dw,
+                     int add)
+{
+    const struct nn_conv1d *a = j->a;
+    int64_t x_record = (int64_t)a->cin * j->xs, dy_record = (int64_t)a->cout * j->ds;
+    if (j->tile_dw.k) {
+        struct wino_io io = {.records = n, .x = own->x, .x_record = x_record, .x_row = j->xs};
+        io.dy = own->dy + j->left;
+        io.dy_record = dy_record;
+        io.dy_row = j->ds;
+        io.dw = dw;
+        io.add = add;
+        wino_dw(j->ctx->k, &j->tile_dw, &io, own->tile);
+        return;
+    }
+    struct dots_args d = {.o = a->cout, .j = j->jx, .t = a->tout, .n = n, .dw = dw, .add = add};
+    d.dy = own->dy + j->left;
+    d.dy_stride = j->ds;
+    d.dy_next = dy_record;
+    d.x = own->x;
+    d.off = j->off_x;
+    d.x_next = x_record;
+    j->ctx->k->dots(&d);
+}
+
 /* One chunk of a member's batch: dx of its records, and its part of dw. */
 static void backward_item(void *arg, int item, int thread)
 {
@@ -248,25 +391,18 @@ static void backward_item(void *arg, int item, int thread)
     struct conv_own own = conv_job_own(j, thread);
     float *bias = j->partial_bias + (int64_t)item * a->cout;
     memset(bias, 0, sizeof(float) * (size_t)a->cout);
-    struct dots_args d = {.o = a->cout, .j = j->jx, .t = a->tout, .dy = own.dy + j->left};
-    d.dy_stride = j->ds;
-    d.dy_next = (int64_t)a->cout * j->ds;
-    d.x = own.x;
-    d.off = j->off_x;
-    d.x_next = (int64_t)a->cin * j->xs;
-    d.dw = j->partial + (int64_t)item * a->cout * j->jx;
     for (int r = first; r < last; r += j->group) {
-        d.n = last - r < j->group ? last - r : j->group;
-        for (int i = 0; i < d.n; i++) {
-            float *dy = own.dy + i * d.dy_next;
+        int n = last - r < j->group ? last - r : j->group;
+        for (int i = 0; i < n; i++) {
+            float *dy = own.dy + (int64_t)i * a->cout * j->ds;
             zero_margins(j, dy);
-            pad_input(j, r + i, own.x + i * d.x_next);
+            pad_input(j, r + i, own.x + (int64_t)i * a->cin * j->xs);
             b->fill(j, r + i, dy + j->left);
-            if (a->dx) record_dx(j, r + i, dy);
+            if (a->dx && !j->tile_dx.k) record_dx(j, r + i, dy);
             if (a->dbias) record_dbias(j, dy, bias);
         }
-        d.add = r > first;
-        j->ctx->k->dots(&d);
+        if (a->dx && j->tile_dx.k) tiled_dx(j, r, n, &own);
+        group_dw(j, n, &own, j->partial + item * j->partial_n, r > first);
     }
 }
 
@@ -275,14 +411,17 @@ static void reduce_item(void *arg, int m, int thread)
 {
     const struct conv_job *j = arg;
     const struct nn_conv1d *a = j->a;
-    int64_t n = (int64_t)a->cout * j->jx, first = (int64_t)m * j->chunks;
-    float *dw = a->dw + m * a->stride, *db = a->dbias ? a->dbias + m * a->stride : NULL;
-    memcpy(dw, j->partial + first * n, sizeof(float) * (size_t)n);
+    int64_t n = j->partial_n, first = (int64_t)m * j->chunks;
+    float *dw = j->partial + first * n, *db = a->dbias ? a->dbias + m * a->stride : NULL;
     if (db) memcpy(db, j->partial_bias + first * a->cout, sizeof(float) * (size_t)a->cout);
     for (int64_t c = first + 1; c < first + j->chunks; c++) {
         j->ctx->k->add(dw, j->partial + c * n, dw, n);
         if (db) j->ctx->k->add(db, j->partial_bias + c * a->cout, db, a->cout);
     }
+    if (j->tile_dw.k)
+        wino_dw_finish(&j->tile_dw, dw, a->dw + m * a->stride);
+    else
+        memcpy(a->dw + m * a->stride, dw, sizeof(float) * (size_t)n);
 }
 
 void conv_backward_all(struct conv_job *j, conv_fill_f fill)

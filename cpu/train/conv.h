@@ -4,22 +4,27 @@
 #define CINCH_CPU_TRAIN_CONV_H
 
 #include "cpu/train/context.h"
+#include "cpu/train/wino.h"
 
 /* A convolution (or a fused block) being computed: geometry, and places in scratch memory. */
 struct conv_job {
     const struct nn_conv1d *a;
     const struct nn_conv_block *block; /* NULL: plain */
     struct cpu_train *ctx;
-    int jx, jd; /* terms: cin*k forward, cout*k towards dx */
-    int xs, ds; /* strides of padded rows of x and of dy, in floats */
-    int left;   /* zeros before a padded row of dy; a multiple of 16 keeps its data aligned */
-    int chunks; /* of a member's batch, in backward; by the shapes alone */
-    int group;  /* records whose weight gradient is summed in registers */
+    int jx, jd;   /* terms: cin*k forward, cout*k towards dx */
+    int xs, ds;   /* strides of padded rows of x and of dy, in floats */
+    int left;     /* zeros before a padded row of dy; a multiple of 16 keeps its data aligned */
+    int chunks;   /* of a member's batch, in backward; by the shapes alone */
+    int group;    /* records whose weight gradient is summed at once */
+    int together; /* records that go forward at once */
+    struct wino tile_y, tile_dx, tile_dw; /* k 0: by the direct sum */
+    int blocks_x, blocks_d;               /* how the direct sum's weights are packed */
+    int64_t partial_n; /* floats of a chunk's weight gradient: cout*jx, or as tile_dw has it */
     /* shared scratch */
     int32_t *off_x, *off_d;    /* [jx], [jd] where term j's row starts */
-    int blocks_x, blocks_d;    /* how the weights are packed */
-    float *w_x, *w_d;          /* packed: [M][cout*jx], [M][cin*jd] */
-    float *partial;            /* [M*chunks][cout*jx] weight gradients */
+    float *w_x, *w_d;          /* packed, of every member */
+    float *untransformed;      /* scratch of wino_weights */
+    float *partial;            /* [M*chunks][partial_n] */
     float *partial_bias;       /* [M*chunks][cout] */
     float *sum, *sum2;         /* block only: [M*B][cout] per record and channel */
     float *shift;              /* [M][cout] forward; backward: */
@@ -29,11 +34,12 @@ struct conv_job {
 
 /* Per-thread scratch. */
 struct conv_own {
-    float *x;     /* [group][cin][xs] */
+    float *x;     /* [group or together][cin][xs] */
     float *dy;    /* [group][cout][ds] */
-    float *lanes; /* [cout][32] */
-    float *c;     /* [cout][tout] */
+    float *lanes; /* [together][cout][32] */
+    float *c;     /* [together][cout][tout] */
     float *c_max; /* [cout][t_pool] */
+    float *tile;  /* of wino_conv and wino_dw */
 };
 
 /* Fills the geometry. */
@@ -43,8 +49,12 @@ void conv_job_init(struct conv_job *j, struct nn_backend *be, const struct nn_co
 int conv_job_prepare(struct conv_job *j, struct nn_backend *be, int backward);
 struct conv_own conv_job_own(const struct conv_job *j, int thread);
 
-/* One record's convolution: x row of the batch -> y [cout, tout], with sums when j->shift. */
-void conv_record_forward(const struct conv_job *j, int item, const struct conv_own *own, float *y);
+/* Records item .. item+n-1 of the batch, n <= together, of one member: x -> y [n, cout, tout], with
+ * sums when a block is in training. */
+void conv_forward(const struct conv_job *j, int item, int n, const struct conv_own *own, float *y);
+/* How many calls of conv_forward the batch of all members takes, and what call `i` is. */
+int conv_calls(const struct conv_job *j);
+void conv_call(const struct conv_job *j, int i, int *item, int *n);
 
 /* Writes one record's output gradient into rows of stride ds, zero up to a multiple of 16. */
 typedef void (*conv_fill_f)(const struct conv_job *j, int item, float *dy);

@@ -17,16 +17,17 @@ struct rows_args {
     int o, j, t;        /* outputs, terms, columns */
     int blocks;         /* = row_blocks(o, t), as w was packed */
     const float *w;     /* packed by rows_pack: [o, j] */
+    int64_t ws;         /* 0; or w is not packed but [j, o] with this row stride */
     const float *x;     /* row j starts at x + off[j] */
     const int32_t *off; /* [j] */
     const float *bias;  /* NULL or [o] */
     float *y;           /* row o starts at y + o * ys */
     int64_t ys;
     int add; /* 1: y += */
-    /* NULL, or sums per output over its t columns of d = y - shift[o]: sum[o] = sum d,
-     * sq[o] = sum d^2. lanes: scratch of 2 * 16 * o floats, 64-byte aligned. */
+    /* NULL, or [o]: lanes [o][2 * 16] gets the sums, lane by lane, of y - shift[o] over the t columns,
+     * and of its square (lane_sums adds up the lanes) */
     const float *shift;
-    float *sum, *sq, *lanes;
+    float *lanes;
 };
 
 struct dots_args {
@@ -137,11 +138,37 @@ struct philox_args { /* counters of base/rng.h */
     uint32_t purpose, epoch;
 };
 
+#define WINO_TILES 256 /* most tiles of a call */
+
+/* A row's transform: tile p of x starts at x + 4p; out[i * stride + p] for the n = k + 3 results,
+ * written in whole vectors. Reads up to 64 + 16 floats behind the last tile's first. */
+struct wino_row {
+    const float *x;
+    int tiles;
+    float *out;
+    int64_t stride;
+};
+
+/* From products back to t outputs of a row (t <= 4 * tiles). */
+struct wino_out {
+    const float *m; /* result i of tile p at m + i * stride + p */
+    int64_t stride;
+    int tiles, t, add;
+    float *y;
+    float shift;  /* with lanes: */
+    float *lanes; /* NULL, or 2 * 16 floats that gather sums of y - shift and of its square */
+};
+
 struct cpu_kernels {
     const char *isa;
     int (*row_blocks)(int o, int t);
     void (*rows)(const struct rows_args *a);
     void (*dots)(const struct dots_args *a);
+    /* sums of `lanes` [o][2 * 16], as rows and wino_out leave them */
+    void (*lane_sums)(const float *lanes, int o, float *sum, float *sq);
+    void (*wino_in)(int k, const struct wino_row *a);   /* B d, for k = 3, 5, 7 */
+    void (*wino_grad)(int k, const struct wino_row *a); /* A dy */
+    void (*wino_out)(int k, const struct wino_out *a);
     void (*pool)(const struct pool_row *a);
     void (*bn_forward)(const struct bn_row *a);
     void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);

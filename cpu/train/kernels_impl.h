@@ -4,6 +4,7 @@
 #include "cpu/train/lstm_impl.h"
 #include "cpu/train/norm_impl.h"
 #include "cpu/train/rows_impl.h"
+#include "cpu/train/wino_impl.h"
 
 #define STRING2(x) #x
 #define STRING(x) STRING2(x)
@@ -13,6 +14,10 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .row_blocks = ISA(f32_row_blocks),
     .rows = ISA(f32_rows),
     .dots = ISA(f32_dots),
+    .lane_sums = ISA(f32_lane_sums),
+    .wino_in = ISA(f32_wino_in),
+    .wino_grad = ISA(f32_wino_grad),
+    .wino_out = ISA(f32_wino_out),
     .pool = ISA(f32_pool),
     .bn_forward = ISA(f32_bn_forward),
     .bn_reduce = ISA(f32_bn_reduce),

@@ -29,14 +29,15 @@ INLINE int cols_for(int rows, int cols)
 INLINE void rows_block(const int ob, const int cb, const struct rows_args *a, int o0, int t0)
 {
     vf acc[ROWS_MAX][COLS_MAX];
-    const float *w = a->w + (int64_t)o0 * a->j, *x = a->x + t0;
+    const float *w = a->w + (a->ws ? o0 : (int64_t)o0 * a->j), *x = a->x + t0;
+    const int64_t ws = a->ws ? a->ws : ob;
     UNROLL(12)
     for (int o = 0; o < ob; o++) {
         vf b = a->bias ? v_set(a->bias[o0 + o]) : v_zero();
         UNROLL(4)
         for (int v = 0; v < cb; v++) acc[o][v] = b;
     }
-    for (int j = 0; j < a->j; j++, w += ob) {
+    for (int j = 0; j < a->j; j++, w += ws) {
         const float *row = x + a->off[j];
         vf xv[COLS_MAX];
         UNROLL(4)
@@ -58,7 +59,7 @@ INLINE void rows_block(const int ob, const int cb, const struct rows_args *a, in
             v_store_tail(y + v * VL, acc[o][v], n - v * VL);
         }
         if (!a->shift) continue;
-        float *lane = a->lanes + (o0 + o) * 2 * VL;
+        float *lane = a->lanes + (o0 + o) * 32;
         vf s = v_load(lane), q = v_load(lane + VL), shift = v_set(a->shift[o0 + o]);
         UNROLL(4)
         for (int v = 0; v < cb; v++) {
@@ -115,11 +116,19 @@ static __attribute__((noinline)) void ISA(f32_rows_block)(const struct rows_args
     }
 }
 
+static void ISA(f32_lane_sums)(const float *lanes, int o, float *sum, float *sq)
+{
+    for (int i = 0; i < o; i++, lanes += 32) {
+        sum[i] = v_sum(v_load(lanes));
+        sq[i] = v_sum(v_load(lanes + VL));
+    }
+}
+
 static void ISA(f32_rows)(const struct rows_args *a)
 {
     int cols = vectors(a->t), widest = (a->o + a->blocks - 1) / a->blocks;
     int parts = (cols + cols_for(widest, cols) - 1) / cols_for(widest, cols);
-    if (a->shift) memset(a->lanes, 0, sizeof(float) * 2 * VL * (size_t)a->o);
+    if (a->shift) memset(a->lanes, 0, sizeof(float) * 32 * (size_t)a->o);
     for (int p = 0; p < parts; p++) {
         int c0 = p * cols / parts, c1 = (p + 1) * cols / parts;
         for (int b = 0; b < a->blocks; b++) {
@@ -127,11 +136,6 @@ static void ISA(f32_rows)(const struct rows_args *a)
             int o1 = (int)((int64_t)(b + 1) * a->o / a->blocks);
             ISA(f32_rows_block)(a, o0, o1 - o0, c0 * VL, c1 - c0);
         }
-    }
-    if (!a->shift) return;
-    for (int o = 0; o < a->o; o++) {
-        a->sum[o] = v_sum(v_load(a->lanes + o * 2 * VL));
-        a->sq[o] = v_sum(v_load(a->lanes + o * 2 * VL + VL));
     }
 }
 

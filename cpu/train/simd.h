@@ -412,6 +412,79 @@ INLINE void v_store_u8(uint8_t *p, vf v, int n)
 }
 #endif
 
+/* Four vectors as a VL x 4 matrix: split4 makes them x[4q + j] of the 4*VL floats that they hold in a
+ * row, join4 the reverse. Quarters of 128 bits and the floats in them are transposed in turn. */
+INLINE void v_lanes4(vf v[4])
+{
+#if VL == 4
+    vf ab = __builtin_shuffle(v[0], v[1], (vi){0, 4, 1, 5}), AB;
+    AB = __builtin_shuffle(v[0], v[1], (vi){2, 6, 3, 7});
+    vf cd = __builtin_shuffle(v[2], v[3], (vi){0, 4, 1, 5}), CD;
+    CD = __builtin_shuffle(v[2], v[3], (vi){2, 6, 3, 7});
+    v[0] = __builtin_shuffle(ab, cd, (vi){0, 1, 4, 5});
+    v[1] = __builtin_shuffle(ab, cd, (vi){2, 3, 6, 7});
+    v[2] = __builtin_shuffle(AB, CD, (vi){0, 1, 4, 5});
+    v[3] = __builtin_shuffle(AB, CD, (vi){2, 3, 6, 7});
+#else
+#if VL == 16
+#define UNPACK(half, type, a, b) _mm512_unpack##half##_##type(a, b)
+#define AS_PD(a) _mm512_castps_pd(a)
+#define AS_PS(a) _mm512_castpd_ps(a)
+#else
+#define UNPACK(half, type, a, b) _mm256_unpack##half##_##type(a, b)
+#define AS_PD(a) _mm256_castps_pd(a)
+#define AS_PS(a) _mm256_castpd_ps(a)
+#endif
+    vf ab = UNPACK(lo, ps, v[0], v[1]), cd = UNPACK(lo, ps, v[2], v[3]);
+    vf AB = UNPACK(hi, ps, v[0], v[1]), CD = UNPACK(hi, ps, v[2], v[3]);
+    v[0] = AS_PS(UNPACK(lo, pd, AS_PD(ab), AS_PD(cd)));
+    v[1] = AS_PS(UNPACK(hi, pd, AS_PD(ab), AS_PD(cd)));
+    v[2] = AS_PS(UNPACK(lo, pd, AS_PD(AB), AS_PD(CD)));
+    v[3] = AS_PS(UNPACK(hi, pd, AS_PD(AB), AS_PD(CD)));
+#undef UNPACK
+#undef AS_PD
+#undef AS_PS
+#endif
+}
+
+/* split: lane q of vector i becomes quarter 4q + i of the row; join: the reverse. */
+INLINE void v_quarters4(vf v[4], int split)
+{
+#if VL == 16
+    vf a = _mm512_shuffle_f32x4(v[0], v[1], 0x44), b = _mm512_shuffle_f32x4(v[2], v[3], 0x44);
+    vf c = _mm512_shuffle_f32x4(v[0], v[1], 0xEE), d = _mm512_shuffle_f32x4(v[2], v[3], 0xEE);
+    v[0] = _mm512_shuffle_f32x4(a, b, 0x88);
+    v[1] = _mm512_shuffle_f32x4(a, b, 0xDD);
+    v[2] = _mm512_shuffle_f32x4(c, d, 0x88);
+    v[3] = _mm512_shuffle_f32x4(c, d, 0xDD);
+#elif VL == 8
+    vf a = v[0], b = v[1], c = v[2], d = v[3];
+    if (split) { /* rows a b c d hold quarters 01 23 45 67; vector i wants i and 4 + i */
+        v[0] = _mm256_permute2f128_ps(a, c, 0x20);
+        v[1] = _mm256_permute2f128_ps(a, c, 0x31);
+        v[2] = _mm256_permute2f128_ps(b, d, 0x20);
+        v[3] = _mm256_permute2f128_ps(b, d, 0x31);
+    } else {
+        v[0] = _mm256_permute2f128_ps(a, b, 0x20);
+        v[1] = _mm256_permute2f128_ps(c, d, 0x20);
+        v[2] = _mm256_permute2f128_ps(a, b, 0x31);
+        v[3] = _mm256_permute2f128_ps(c, d, 0x31);
+    }
+#endif
+}
+
+INLINE void v_split4(vf v[4])
+{
+    v_quarters4(v, 1);
+    v_lanes4(v);
+}
+
+INLINE void v_join4(vf v[4])
+{
+    v_lanes4(v);
+    v_quarters4(v, 0);
+}
+
 /* VL/2 lanes of 64 bits; only their low halves count as factors */
 typedef uint64_t vu __attribute__((vector_size(4 * VL)));
 INLINE vu vu_mul32(vu a, vu b)

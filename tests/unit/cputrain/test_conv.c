@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TOLERANCE 3e-6
+#define TOLERANCE 1e-5
 #define CASES 60
 
 struct arrays {
