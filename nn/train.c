@@ -421,7 +421,7 @@ static void run_group(struct group *g)
     int rc = open_group(g, &err);
     if (!rc && train_loop(g)) {
         err = g->gang.be->error;
-        rc = err.code;
+        rc = err.code ? err.code : CN_EINTERNAL;
     }
     for (int i = 0; i < g->m; i++) {
         if (rc) end_member(g, i, rc, err.text);

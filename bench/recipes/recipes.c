@@ -1,8 +1,10 @@
 /* bench/recipes - trains a net under several recipes and seeds, and prints the best validation score
  * and the test score of the weights it chose: the tables of docs/recipes.md.
  *
- *   bench_recipes DATA NET EPOCHS SEEDS THREADS RECIPE..
+ *   bench_recipes DATA NET[@KEEP] EPOCHS SEEDS THREADS RECIPE..
  *
+ * With @KEEP (cnn@0.125) each trained net is pruned once to that fraction of its structures (L1) and
+ * fine-tuned as the recipe says, and that is what the scores are of.
  * DATA: a folder as `cinch train --data` takes it. RECIPE: paper, cinch, a YAML file, or an inline
  * mapping such as '{base: cinch, lr: 2e-3}'. EPOCHS 0: the recipe's own. Every recipe
  * runs with seeds 1..SEEDS, and all of them are printed, then their mean and standard deviation.
@@ -15,12 +17,15 @@
 #include "base/clock.h"
 #include "cpu/train/backend.h"
 #include "nn/metrics.h"
+#include "nn/prune.h"
 #include "nn/train.h"
 
 struct bench {
     struct ecg_dataset *d;
     struct nn_backend *be;
-    const char *net;
+    const char *arg; /* NET[@KEEP] */
+    char net[24];
+    double keep; /* 1: no pruning */
     int epochs, seeds;
 };
 
@@ -70,6 +75,30 @@ static int test_score(const struct bench *b, const struct nn_model *m, double *s
     return rc;
 }
 
+static int train(const struct bench *b, const struct nn_recipe *r, struct nn_train_member *m,
+                 struct cn_error *err)
+{
+    struct nn_train t = {.backend = b->be, .data = b->d, .recipe = r, .m = 1, .member = m};
+    return nn_train_run(&t, err);
+}
+
+/* One round of pruning and its fine-tuning. */
+static int prune(const struct bench *b, const struct nn_recipe *r, struct nn_train_member *m,
+                 struct cn_error *err)
+{
+    struct nn_recipe finetune;
+    struct nn_model *small;
+    int keep[NN_MAX_WIDTHS];
+    for (int w = 0; w < m->model->net->n_widths; w++)
+        keep[w] = nn_prune_keep(m->model->net->full_width[w], b->keep, 1, 1);
+    int rc = nn_prune(&small, m->model, keep, NN_L1, NULL, err);
+    if (rc) return rc;
+    nn_model_destroy(m->model);
+    m->model = small;
+    nn_recipe_finetune(r, &finetune);
+    return train(b, &finetune, m, err);
+}
+
 static int run_one(const struct bench *b, const struct nn_recipe *r, uint64_t seed, double out[2],
                    struct cn_error *err)
 {
@@ -79,13 +108,13 @@ static int run_one(const struct bench *b, const struct nn_recipe *r, uint64_t se
     int rc = nn_net_build(&net, b->net, NULL, 0, shape, err);
     if (!rc) rc = nn_model_create(&m.model, net, seed, b->d, err);
     if (rc) return rc;
-    struct nn_train t = {.backend = b->be, .data = b->d, .recipe = r, .m = 1, .member = &m};
     int64_t began = cn_mono_ms();
-    rc = nn_train_run(&t, err);
+    rc = train(b, r, &m, err);
+    if (!rc && b->keep < 1) rc = prune(b, r, &m, err);
     if (!rc) rc = test_score(b, m.model, &out[1], err);
     out[0] = m.best_score;
     if (!rc)
-        printf("| %s | %s | %d | %llu | %.4f | %.4f | %d | %.0f |\n", b->net, r->name, r->epochs,
+        printf("| %s | %s | %d | %llu | %.4f | %.4f | %d | %.0f |\n", b->arg, r->name, r->epochs,
                (unsigned long long)seed, out[0], out[1], m.best_epoch,
                (double)(cn_mono_ms() - began) / 1000);
     fflush(stdout);
@@ -113,7 +142,7 @@ static int run_recipe(const struct bench *b, const char *text, struct cn_error *
     }
     if (!rc)
         printf("| **%s** | %s | %d | mean of %d | **%.4f** ± %.4f | **%.4f** ± %.4f | | |\n",
-               b->net, text, r.epochs, b->seeds, sum[0] / b->seeds, spread[0], sum[1] / b->seeds,
+               b->arg, text, r.epochs, b->seeds, sum[0] / b->seeds, spread[0], sum[1] / b->seeds,
                spread[1]);
     fflush(stdout);
     return rc;
@@ -123,12 +152,14 @@ int main(int argc, char **argv)
 {
     struct cn_error err = {0};
     if (argc < 7) {
-        fprintf(stderr, "usage: bench_recipes DATA NET EPOCHS SEEDS THREADS RECIPE..\n");
+        fprintf(stderr, "usage: bench_recipes DATA NET[@KEEP] EPOCHS SEEDS THREADS RECIPE..\n");
         return 2;
     }
-    struct bench b = {.net = argv[2], .epochs = atoi(argv[3]), .seeds = atoi(argv[4])};
+    struct bench b = {.arg = argv[2], .keep = 1, .epochs = atoi(argv[3]), .seeds = atoi(argv[4])};
     struct ecg_build build = {.dir = argv[1], .threads = atoi(argv[5])};
     struct cpu_train_options opt = {.threads = atoi(argv[5])};
+    snprintf(b.net, sizeof b.net, "%.*s", (int)strcspn(b.arg, "@"), b.arg);
+    if (strchr(b.arg, '@')) b.keep = atof(strchr(b.arg, '@') + 1);
     int rc = b.seeds < 1 ? cn_fail(&err, CN_EINVALID, "SEEDS must be at least 1") : 0;
     if (!rc) rc = ecg_dataset_open(&b.d, &build, &err);
     if (!rc) rc = cpu_train_create(&b.be, &opt, &err);
