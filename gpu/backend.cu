@@ -370,6 +370,15 @@ int cinch_gpu_describe(int device, struct cinch_gpu_info *info, struct cn_error 
     return 0;
 }
 
+/* CINCH_GPU_ENGINE=native|cudnn overrides the choice by measuring, for tests and for bug reports. */
+static enum cinch_gpu_engine engine_of(const struct cinch_gpu_options *opt)
+{
+    const char *v = getenv("CINCH_GPU_ENGINE");
+    if (opt->engine != CINCH_ENGINE_AUTO || !v) return opt->engine;
+    if (!strcmp(v, "native")) return CINCH_ENGINE_NATIVE;
+    return !strcmp(v, "cudnn") ? CINCH_ENGINE_CUDNN : CINCH_ENGINE_AUTO;
+}
+
 int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *opt,
                      struct cn_error *err)
 {
@@ -388,6 +397,7 @@ int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *op
     }
     g->device = opt->device;
     g->opt = *opt;
+    g->opt.engine = engine_of(opt);
     g->sms = info.sms;
     g->limit = opt->memory_limit;
     be->ctx = g;

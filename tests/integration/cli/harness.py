@@ -16,7 +16,7 @@ CODES = {0: "fine", 1: "the work failed", 2: "usage or bad input", 3: "cannot co
 
 def environment(**extra):
     """The user's environment without their coordinator, data and terminal; the dataset cache is shared by all tests."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("CINCH_", "XDG_"))}
+    env = {k: v for k, v in os.environ.items() if k == "CINCH_GPU_ENGINE" or not k.startswith(("CINCH_", "XDG_"))}
     env.update(CINCH_CACHE=os.path.join(BUILD, "test-cache"), XDG_CONFIG_HOME="/nonexistent", CINCH_DATA=os.path.join(BUILD, "test-data"), NO_COLOR="1")
     env["XDG_RUNTIME_DIR"] = os.path.join(BUILD, "test-run") # no coordinator listens there
     os.makedirs(env["XDG_RUNTIME_DIR"], exist_ok=True)
