@@ -274,14 +274,14 @@ static int corrupt(const char *path, struct cn_error *err, const char *why)
 
 static int check_header(const struct header *h, const char *path, struct cn_error *err)
 {
-    if (memcmp(h->magic, MAGIC, sizeof h->magic))
+    if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
         return cn_fail(err, CN_ECORRUPT, "%s: not a dataset cache", path);
     if (h->version != VERSION)
         return cn_fail(err, CN_EVERSION, "%s: dataset cache version %u; this cinch reads %d", path,
                        h->version, VERSION);
     struct cn_hash hash;
     hash_header(h, &hash);
-    if (memcmp(&hash, &h->header_hash, sizeof hash)) return corrupt(path, err, "header hash");
+    if (memcmp(&hash, &h->header_hash, sizeof hash) != 0) return corrupt(path, err, "header hash");
     if (h->size != HEADER || h->n < 1 || h->n > MAX_ROWS || h->leads < 1 ||
         h->leads > ECG_MAX_LEADS || h->samples < 1 || h->samples > MAX_SAMPLES_PER_ROW ||
         h->labels < 1 || h->labels > ECG_MAX_LABELS)
@@ -347,7 +347,7 @@ int ecg_cache_check(struct ecg_dataset *d, const char *path, const uint8_t *data
     if (n != at.end) return corrupt(path, err, "file size");
     struct cn_hash hash;
     cn_hash_bytes(data + at.y, at.end - at.y, &hash);
-    if (memcmp(&hash, &h.tables_hash, sizeof hash)) return corrupt(path, err, "tables hash");
+    if (memcmp(&hash, &h.tables_hash, sizeof hash) != 0) return corrupt(path, err, "tables hash");
     fill_dataset(d, &h, data, &at);
     return check_tables(d, path, err);
 }
@@ -381,5 +381,5 @@ int ecg_cache_check_samples(const struct ecg_dataset *d, struct cn_error *err)
     }
     cn_hasher_finish(hasher, &all);
     cn_hasher_destroy(hasher);
-    return memcmp(&all, &h->x_hash, sizeof all) ? corrupt(path, err, "samples") : 0;
+    return memcmp(&all, &h->x_hash, sizeof all) != 0 ? corrupt(path, err, "samples") : 0;
 }

@@ -181,10 +181,10 @@ static void recall_key(struct job *j, struct ecg_dataset **out)
 /* Only a shortcut: failing to write it costs time later, not correctness. */
 static void remember_key(const struct job *j)
 {
-    char text[CN_HASH_HEX + 1];
+    char text[CN_HASH_HEX];
     struct cn_error err;
     cn_hash_hex(&j->source.shape.fingerprint, text);
-    strcat(text, "\n");
+    text[CN_HASH_HEX - 1] = '\n'; /* a line of the file, no longer a string */
     if (cn_file_write(j->key_path, text, CN_HASH_HEX, &err)) cn_warn("ecg", "%s", err.text);
 }
 

@@ -148,7 +148,8 @@ static int read_header(struct ecg_source *s, int item, struct cn_error *err)
                        (long long)r->h.n_samples, r->h.hz, ECG_MITDB_HZ);
     snprintf(dat, sizeof dat, "%s.dat", r->name);
     for (int l = 0; l < r->h.n_signals; l++)
-        if (strcmp(r->h.signal[l].file, dat) || r->h.signal[l].format != r->h.signal[0].format ||
+        if (strcmp(r->h.signal[l].file, dat) != 0 ||
+            r->h.signal[l].format != r->h.signal[0].format ||
             r->h.signal[l].offset != r->h.signal[0].offset)
             return cn_fail(err, CN_EINVALID,
                            "%s:%d: all signals of a MIT-BIH record lie in '%s' in one format", path,
@@ -347,12 +348,13 @@ int ecg_mitdb_source(struct ecg_source *s, const struct ecg_build *b, struct cn_
     if (rc) return rc;
     s->items = impl->n;
     struct ecg_dataset *d = &s->shape;
-    strcpy(d->name, "mitdb");
+    snprintf(d->name, sizeof d->name, "mitdb");
     d->task = ECG_ONE_LABEL;
     d->n_leads = 1;
     d->n_samples = ECG_BEAT_SAMPLES;
     d->n_labels = ECG_CLASSES;
     d->hz = ECG_MITDB_HZ;
-    for (int c = 0; c < ECG_CLASSES; c++) strcpy(d->label[c], ecg_class_name[c]);
+    for (int c = 0; c < ECG_CLASSES; c++)
+        snprintf(d->label[c], sizeof d->label[c], "%s", ecg_class_name[c]);
     return 0;
 }

@@ -62,7 +62,7 @@ static int add_statement(struct statements *s, const struct ecg_csv *c, int diag
     if (strlen(c->field[0]) >= sizeof st->code || !c->field[0][0])
         return cn_fail(err, CN_EINVALID, "%s:%d: '%.40s' is not an SCP code", c->file, c->row_line,
                        c->field[0]);
-    strcpy(st->code, c->field[0]);
+    snprintf(st->code, sizeof st->code, "%s", c->field[0]);
     st->label = label;
     s->n++;
     return 0;
@@ -200,7 +200,7 @@ static int read_row(const struct ecg_csv *c, const struct columns *at, const str
     if (!record_path(file, sizeof row->file))
         return cn_fail(err, CN_EINVALID, "%s:%d: filename_lr: '%.80s' is not a record's path",
                        c->file, c->row_line, file);
-    strcpy(row->file, file);
+    snprintf(row->file, sizeof row->file, "%s", file);
     struct dict d = {codes, codes};
     if (dict_labels(&d, s, row->label))
         return cn_fail(err, CN_EINVALID,

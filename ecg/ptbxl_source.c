@@ -116,7 +116,7 @@ static int check_files(const struct ecg_header *h, const char *path, const char 
 {
     const char *name = strrchr(dat_path, '/') + 1;
     for (int l = 0; l < h->n_signals; l++)
-        if (strcmp(h->signal[l].file, name) || h->signal[l].format != h->signal[0].format ||
+        if (strcmp(h->signal[l].file, name) != 0 || h->signal[l].format != h->signal[0].format ||
             h->signal[l].offset != h->signal[0].offset)
             return cn_fail(err, CN_EINVALID,
                            "%s:%d: all signals of a PTB-XL record lie in '%s' in one format", path,
@@ -226,13 +226,14 @@ int ecg_ptbxl_source(struct ecg_source *s, const struct ecg_build *b, struct cn_
     if (!rc) rc = add_inputs(s, impl->table, err);
     if (rc) return rc;
     struct ecg_dataset *d = &s->shape;
-    strcpy(d->name, "ptbxl");
+    snprintf(d->name, sizeof d->name, "ptbxl");
     d->task = ECG_MULTI_LABEL;
     d->n = s->items = impl->table->n;
     d->n_leads = LEADS;
     d->n_samples = SAMPLES;
     d->n_labels = ECG_PTBXL_LABELS;
     d->hz = ECG_PTBXL_HZ;
-    for (int l = 0; l < ECG_PTBXL_LABELS; l++) strcpy(d->label[l], ecg_ptbxl_label[l]);
+    for (int l = 0; l < ECG_PTBXL_LABELS; l++)
+        snprintf(d->label[l], sizeof d->label[l], "%s", ecg_ptbxl_label[l]);
     return 0;
 }

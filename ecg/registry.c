@@ -142,10 +142,11 @@ int ecg_registry_add(const char *name, const char *dir, struct cn_error *err)
     if (!rc) rc = cn_mkdirs(folder, err);
     if (rc) return rc;
     char *old = read_name(path);
-    if (old && strcmp(old, full)) cn_info("ecg", "dataset %s was %s", name, old);
+    if (old && strcmp(old, full) != 0) cn_info("ecg", "dataset %s was %s", name, old);
     free(old);
-    strcat(full, "\n");
-    return cn_file_write(path, full, strlen(full), err);
+    size_t n = strlen(full);
+    full[n++] = '\n';
+    return cn_file_write(path, full, n, err);
 }
 
 int ecg_registry_remove(const char *name, struct cn_error *err)

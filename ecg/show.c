@@ -68,7 +68,8 @@ static int load_stage(struct ecg_strip **out, const struct ecg_show *show,
 {
     int rc = alloc_strip(out, &r->header, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, err);
     if (rc) return rc;
-    for (int l = 0; l < ECG_PTBXL_LEADS; l++) strcpy((*out)->lead[l], ecg_lead_name[l]);
+    for (int l = 0; l < ECG_PTBXL_LEADS; l++)
+        snprintf((*out)->lead[l], sizeof(*out)->lead[l], "%s", ecg_lead_name[l]);
     return ecg_preprocess(&r->header, r->path, r->adc, show->stage, show->norm, (*out)->x, err);
 }
 
@@ -111,6 +112,17 @@ static int finish(FILE *f, char **text, struct cn_error *err)
     return cn_fail(err, CN_ENOMEM, "out of memory");
 }
 
+/* The shortest decimal that reads back as the same float. */
+static void put_float(FILE *f, float v)
+{
+    char text[32];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)v);
+        if (strtof(text, NULL) == v) break;
+    }
+    fputs(text, f);
+}
+
 int ecg_strip_csv(const struct ecg_strip *s, char **text, size_t *n, struct cn_error *err)
 {
     FILE *f = open_memstream(text, n);
@@ -119,8 +131,10 @@ int ecg_strip_csv(const struct ecg_strip *s, char **text, size_t *n, struct cn_e
     for (int l = 0; l < s->leads; l++) fprintf(f, ",%s", s->lead[l]);
     for (int t = 0; t < s->samples; t++) {
         fprintf(f, "\n%.9g", s->start + t / s->hz);
-        for (int l = 0; l < s->leads; l++)
-            fprintf(f, ",%.9g", (double)s->x[(size_t)l * (size_t)s->samples + (size_t)t]);
+        for (int l = 0; l < s->leads; l++) {
+            fputc(',', f);
+            put_float(f, s->x[(size_t)l * (size_t)s->samples + (size_t)t]);
+        }
     }
     fputs("\n", f);
     return finish(f, text, err);

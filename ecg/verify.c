@@ -108,7 +108,8 @@ static int list_ptbxl(struct job *j, struct ecg_verified *out, struct cn_error *
     int rc = ecg_ptbxl_load(&p, j->v->dir, false, err);
     if (rc) return rc;
     out->n_labels = ECG_PTBXL_LABELS;
-    for (int l = 0; l < ECG_PTBXL_LABELS; l++) strcpy(out->label[l], ecg_ptbxl_label[l]);
+    for (int l = 0; l < ECG_PTBXL_LABELS; l++)
+        snprintf(out->label[l], sizeof out->label[l], "%s", ecg_ptbxl_label[l]);
     for (int i = 0; !rc && i < p->n; i++) {
         const struct ecg_ptbxl_row *row = &p->row[i];
         int any = 0;
@@ -135,7 +136,8 @@ static int list_mitdb(struct job *j, struct ecg_verified *out, struct cn_error *
     DIR *d = opendir(j->v->dir);
     if (!d) return cn_fail_errno(err, "%s", j->v->dir);
     out->n_labels = ECG_CLASSES;
-    for (int l = 0; l < ECG_CLASSES; l++) strcpy(out->label[l], ecg_class_name[l]);
+    for (int l = 0; l < ECG_CLASSES; l++)
+        snprintf(out->label[l], sizeof out->label[l], "%s", ecg_class_name[l]);
     int rc = 0;
     for (struct dirent *e; !rc && (e = readdir(d));) {
         size_t n = strlen(e->d_name);

@@ -262,7 +262,7 @@ static void twelve_leads_as_csv_and_svg(void **state)
     const char *head = "t,I,II,III,AVR,AVL,AVF,V1,V2,V3,V4,V5,V6\n0,";
     assert_memory_equal(text, head, strlen(head));
     char want[64];
-    snprintf(want, sizeof want, "\n9.99,%.9g,", (double)(float)(fake_sample(1, 0, 999) / 1000.0));
+    snprintf(want, sizeof want, "\n9.99,%g,", fake_sample(1, 0, 999) / 1000.0);
     assert_non_null(strstr(text, want));
     free(text);
     must(ecg_strip_svg(s, &text, &n, &err), &err);
