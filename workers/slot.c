@@ -234,27 +234,56 @@ static void end(struct running *r, int i, uint64_t wall_ms)
     exec_job_clear(job);
 }
 
-static void work(struct slot *s, struct unit *unit)
+/* Out of memory before anything began: what is not held any more is pushed to us again. */
+static void forget(struct worker *w, struct unit *unit)
+{
+    pthread_mutex_lock(&w->lock);
+    for (int i = 0; i < unit->n; i++) held_remove(w, unit->held[i]);
+    pthread_mutex_unlock(&w->lock);
+    cn_sleep_ms(RETRY_MS);
+}
+
+/* A slot beyond the first that finds no memory on the device gives its unit back to the queue: the
+ * worker then does with fewer slots. */
+static bool gave_back(struct slot *s, struct unit *unit, int rc)
+{
+    struct worker *w = s->w;
+    if (rc != CN_ENOMEM || !w->auto_slots || s->index == 0) return false;
+    pthread_mutex_lock(&w->lock);
+    w->refused = true;
+    for (int i = 0; i < unit->n; i++) atomic_store(&unit->held[i]->started, false);
+    queue_add(w, unit);
+    pthread_mutex_unlock(&w->lock);
+    return true;
+}
+
+/* Whether the unit has ended (and is the caller's to destroy); else it waits in the queue again. */
+static bool work(struct slot *s, struct unit *unit)
 {
     struct running *r = calloc(1, sizeof *r);
-    if (!r) return; /* the coordinator pushes the lease again */
-    r->slot = s;
+    if (!r) {
+        forget(s->w, unit);
+        return true;
+    }
     s->unit = r->unit = unit;
+    r->slot = s;
     const struct ecg_dataset *data = NULL;
     struct cn_error err = {0};
     int64_t start = cn_mono_ms();
     begin(r);
-    int rc = fetch(r, &data, &err);
-    if (rc == 0) rc = backend(s, &err);
+    int rc = backend(s, &err);
+    bool back = gave_back(s, unit, rc);
+    if (rc == 0) rc = fetch(r, &data, &err);
     if (rc == 0)
         run_unit(r, data);
     else
         for (int i = 0; i < unit->n; i++)
             r->job[i].code = cn_fail(&r->job[i].error, rc, "%s", err.text);
     uint64_t wall_ms = (uint64_t)(cn_mono_ms() - start);
-    for (int i = 0; i < unit->n; i++) end(r, i, wall_ms);
+    for (int i = 0; !back && i < unit->n; i++) end(r, i, wall_ms);
     s->unit = NULL;
     free(r);
+    return !back;
 }
 
 /* The next unit; NULL when the end has come. */
@@ -277,8 +306,7 @@ void *slot_main(void *arg)
 {
     struct slot *s = arg;
     for (struct unit *u; (u = next(s));) {
-        work(s, u);
-        unit_destroy(u);
+        if (work(s, u)) unit_destroy(u);
         pthread_mutex_lock(&s->w->lock);
         s->w->busy--;
         pthread_mutex_unlock(&s->w->lock);

@@ -28,6 +28,8 @@
 #define BYE_WAIT_MS 1000 /* for the answer to our goodbye */
 #define GIVE_UP_MS 15000 /* after a stop, when the coordinator does not answer any more */
 #define DEFAULT_GANG_GPU 8
+#define MAX_AUTO_SLOTS 8
+#define TUNE_MS 1000
 #define DEFAULT_CHECKPOINT_S 30
 
 /* ---- what is told to the coordinator ---- */
@@ -286,6 +288,29 @@ static bool may_end(struct talk *t)
     return now - t->bye_ms > BYE_WAIT_MS || !link_waits(w->link, PR_BYE);
 }
 
+/* `--slots auto`: more slots while the device gets more done. */
+static void tune(struct worker *w)
+{
+    int64_t now = cn_mono_ms();
+    if (!w->auto_slots || w->draining || now - w->told_ms < TUNE_MS) return;
+    w->told_ms = now;
+    double rate = 0;
+    pthread_mutex_lock(&w->lock);
+    for (struct held *h = w->held; h; h = h->next)
+        if (atomic_load(&h->started)) rate += h->rate;
+    if (w->refused) tuner_refused(&w->tuner, now);
+    w->refused = false;
+    int slots = tuner_tell(&w->tuner, now, rate, w->busy >= w->n_slots && w->queue);
+    bool changed = slots != w->n_slots;
+    w->n_slots = slots;
+    if (changed) pthread_cond_broadcast(&w->work);
+    pthread_mutex_unlock(&w->lock);
+    if (!changed) return;
+    cn_info("worker", "%d slots now, at %.0f records/s before", slots, rate);
+    w->capacity = 2 * slots;
+    ask_capacity(w);
+}
+
 static int talk(struct worker *w, struct talk *t, struct cn_error *err)
 {
     bool stopping = false;
@@ -297,6 +322,7 @@ static int talk(struct worker *w, struct talk *t, struct cn_error *err)
             begin_stop(w);
         }
         return_queued(w, w->draining);
+        tune(w);
         if (w->draining && may_end(t)) return 0;
     }
 }
@@ -314,6 +340,7 @@ static void default_options(struct worker *w)
     struct worker_options *o = &w->o;
     bool gpu = w->device && device_facts(w->device)->is_gpu;
     if (o->threads <= 0) o->threads = 1;
+    w->auto_slots = gpu && o->slots <= 0;
     if (o->slots <= 0) o->slots = gpu || o->role == WORKER_EVALUATE ? 1 : cores() / o->threads;
     if (o->slots < 1) o->slots = 1;
     if (o->slots > WORKER_MAX_SLOTS) o->slots = WORKER_MAX_SLOTS;
@@ -324,6 +351,7 @@ static void default_options(struct worker *w)
     if (o->core < 0) o->core = corelock_default_core();
     w->n_slots = o->slots;
     w->capacity = 2 * o->slots; /* one prefetched per slot */
+    tuner_init(&w->tuner, MAX_AUTO_SLOTS, cn_mono_ms());
 }
 
 static void name_worker(struct worker *w)
@@ -379,7 +407,8 @@ int worker_create(struct worker **out, const struct worker_options *o, struct cn
 
 static int start_slots(struct worker *w, struct cn_error *err)
 {
-    for (int i = 0; i < w->n_slots; i++) {
+    int n = w->auto_slots ? MAX_AUTO_SLOTS : w->n_slots; /* the rest waits to be needed */
+    for (int i = 0; i < n; i++) {
         struct slot *s = &w->slot[i];
         s->w = w;
         s->index = i;
@@ -403,7 +432,7 @@ static void end_slots(struct worker *w)
     for (struct held *h = w->held; h; h = h->next) held_stop(h, NOT_OURS);
     pthread_cond_broadcast(&w->work);
     pthread_mutex_unlock(&w->lock);
-    for (int i = 0; i < w->n_slots; i++) {
+    for (int i = 0; i < w->started; i++) {
         if (w->slot[i].started) pthread_join(w->slot[i].thread, NULL);
         w->slot[i].started = false;
         slot_clear(&w->slot[i]);

@@ -13,6 +13,7 @@
 #include "workers/exec.h"
 #include "workers/link.h"
 #include "workers/outbox.h"
+#include "workers/tuner.h"
 #include "workers/worker.h"
 
 #define WORKER_MAX_SLOTS 64
@@ -74,7 +75,11 @@ struct worker {
     int n_slots, busy; /* slots that may take work; that have some */
     bool leaving;      /* slots: take nothing more */
     struct slot slot[WORKER_MAX_SLOTS];
-    int started; /* threads of `slot` */
+    int started;     /* threads of `slot` */
+    bool refused;    /* a slot beyond the first found no memory on the device */
+    bool auto_slots; /* talking thread: `tuner` decides n_slots */
+    struct tuner tuner;
+    int64_t told_ms; /* when the tuner was last told */
 
     atomic_int stop_asked;
     bool draining, left;    /* talking thread */

@@ -1,12 +1,17 @@
 /* fake.c - see fake.h. */
-#include "tests/unit/workers/fake.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "tests/unit/workers/fake.h"
 
 static void bind_router(struct fake *f)
 {
@@ -124,6 +129,7 @@ static void on_put(struct fake *f, const struct peer *from, const Cinch__BlobPut
     Cinch__BlobState s = CINCH__BLOB_STATE__INIT;
     struct fake_blob *b = find_blob(f, &m->hash);
     if (!b) {
+        if (f->blobs == FAKE_LOG) fail_msg("the fake coordinator's store is full");
         b = &f->blob[f->blobs++];
         memset(b, 0, sizeof *b);
         memcpy(b->hash.b, m->hash.data, CN_HASH_BYTES);
@@ -156,7 +162,8 @@ static void on_get(struct fake *f, const struct peer *from, const Cinch__BlobGet
 
 static struct fake_entry *note(struct fake *f, int type, uint64_t job, uint32_t attempt)
 {
-    struct fake_entry *e = &f->log[f->logged < FAKE_LOG - 1 ? f->logged++ : f->logged];
+    if (f->logged == FAKE_LOG) fail_msg("the fake coordinator's log is full");
+    struct fake_entry *e = &f->log[f->logged++];
     memset(e, 0, sizeof *e);
     e->type = type;
     e->job = job;

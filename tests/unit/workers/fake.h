@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "proto/wire.h"
 
-#define FAKE_LOG 64
+#define FAKE_LOG 2048 /* a test that writes more ends */
 
 struct fake_blob {
     struct cn_hash hash;
@@ -35,7 +35,7 @@ struct fake {
     char endpoint[64];
     uint8_t worker[64]; /* the identity of the worker's line */
     size_t n_worker;
-    struct fake_blob blob[64];
+    struct fake_blob blob[FAKE_LOG];
     int blobs;
     struct fake_entry log[FAKE_LOG];
     int logged;

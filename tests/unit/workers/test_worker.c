@@ -40,7 +40,7 @@ static void start(struct rig *r)
                                .slots = 1,
                                .core = -1,
                                .max_gang = 4,
-                               .checkpoint_every_s = 0.05,
+                               .checkpoint_every_s = 0.1,
                                .cache_dir = folder,
                                .data = data};
     if (worker_create(&r->w, &o, &err) || worker_start(r->w, &err)) fail_msg("%s", err.text);
@@ -160,7 +160,7 @@ enum { EPOCHS = 60 };
 
 static void a_lease_runs_to_its_result(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     assert_int_equal(r.f.capacity, 2); /* one running, one prefetched */
@@ -184,7 +184,7 @@ static void a_lease_runs_to_its_result(void **state)
 
 static void a_stop_checkpoints_and_hands_back(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, 100000);
@@ -210,7 +210,7 @@ static void a_stop_checkpoints_and_hands_back(void **state)
 /* A lease with a checkpoint ends with the bits of the undisturbed job. */
 static void a_resumed_lease_has_the_same_bits(void **state)
 {
-    struct rig r;
+    static struct rig r;
     struct lease_kit k;
     start(&r);
     serve(&r, ready);
@@ -250,7 +250,7 @@ static void a_resumed_lease_has_the_same_bits(void **state)
 
 static void a_dropped_lease_makes_room(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, 100000);
@@ -273,7 +273,7 @@ static void a_dropped_lease_makes_room(void **state)
 
 static void a_restarted_coordinator_finds_the_job_running(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, EPOCHS * 3);
@@ -290,7 +290,7 @@ static void a_restarted_coordinator_finds_the_job_running(void **state)
 /* The coordinator is away while the job ends: the result waits, and arrives. */
 static void a_result_outlives_an_outage(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, EPOCHS);
@@ -306,7 +306,7 @@ static void a_result_outlives_an_outage(void **state)
 
 static void a_lost_blob_is_put_again(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     r.f.result_code = CN_ENOTFOUND;
@@ -320,7 +320,7 @@ static void a_lost_blob_is_put_again(void **state)
 
 static void a_stale_result_is_not_repeated(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     r.f.result_code = CN_ESTALE;
@@ -336,7 +336,7 @@ static void a_stale_result_is_not_repeated(void **state)
 
 static void a_stale_checkpoint_stops_the_job(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     r.f.checkpoint_code = CN_ESTALE;
@@ -350,7 +350,7 @@ static void a_stale_checkpoint_stops_the_job(void **state)
 
 static void a_lease_pushed_twice_runs_once(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, EPOCHS);
@@ -366,7 +366,7 @@ static void a_lease_pushed_twice_runs_once(void **state)
 
 static void a_newer_attempt_replaces_the_older(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, 100000);
@@ -380,7 +380,7 @@ static void a_newer_attempt_replaces_the_older(void **state)
 
 static void a_gang_returns_each_member(void **state)
 {
-    struct rig r;
+    static struct rig r;
     struct lease_kit k[3];
     start(&r);
     serve(&r, ready);
@@ -405,7 +405,7 @@ static void a_gang_returns_each_member(void **state)
 
 static void a_drained_worker_finishes_and_leaves(void **state)
 {
-    struct rig r;
+    static struct rig r;
     start(&r);
     serve(&r, ready);
     grant(&r.f, 1, 1, EPOCHS * 3);
@@ -424,7 +424,7 @@ static void a_drained_worker_finishes_and_leaves(void **state)
 
 static void a_time_limit_fails_the_job_for_good(void **state)
 {
-    struct rig r;
+    static struct rig r;
     struct lease_kit k;
     start(&r);
     serve(&r, ready);
@@ -442,7 +442,7 @@ static void a_time_limit_fails_the_job_for_good(void **state)
 
 static void a_bad_job_fails_and_the_next_runs(void **state)
 {
-    struct rig r;
+    static struct rig r;
     struct lease_kit k;
     start(&r);
     serve(&r, ready);
@@ -462,7 +462,7 @@ static void a_bad_job_fails_and_the_next_runs(void **state)
 /* The dataset is neither given, nor in the cache, nor with the coordinator. */
 static void an_unknown_dataset_is_said(void **state)
 {
-    struct rig r;
+    static struct rig r;
     struct lease_kit k;
     uint8_t other[CN_HASH_BYTES] = {9, 9};
     start(&r);
@@ -484,7 +484,7 @@ static bool never(struct fake *f)
 
 static void a_refused_worker_ends(void **state)
 {
-    struct rig r;
+    static struct rig r;
     struct cn_error err = {0};
     start(&r);
     r.f.refuse_hello = CN_EREFUSED;
