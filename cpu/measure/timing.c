@@ -1,15 +1,16 @@
 /* timing.c - times single inferences one by one, in blocks that are thrown away when disturbed.
  *
  * Purpose: mean and percentiles of a quiet core, as study A measured: warm-up, then `runs` timed
- * single calls. Method: the samples are cut into blocks of a few milliseconds. Before and after
- * each block the loop looks at this thread's involuntary context switches, the core it runs on and
- * a probe: a fixed chain of dependent multiplications, whose duration is the inverse of the core's
- * real frequency (it works inside virtual machines, where nothing else tells). A block with a
- * switch, a migration or a probe 15 % slower than the fastest so far is timed again. After three
- * times as many blocks as needed the rest is kept and counted as disturbed: the caller sees that
- * the machine never got quiet. One untimed call follows each look, so that the look itself leaves
- * no trace in the caches. Caveat: time stolen by a hypervisor in mid-block shows only as slow
- * samples (p99).
+ * single calls. Method: the samples are cut into blocks of about two milliseconds. Before and after
+ * each block the loop looks at this thread's involuntary context switches, the core it runs on, how
+ * much wall time it spent without a processor (a switch, or where the kernel knows it a hypervisor)
+ * and a probe: a fixed chain of dependent multiplications, whose duration is the inverse of the
+ * core's real frequency (it works inside virtual machines, where nothing else tells). A block with a
+ * switch, a migration, time away, or a probe 15 % slower than the fastest so far is timed again.
+ * After five times as many blocks as needed the rest is kept and counted as disturbed: the caller
+ * sees that the machine never got quiet. One untimed call follows each look, so that the look itself
+ * leaves no trace in the caches. Caveat: stolen time that the kernel does not know of shows only as
+ * slow samples (p99).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,10 +23,11 @@
 
 #include "cpu/measure/timing.h"
 
-#define BLOCK_NS 5000000 /* wanted duration of a block */
-#define BLOCK_MIN 5
+#define BLOCK_NS 2000000 /* wanted duration of a block */
+#define BLOCK_MIN 3
 #define BLOCK_MAX 100
-#define ATTEMPTS 3        /* blocks timed at most, as a multiple of the blocks needed */
+#define ATTEMPTS 5        /* blocks timed at most, as a multiple of the blocks needed */
+#define AWAY_NS 20000     /* without a processor, in one block */
 #define SLOW_PROBE 1.15   /* a probe this much over the fastest marks its block */
 #define PROBE_STEPS 8000  /* × 3 cycles ≈ 6-10 µs */
 #define CLOCK_READS 20001 /* to find the clock's own cost */
@@ -55,6 +57,9 @@ static void real_sense(void *arg, struct measure_sense *out)
     getrusage(RUSAGE_THREAD, &u);
     out->switches = u.ru_nivcsw;
     out->core = sched_getcpu();
+    struct timespec cpu;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+    out->away_ns = real_now_ns(NULL) - ((int64_t)cpu.tv_sec * 1000000000 + cpu.tv_nsec);
     out->probe_ns = probe_ns();
 }
 
@@ -136,8 +141,8 @@ static bool is_disturbed(struct loop *l, const struct measure_sense *a,
     if (a->probe_ns < l->best_probe_ns) l->best_probe_ns = a->probe_ns;
     if (b->probe_ns < l->best_probe_ns) l->best_probe_ns = b->probe_ns;
     double limit = (double)l->best_probe_ns * SLOW_PROBE;
-    return a->switches != b->switches || a->core != b->core || (double)a->probe_ns > limit ||
-           (double)b->probe_ns > limit;
+    return a->switches != b->switches || a->core != b->core || b->away_ns - a->away_ns > AWAY_NS ||
+           (double)a->probe_ns > limit || (double)b->probe_ns > limit;
 }
 
 /* Times block k of job j, again while it is disturbed and attempts are left. */

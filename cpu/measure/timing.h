@@ -8,6 +8,7 @@
 struct measure_sense {
     long switches;    /* involuntary context switches of this thread */
     int core;         /* where it runs */
+    int64_t away_ns;  /* wall time minus processor time so far: grows while somebody else runs */
     int64_t probe_ns; /* duration of a fixed chain of dependent multiplications: the inverse of the
                          clock frequency, and longer when the core was taken away */
 };
