@@ -226,6 +226,26 @@ static void augments(void **state)
     assert_true(masked >= BATCH / 2);
 }
 
+/* Noise is the documented function of (seed, epoch, position, element), whatever order it is drawn
+ * in: another device relies on it. */
+static void noise_is_as_documented(void **state)
+{
+    struct nn_scalars plain = {.seed = 3, .epoch = 2, .row0 = 16}, s = plain;
+    struct gathered was = gather(plain, 1, 0);
+    s.aug_noise = 1;
+    struct gathered g = gather(s, 1, 0);
+    for (uint64_t r = 0; r < BATCH; r++)
+        for (uint64_t e = 0; e < LEADS * SAMPLES; e++) {
+            cn_rng4 v = cn_rng(3, CN_RNG_NOISE, 2, (16 + r) << 32 | e / 4);
+            uint32_t word = v.v[e % 4];
+            int sum = 0;
+            for (int b = 0; b < 4; b++) sum += (int)(word >> 8 * b & 255);
+            double want = (sum - 510) / sqrt(4 * (256.0 * 256 - 1) / 12);
+            size_t at = (size_t)r * LEADS * SAMPLES + (size_t)e;
+            assert_true(fabs(g.x[at] - was.x[at] - want) < 1e-5);
+        }
+}
+
 /* Mixtures: row r and row b-1-r, signal, labels and teacher with the same share. */
 static void mixes(void **state)
 {
@@ -310,6 +330,7 @@ int main(void)
         cmocka_unit_test(gathers_in_order),
         cmocka_unit_test(shuffles),
         cmocka_unit_test(augments),
+        cmocka_unit_test(noise_is_as_documented),
         cmocka_unit_test(mixes),
         cmocka_unit_test(smooths),
         cmocka_unit_test(plans_do_not_overlap),
