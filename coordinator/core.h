@@ -127,6 +127,7 @@ struct coordinator {
     int broken;      /* 0, or why the last commit failed */
     int64_t broken_next, last_tick, last_space;
     bool low_space;
+    bool cores_reserved; /* some worker has reserved a core since the start */
     uint64_t n_messages, n_refused, n_commits, n_results;
     struct http *http;
     pthread_mutex_t question_lock;

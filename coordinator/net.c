@@ -35,8 +35,9 @@ static int router(struct coordinator *c, int i, struct cn_error *err)
     int64_t largest = PR_MAX_BODY;
     int bad = set_int(s, ZMQ_LINGER, 0) || set_int(s, ZMQ_ROUTER_MANDATORY, 1) ||
               set_int(s, ZMQ_SNDHWM, 4096) || set_int(s, ZMQ_RCVHWM, 4096) ||
-              set_int(s, ZMQ_BACKLOG, 1024) || set_int(s, ZMQ_HEARTBEAT_IVL, 3000) ||
-              set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 9000) || set_int(s, ZMQ_HANDSHAKE_IVL, 5000) ||
+              set_int(s, ZMQ_BACKLOG, 1024) || set_int(s, ZMQ_TCP_KEEPALIVE, 1) ||
+              set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, 60) || set_int(s, ZMQ_TCP_KEEPALIVE_INTVL, 20) ||
+              set_int(s, ZMQ_TCP_KEEPALIVE_CNT, 3) || set_int(s, ZMQ_HANDSHAKE_IVL, 5000) ||
               set_int(s, ZMQ_IPV6, 1) ||
               zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &largest, sizeof largest);
     if (i == 1)

@@ -19,7 +19,7 @@ uint32_t service_reserved(const struct coordinator *c, const char *host, uint32_
                           uint32_t cap)
 {
     uint32_t n = 0;
-    for (uint32_t i = 1; i < c->s->n_workers && n < cap; i++) {
+    for (uint32_t i = 1; c->cores_reserved && i < c->s->n_workers && n < cap; i++) {
         const struct sc_worker *w = &c->s->worker[i];
         if (w->used && w->connected && w->core >= 0 && !strcmp(w->host, host))
             cores[n++] = (uint32_t)w->core + 1;
@@ -97,6 +97,7 @@ static int register_worker(struct coordinator *c, struct peer *p, const Cinch__H
                       : 0;
     free(held);
     free(info.datasets);
+    if (w->core > 0) c->cores_reserved = true;
     if (!id || net_bind_worker(c, p, id))
         return cn_fail(err, CN_ENOMEM, "no room for another worker");
     note(c, (struct st_op){.kind = ST_WORKER, .worker = id});
@@ -136,7 +137,7 @@ static void welcome(struct coordinator *c, const struct peer *p, uint64_t id)
     w.role = (char *)pr_role_name(p->roles);
     w.user = (char *)p->user;
     w.lost_ms = (uint32_t)c->s->limits.lost_ms;
-    w.heartbeat_ms = w.lost_ms / 5;
+    w.heartbeat_ms = w.lost_ms / 4;
     w.coordinator = (ProtobufCBinaryData){sizeof c->instance, c->instance};
     if (p->worker) {
         w.n_reserved_cores = service_reserved(c, c->s->worker[p->worker].host, cores, 64);

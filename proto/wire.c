@@ -139,11 +139,11 @@ int pr_dealer(void **out, void *zmq, const char *endpoint, const struct pr_key *
     void *s = zmq_socket(zmq, ZMQ_DEALER);
     if (!s) return cn_fail(err, CN_ENOMEM, "no socket: %s", zmq_strerror(zmq_errno()));
     int64_t largest = PR_MAX_REPLY;
-    int bad = set_int(s, ZMQ_LINGER, 0) || set_int(s, ZMQ_HEARTBEAT_IVL, 2000) ||
-              set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 8000) || set_int(s, ZMQ_RECONNECT_IVL, 50) ||
+    int bad = set_int(s, ZMQ_LINGER, 0) || set_int(s, ZMQ_RECONNECT_IVL, 50) ||
               set_int(s, ZMQ_RECONNECT_IVL_MAX, 2000) || set_int(s, ZMQ_IPV6, 1) ||
               zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &largest, sizeof largest) ||
-              (tcp && set_keys(s, key));
+              (tcp && (set_int(s, ZMQ_HEARTBEAT_IVL, 4000) ||
+                       set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 8000) || set_keys(s, key)));
     if (bad || zmq_connect(s, endpoint)) {
         int rc = cn_fail(err, bad ? CN_EINTERNAL : CN_EINVALID, "%s: %s", endpoint,
                          zmq_strerror(zmq_errno()));

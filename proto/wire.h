@@ -29,7 +29,7 @@ int pr_recv(void *socket, struct pr_message *m, struct cn_error *err);
 void pr_message_clear(struct pr_message *m);
 
 /* A DEALER connected to `endpoint` ("ipc://PATH", "tcp://HOST:PORT", "inproc://NAME"). tcp needs
- * `key`. Sets linger 0, ZeroMQ's own heartbeats (a half-open connection is noticed within 8 s) and
+ * `key`. Sets linger 0, on tcp ZeroMQ's own heartbeats (a half-open connection is noticed within 12 s) and
  * size bounds. Close with zmq_close. */
 int pr_dealer(void **socket, void *zmq, const char *endpoint, const struct pr_key *key,
               struct cn_error *err);
