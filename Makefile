@@ -30,6 +30,11 @@ ubsan:  ## ... UndefinedBehaviorSanitizer
 tsan:  ## ... ThreadSanitizer
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DCINCH_SANITIZE=thread -DCINCH_GPU=off"
 
+chaos: all  ## 20 minutes of kill -9, stops and cut connections while a real grid runs (SECONDS=1200)
+	@tools/samples.sh $(BUILD)
+	@CINCH_BIN=$(abspath $(BUILD))/bin python3 tests/chaos/chaos.py --seconds $(or $(SECONDS),1200) --pause 2 \
+	    --grid tests/chaos/grid.yaml --data $(BUILD)/samples/ptbxl
+
 format:  ## clang-format the tree in place
 	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 

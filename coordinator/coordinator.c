@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -54,7 +55,9 @@ static int take_lock(struct coordinator *c, struct cn_error *err)
 
 static int open_all(struct coordinator *c, struct cn_error *err)
 {
+    bool fresh = !cn_dir_exists(c->state_dir);
     int rc = cn_mkdirs(c->state_dir, err);
+    if (!rc && fresh && chmod(c->state_dir, 0700)) rc = cn_fail_errno(err, "%s", c->state_dir);
     if (!rc) rc = take_lock(c, err);
     if (rc) return rc;
     c->zmq = c->o.zmq ? c->o.zmq : zmq_ctx_new();
