@@ -1,9 +1,10 @@
-/* bench/quant/bench_accuracy.c - what int8 costs: float minus int8 macro-AUROC on the test fold, for every mode
- * of the quantiser, of each checkpoint given and on average. accuracy.sh trains the checkpoints.
+/* bench/quant/bench_accuracy.c - what int8 costs: float minus int8 macro-AUROC, of each checkpoint given and on
+ * average, for the quantiser's modes (best7: mode best with 7-bit activations) or, with --techniques, for each
+ * technique of mode best alone. `test`: on the test fold; `all`: on every record, where chance moves fewer ranks.
+ * rmse: of the probabilities on the calibration records. accuracy.sh trains the checkpoints.
  *
- * usage: bench_accuracy --data DIR MODEL.safetensors..
+ * usage: bench_accuracy [--techniques] --data DIR MODEL.safetensors..
  */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,86 +12,121 @@
 #include "base/clock.h"
 #include "bench/quant/score.h"
 
-#define MODES 3 /* paper, full, best */
+#define MAX_WAYS 5
 
-struct sums {
-    int n;
-    double drop[MODES], rmse[MODES];
+struct way {
+    const char *name;
+    struct quant_options opt;
 };
 
-/* Converts in one mode; *auroc on the test part, or a negative code. */
-static int one_mode(const struct nn_model *m, const struct ecg_dataset *d, enum quant_mode mode,
-                    double *auroc, struct quant_report *report, size_t *bytes)
+static const struct way modes[] = {{"paper", {.mode = QUANT_PAPER}},
+                                   {"best7", {.mode = QUANT_BEST, .reduce_range = 1}},
+                                   {"full", {.mode = QUANT_FULL}},
+                                   {"best", {.mode = QUANT_BEST}},
+                                   {NULL, {.mode = QUANT_FLOAT}}};
+static const struct way techniques[] = {
+    {"full", {.mode = QUANT_FULL}},
+    {"bias correction", {.mode = QUANT_FULL, .bias_correction = QUANT_ON}},
+    {"equalisation", {.mode = QUANT_FULL, .equalisation = QUANT_ON}},
+    {"observer choice", {.mode = QUANT_FULL, .observer_choice = QUANT_ON}},
+    {"best", {.mode = QUANT_BEST}},
+    {NULL, {.mode = QUANT_FLOAT}}};
+static const struct way real_way = {"float", {.mode = QUANT_FLOAT}};
+
+struct outcome {
+    size_t bytes;
+    double test, all, rmse, seconds; /* test, all: AUROC; in sums: drops */
+};
+
+static int one_way(const struct nn_model *m, const struct ecg_dataset *d, const struct way *way,
+                   struct outcome *o)
 {
     struct quant_artifact a = {0};
     struct cn_error err = {0};
-    struct quant_options opt = {.mode = mode};
-    int rc = quant_convert(&a, m, d, &opt, &err);
-    if (!rc) rc = score_artifact(&a, d, ECG_TEST, auroc, &err);
+    int64_t start = cn_mono_ms();
+    int rc = quant_convert(&a, m, d, &way->opt, &err);
+    o->seconds = (double)(cn_mono_ms() - start) / 1e3;
+    o->bytes = a.n;
+    o->rmse = a.report.output_rmse;
+    if (!rc) rc = score_artifact(&a, d, ECG_TEST, &o->test, &err);
+    if (!rc) rc = score_artifact(&a, d, SCORE_ALL, &o->all, &err);
     if (rc) fprintf(stderr, "bench_accuracy: %s\n", err.text);
-    *report = a.report;
-    *bytes = a.n;
     quant_artifact_release(&a);
     return rc;
 }
 
-static int one_model(const char *path, const struct ecg_dataset *d, struct sums *s)
+static void print_line(const char *name, const struct outcome *o)
+{
+    printf("  %-16s %7zu B  drop %+.5f test %+.5f all  rmse %.4f  %5.1f s\n", name, o->bytes,
+           o->test, o->all, o->rmse, o->seconds);
+    fflush(stdout);
+}
+
+/* Adds to sum[] by way. */
+static int one_model(const char *path, const struct ecg_dataset *d, const struct way *ways,
+                     struct outcome *sum)
 {
     struct nn_model *m;
     struct cn_error err;
-    struct quant_report report;
-    double real, auroc;
-    size_t bytes;
+    struct outcome real, o;
     const char *name = strrchr(path, '/');
     int rc = nn_model_load(&m, path, &err);
     if (rc) {
         fprintf(stderr, "bench_accuracy: %s\n", err.text);
         return rc;
     }
-    rc = one_mode(m, d, QUANT_FLOAT, &real, &report, &bytes);
-    if (!rc) printf("%-26s %7zu  %.4f", name ? name + 1 : path, bytes, real);
-    for (int mode = QUANT_PAPER; !rc && mode <= QUANT_BEST; mode++) {
-        int64_t start = cn_mono_ms();
-        rc = one_mode(m, d, (enum quant_mode)mode, &auroc, &report, &bytes);
+    rc = one_way(m, d, &real_way, &real);
+    if (!rc)
+        printf("%s: float %zu B, AUROC %.4f test\n", name ? name + 1 : path, real.bytes, real.test);
+    for (int k = 0; !rc && ways[k].name; k++) {
+        rc = one_way(m, d, &ways[k], &o);
         if (rc) break;
-        printf("  | %7zu %+.5f %.4f %5.1f", bytes, real - auroc, report.output_rmse,
-               (double)(cn_mono_ms() - start) / 1e3);
-        fflush(stdout);
-        s->drop[mode] += real - auroc;
-        s->rmse[mode] += report.output_rmse;
+        o.test = real.test - o.test;
+        o.all = real.all - o.all;
+        print_line(ways[k].name, &o);
+        sum[k].bytes += o.bytes;
+        sum[k].test += o.test;
+        sum[k].all += o.all;
+        sum[k].rmse += o.rmse;
+        sum[k].seconds += o.seconds;
     }
-    printf("\n");
-    s->n++;
     nn_model_destroy(m);
     return rc;
+}
+
+static void print_means(const struct way *ways, struct outcome *sum, int n)
+{
+    printf("mean of %d\n", n);
+    for (int k = 0; ways[k].name; k++) {
+        struct outcome *s = &sum[k];
+        s->bytes /= (size_t)n;
+        s->test /= n;
+        s->all /= n;
+        s->rmse /= n;
+        s->seconds /= n;
+        print_line(ways[k].name, s);
+    }
 }
 
 int main(int argc, char **argv)
 {
     struct ecg_dataset *d = NULL;
     struct cn_error err;
-    struct sums s = {0};
-    if (argc < 4 || strcmp(argv[1], "--data") != 0) {
-        fprintf(stderr, "usage: bench_accuracy --data DIR MODEL.safetensors..\n");
+    struct outcome sum[MAX_WAYS] = {{0}};
+    int first = argc > 1 && !strcmp(argv[1], "--techniques") ? 2 : 1;
+    const struct way *ways = first == 2 ? techniques : modes;
+    if (argc < first + 3 || strcmp(argv[first], "--data") != 0) {
+        fprintf(stderr, "usage: bench_accuracy [--techniques] --data DIR MODEL.safetensors..\n");
         return 2;
     }
-    struct ecg_build build = {.dir = argv[2]};
+    struct ecg_build build = {.dir = argv[first + 1]};
     int rc = ecg_dataset_open(&d, &build, &err);
     if (rc) {
         fprintf(stderr, "bench_accuracy: %s\n", err.text);
         return 2;
     }
-    printf("%-26s %7s  %6s", "checkpoint", "bytes", "AUROC");
-    for (int mode = QUANT_PAPER; mode <= QUANT_BEST; mode++)
-        printf("  | %-5s %s %7s %6s %5s", quant_mode_names[mode], "B", "drop", "rmse", "s");
-    printf("\n");
-    for (int i = 3; !rc && i < argc; i++) rc = one_model(argv[i], d, &s);
-    if (!rc && s.n) {
-        printf("%-26s %7s  %6s", "mean", "", "");
-        for (int mode = QUANT_PAPER; mode <= QUANT_BEST; mode++)
-            printf("  | %7s %+.5f %.4f %5s", "", s.drop[mode] / s.n, s.rmse[mode] / s.n, "");
-        printf("\n");
-    }
+    for (int i = first + 2; !rc && i < argc; i++) rc = one_model(argv[i], d, ways, sum);
+    if (!rc) print_means(ways, sum, argc - first - 2);
     ecg_dataset_close(d);
     return rc ? 1 : 0;
 }

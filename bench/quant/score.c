@@ -24,7 +24,18 @@ static void run_all(const struct run *r, const struct ecg_dataset *d, const uint
     }
 }
 
-int score_artifact(const struct quant_artifact *a, const struct ecg_dataset *d, enum ecg_part part,
+static int rows_of(const struct ecg_dataset *d, int part, uint32_t **idx, int *n,
+                   struct cn_error *err)
+{
+    if (part != SCORE_ALL) return ecg_dataset_part(d, (enum ecg_part)part, idx, n, err);
+    *idx = malloc(((size_t)d->n + 1) * sizeof **idx);
+    if (!*idx) return cn_fail(err, CN_ENOMEM, "no memory to score an artifact");
+    *n = d->n;
+    for (int i = 0; i < d->n; i++) (*idx)[i] = (uint32_t)i;
+    return 0;
+}
+
+int score_artifact(const struct quant_artifact *a, const struct ecg_dataset *d, int part,
                    double *auroc, struct cn_error *err)
 {
     struct cinchrt_model *model;
@@ -32,7 +43,7 @@ int score_artifact(const struct quant_artifact *a, const struct ecg_dataset *d, 
     void *memory = NULL;
     uint32_t *idx = NULL;
     int n = 0, rc = quant_load(&model, &memory, a->data, a->n, err);
-    if (!rc) rc = ecg_dataset_part(d, part, &idx, &n, err);
+    if (!rc) rc = rows_of(d, part, &idx, &n, err);
     if (!rc) {
         size_t cells = (size_t)n * (size_t)d->n_labels;
         struct run r = {model, malloc(cinchrt_scratch_size(model)),

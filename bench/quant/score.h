@@ -4,9 +4,11 @@
 
 #include "cpu/quant/quant.h"
 
-/* Runs the artifact on every record of `part` with the best kernels of this CPU. Scores are the logits: they
+#define SCORE_ALL (-1)
+
+/* Runs the artifact on every record of `part` (enum ecg_part, or SCORE_ALL) with the best kernels of this CPU. Scores are the logits: they
  * rank as the probabilities do, without their ties at 0 and 1. */
-int score_artifact(const struct quant_artifact *a, const struct ecg_dataset *d, enum ecg_part part,
+int score_artifact(const struct quant_artifact *a, const struct ecg_dataset *d, int part,
                    double *auroc, struct cn_error *err);
 
 #endif

@@ -30,7 +30,7 @@ static int convert_float(struct quant_artifact *out, const struct quant_graph *g
 {
     struct quant_plan *p;
     struct quant_trial t = {.m = m};
-    int rc = quant_plan_create(&p, g, QUANT_FLOAT, QUANT_HISTOGRAM, NULL, err);
+    int rc = quant_plan_create(&p, g, QUANT_FLOAT, 255, NULL, err);
     if (rc) return rc;
     rc = quant_encode(&out->data, &out->n, p, m, err);
     if (!rc) rc = quant_report_fill(&out->report, p, g, &t, out, err);
@@ -42,17 +42,16 @@ static int convert_calibrated(struct quant_artifact *out, const struct quant_gra
                               const struct quant_trial *t, const struct quant_options *opt,
                               struct cn_error *err)
 {
-    struct quant_plan *p;
-    struct quant_graph *reference;
-    int rc = quant_improve(&p, &reference, t, g, opt, err);
+    struct quant_improved best;
+    int rc = quant_improve(&best, t, g, opt, err);
     if (rc) return rc;
-    rc = quant_encode(&out->data, &out->n, p, t->m, err);
-    if (!rc) rc = quant_try(t, p, &out->report.output_rmse, NULL, err);
-    if (!rc) rc = quant_report_fill(&out->report, p, reference, t, out, err);
+    rc = quant_encode(&out->data, &out->n, best.plan, t->m, err);
+    if (!rc) rc = quant_report_fill(&out->report, best.plan, best.reference, t, out, err);
+    out->report.output_rmse = best.rmse;
     out->report.calibration = t->c->n;
     out->report.seed = opt->seed;
-    quant_plan_destroy(p);
-    quant_graph_destroy(reference);
+    quant_plan_destroy(best.plan);
+    quant_graph_destroy(best.reference);
     return rc;
 }
 

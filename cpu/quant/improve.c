@@ -202,7 +202,8 @@ static int climb(struct candidate *best, const struct quant_trial *t, const stru
                  const struct quant_options *opt, struct cn_error *err)
 {
     int bias = wanted(opt, opt->bias_correction), force = opt->bias_correction == QUANT_ON;
-    int rc = quant_plan_create(&best->plan, g, opt->mode, QUANT_HISTOGRAM, t->c, err);
+    int qmax = opt->reduce_range || opt->mode == QUANT_PAPER ? 127 : 255;
+    int rc = quant_plan_create(&best->plan, g, opt->mode, qmax, t->c, err);
     if (!rc) rc = quant_try(t, best->plan, &best->rmse, NULL, err);
     if (!rc && bias) rc = try_bias(best, t, force, err);
     if (!rc && wanted(opt, opt->observer_choice)) rc = try_watchers(best, t, err);
@@ -231,13 +232,13 @@ static int climb_equalised(struct candidate *best, struct quant_graph *g,
     return rc;
 }
 
-int quant_improve(struct quant_plan **p, struct quant_graph **reference,
-                  const struct quant_trial *t, const struct quant_graph *g,
-                  const struct quant_options *opt, struct cn_error *err)
+int quant_improve(struct quant_improved *out, const struct quant_trial *t,
+                  const struct quant_graph *g, const struct quant_options *opt,
+                  struct cn_error *err)
 {
     struct candidate best = {0}, new = {0};
     struct quant_graph *other = NULL;
-    int pairs = 0, rc = quant_graph_copy(reference, g, err);
+    int pairs = 0, rc = quant_graph_copy(&out->reference, g, err);
     if (!rc) rc = climb(&best, t, g, opt, err);
     if (!rc && wanted(opt, opt->equalisation)) {
         rc = quant_graph_copy(&other, g, err);
@@ -247,18 +248,19 @@ int quant_improve(struct quant_plan **p, struct quant_graph **reference,
         int take = opt->equalisation == QUANT_ON || new.rmse < best.rmse;
         keep_better(&best, &new, opt->equalisation == QUANT_ON);
         if (take) {
-            struct quant_graph *swap = *reference;
-            *reference = other;
+            struct quant_graph *swap = out->reference;
+            out->reference = other;
             other = swap;
         }
     }
     quant_graph_destroy(other);
     if (rc) {
         quant_plan_destroy(best.plan);
-        quant_graph_destroy(*reference);
-        *reference = NULL;
+        quant_graph_destroy(out->reference);
+        out->reference = NULL;
         best.plan = NULL;
     }
-    *p = best.plan;
+    out->plan = best.plan;
+    out->rmse = best.rmse;
     return rc;
 }

@@ -32,11 +32,16 @@ int quant_try(const struct quant_trial *t, const struct quant_plan *p, double *r
 int quant_load(struct cinchrt_model **model, void **memory, const void *file, size_t n,
                struct cn_error *err);
 
-/* Chooses by quant_try what opt leaves to the machine, and leaves the better plan in *p. `g` is the
- * folded net, `t->c` its calibration. Sets *reference to the float net that the plan's layers are to be
- * compared with (owned by the caller). */
-int quant_improve(struct quant_plan **p, struct quant_graph **reference,
-                  const struct quant_trial *t, const struct quant_graph *g,
-                  const struct quant_options *opt, struct cn_error *err);
+/* The plan that won, and the float net that its layers are to be compared with; both owned. */
+struct quant_improved {
+    struct quant_plan *plan;
+    struct quant_graph *reference;
+    double rmse; /* of the plan's probabilities, as quant_try gives it */
+};
+
+/* Chooses by quant_try what opt leaves to the machine. `g` is the folded net, `t->c` its calibration. */
+int quant_improve(struct quant_improved *out, const struct quant_trial *t,
+                  const struct quant_graph *g, const struct quant_options *opt,
+                  struct cn_error *err);
 
 #endif

@@ -119,18 +119,17 @@ static int plan_alloc(struct quant_plan **out, const struct quant_graph *g, cons
 }
 
 int quant_plan_create(struct quant_plan **out, const struct quant_graph *g, enum quant_mode mode,
-                      enum quant_watcher watcher, const struct quant_calibration *c,
-                      struct cn_error *err)
+                      int qmax, const struct quant_calibration *c, struct cn_error *err)
 {
     int rc = plan_alloc(out, g, c ? c->cells : NULL, err);
     if (rc) return rc;
     struct quant_plan *p = *out;
     p->mode = mode;
-    p->qmax = mode == QUANT_PAPER ? 127 : 255;
+    p->qmax = qmax;
     for (int i = 0; mode == QUANT_PAPER && i < g->n; i++)
         if (g->node[i].kind == QUANT_LSTM) p->dynamic = 1;
     if (mode == QUANT_FLOAT || p->dynamic) return 0;
-    for (int i = 0; i < g->n; i++) quant_plan_watch(p, i, watcher, 1, c);
+    for (int i = 0; i < g->n; i++) quant_plan_watch(p, i, QUANT_HISTOGRAM, 1, c);
     quant_plan_settle(p);
     return 0;
 }

@@ -30,10 +30,10 @@ struct quant_plan {
 /* 1 when tensor i is kept in 8 bits (the last node's output, the logits, is not). */
 int quant_plan_quantised(const struct quant_plan *p, int tensor);
 
-/* A plan with a copy of `g`, every tensor watched by `watcher`; in mode float `c` may be NULL. */
+/* A plan with a copy of `g`, every tensor watched by the histogram, activations in 0 .. qmax (255 or
+ * 127); in mode float `c` may be NULL and qmax means nothing. */
 int quant_plan_create(struct quant_plan **out, const struct quant_graph *g, enum quant_mode mode,
-                      enum quant_watcher watcher, const struct quant_calibration *c,
-                      struct cn_error *err);
+                      int qmax, const struct quant_calibration *c, struct cn_error *err);
 int quant_plan_copy(struct quant_plan **out, const struct quant_plan *p, struct cn_error *err);
 void quant_plan_destroy(struct quant_plan *p); /* accepts NULL */
 

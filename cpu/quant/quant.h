@@ -34,8 +34,9 @@ enum quant_switch {
 
 struct quant_options {
     enum quant_mode mode;
-    int calibration; /* validation records to calibrate with; 0: 128; all of them when fewer */
-    uint64_t seed;   /* chooses the records: Philox(seed, CN_RNG_CALIBRATE) */
+    int calibration;  /* validation records to calibrate with; 0: 128; all of them when fewer */
+    uint64_t seed;    /* chooses the records: Philox(seed, CN_RNG_CALIBRATE) */
+    int reduce_range; /* 1: 7-bit activations (0..127) in full and best too; paper always has them */
     enum quant_switch bias_correction;
     enum quant_switch equalisation;                   /* cross-layer */
     enum quant_switch observer_choice;                /* per tensor, histogram or min/max */

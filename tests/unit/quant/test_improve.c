@@ -95,7 +95,7 @@ static void test_bias(void **state)
     quant_calibration_destroy(f.c);
     assert_int_equal(quant_calibrate(&f.c, f.g, &f.s, NULL), 0);
     f.t.c = f.c;
-    assert_int_equal(quant_plan_create(&p, f.g, QUANT_FULL, QUANT_HISTOGRAM, f.c, NULL), 0);
+    assert_int_equal(quant_plan_create(&p, f.g, QUANT_FULL, 255, f.c, NULL), 0);
     assert_int_equal(quant_try(&f.t, p, &rmse[0], shift[0], NULL), 0);
     assert_int_equal(quant_correct_bias(p, f.c, NULL), 0);
     assert_int_equal(quant_try(&f.t, p, &rmse[1], shift[1], NULL), 0);
@@ -131,11 +131,13 @@ static void test_choice(void **state)
     double bias = best_rmse(
         &f,
         (struct quant_options){.mode = QUANT_BEST, .equalisation = off, .observer_choice = off});
+    double seven = best_rmse(&f, (struct quant_options){.mode = QUANT_FULL, .reduce_range = 1});
     double forced = best_rmse(&f, (struct quant_options){.mode = QUANT_FULL, .equalisation = on});
     assert_true(best < full);
     assert_true(none == full);
     assert_true(bias <= none && best <= bias);
     assert_true(forced != full);
+    assert_true(seven > 1.3 * full); /* half the steps */
     tear_down(&f);
 }
 
