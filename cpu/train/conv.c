@@ -170,8 +170,8 @@ static void pack_member(const struct conv_job *j, int m)
     float *w_d = j->w_d ? j->w_d + m * packed_floats(j) : NULL;
     if (j->tile_y.k) {
         const int64_t plain[3] = {j->jx, a->k, 1}, flipped[3] = {a->k, j->jx, -1};
-        if (w_x) wino_weights(&j->tile_y, w, plain, w_x, j->untransformed);
-        if (w_d) wino_weights(&j->tile_dx, w + a->k - 1, flipped, w_d, j->untransformed);
+        if (w_x) wino_weights(j->ctx->k, &j->tile_y, w, plain, w_x, j->untransformed);
+        if (w_d) wino_weights(j->ctx->k, &j->tile_dx, w + a->k - 1, flipped, w_d, j->untransformed);
         return;
     }
     if (w_x) rows_pack(w_x, w, a->cout, j->jx, j->jx, 1, j->blocks_x);
@@ -206,6 +206,26 @@ static void pad_input(const struct conv_job *j, int item, float *out)
         memcpy(out + a->pad, x, sizeof(float) * (size_t)a->tin);
         memset(out + a->pad + a->tin, 0, sizeof(float) * (size_t)(j->xs - a->pad - a->tin));
     }
+}
+
+/* Tiles read rows one after the other, so without padding they may do so in place, unless reading
+ * whole vectors would leave the member's data. */
+static int read_in_place(const struct conv_job *j, int item, int n, int tiled)
+{
+    const struct nn_conv1d *a = j->a;
+    int64_t record = (int64_t)a->cin * a->tin, behind = (a->b - item % a->b - n) * record;
+    return tiled && !a->pad && behind >= wino_row_floats(&j->tile_y);
+}
+
+/* Where the tiles of n records read: in place, or the padded copies. */
+static void tile_input(const struct conv_job *j, int item, int n, const struct conv_own *own,
+                       struct wino_io *io)
+{
+    const struct nn_conv1d *a = j->a;
+    int in_place = read_in_place(j, item, n, 1);
+    io->x = in_place ? a->x + (int64_t)item * a->cin * a->tin : own->x;
+    io->x_row = in_place ? a->tin : j->xs;
+    io->x_record = a->cin * io->x_row;
 }
 
 int conv_calls(const struct conv_job *j)
@@ -256,8 +276,8 @@ static void tiled_forward(const struct conv_job *j, int item, int n, const struc
                           float *y, const float *shift)
 {
     const struct nn_conv1d *a = j->a;
-    struct wino_io io = {.records = n, .x = own->x, .x_row = j->xs, .y = y, .y_row = a->tout};
-    io.x_record = (int64_t)a->cin * j->xs;
+    struct wino_io io = {.records = n, .y = y, .y_row = a->tout};
+    tile_input(j, item, n, own, &io);
     io.y_record = (int64_t)a->cout * a->tout;
     io.u = j->w_x + item / a->b * packed_floats(j);
     io.shift = shift;
@@ -271,7 +291,8 @@ void conv_forward(const struct conv_job *j, int item, int n, const struct conv_o
     const struct nn_conv1d *a = j->a;
     int stats = j->block && j->block->bn.train;
     const float *shift = stats ? j->shift + item / a->b * a->cout : NULL;
-    for (int i = 0; i < n; i++) pad_input(j, item + i, own->x + (int64_t)i * a->cin * j->xs);
+    if (!read_in_place(j, item, n, j->tile_y.k))
+        for (int i = 0; i < n; i++) pad_input(j, item + i, own->x + (int64_t)i * a->cin * j->xs);
     if (j->tile_y.k)
         tiled_forward(j, item, n, own, y, shift);
     else
@@ -354,13 +375,14 @@ static void tiled_dx(const struct conv_job *j, int item, int n, const struct con
 }
 
 /* What n records add to the chunk's weight gradient. */
-static void group_dw(const struct conv_job *j, int n, const struct conv_own *own, float *dw,
-                     int add)
+static void group_dw(const struct conv_job *j, int item, int n, const struct conv_own *own,
+                     float *dw, int add)
 {
     const struct nn_conv1d *a = j->a;
     int64_t x_record = (int64_t)a->cin * j->xs, dy_record = (int64_t)a->cout * j->ds;
     if (j->tile_dw.k) {
-        struct wino_io io = {.records = n, .x = own->x, .x_record = x_record, .x_row = j->xs};
+        struct wino_io io = {.records = n};
+        tile_input(j, item, n, own, &io);
         io.dy = own->dy + j->left;
         io.dy_record = dy_record;
         io.dy_row = j->ds;
@@ -393,16 +415,17 @@ static void backward_item(void *arg, int item, int thread)
     memset(bias, 0, sizeof(float) * (size_t)a->cout);
     for (int r = first; r < last; r += j->group) {
         int n = last - r < j->group ? last - r : j->group;
+        int copy = !read_in_place(j, r, n, j->tile_dw.k);
         for (int i = 0; i < n; i++) {
             float *dy = own.dy + (int64_t)i * a->cout * j->ds;
             zero_margins(j, dy);
-            pad_input(j, r + i, own.x + (int64_t)i * a->cin * j->xs);
+            if (copy) pad_input(j, r + i, own.x + (int64_t)i * a->cin * j->xs);
             b->fill(j, r + i, dy + j->left);
             if (a->dx && !j->tile_dx.k) record_dx(j, r + i, dy);
             if (a->dbias) record_dbias(j, dy, bias);
         }
         if (a->dx && j->tile_dx.k) tiled_dx(j, r, n, &own);
-        group_dw(j, n, &own, j->partial + item * j->partial_n, r > first);
+        group_dw(j, r, n, &own, j->partial + item * j->partial_n, r > first);
     }
 }
 
@@ -419,7 +442,8 @@ static void reduce_item(void *arg, int m, int thread)
         if (db) j->ctx->k->add(db, j->partial_bias + c * a->cout, db, a->cout);
     }
     if (j->tile_dw.k)
-        wino_dw_finish(&j->tile_dw, dw, a->dw + m * a->stride);
+        wino_dw_finish(j->ctx->k, &j->tile_dw, dw, a->dw + m * a->stride,
+                       conv_job_own(j, thread).tile);
     else
         memcpy(a->dw + m * a->stride, dw, sizeof(float) * (size_t)n);
 }

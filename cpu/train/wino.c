@@ -94,23 +94,24 @@ static const float *table(int k, const float *t3, const float *t5, const float *
     return k == 3 ? t3 : k == 5 ? t5 : t7;
 }
 
-void wino_weights(const struct wino *w, const float *src, const int64_t stride[3], float *u,
-                  float *scratch)
+void wino_weights(const struct cpu_kernels *kn, const struct wino *w, const float *src,
+                  const int64_t stride[3], float *u, float *scratch)
 {
     const float *g = table(w->k, wino_g3[0], wino_g5[0], wino_g7[0]);
     int n = products_of(w);
     int64_t plane = (int64_t)w->in * w->out;
+    float *taps = scratch, *sum = scratch + w->k * plane; /* [k][out][in], [out][in] */
     for (int o = 0; o < w->out; o++)
-        for (int c = 0; c < w->in; c++) {
-            const float *tap = src + o * stride[0] + c * stride[1];
-            for (int i = 0; i < n; i++) {
-                float s = 0;
-                for (int q = 0; q < w->k; q++) s += g[i * w->k + q] * tap[q * stride[2]];
-                scratch[i * plane + (int64_t)o * w->in + c] = s;
-            }
-        }
-    for (int i = 0; i < n; i++)
-        rows_pack(u + i * plane, scratch + i * plane, w->out, w->in, w->in, 1, w->packed);
+        for (int c = 0; c < w->in; c++)
+            for (int q = 0; q < w->k; q++)
+                taps[q * plane + (int64_t)o * w->in + c] =
+                    src[o * stride[0] + c * stride[1] + q * stride[2]];
+    for (int i = 0; i < n; i++) {
+        memset(sum, 0, sizeof(float) * (size_t)plane);
+        for (int q = 0; q < w->k; q++)
+            if (g[i * w->k + q] != 0) kn->axpy(g[i * w->k + q], taps + q * plane, sum, plane);
+        rows_pack(u + i * plane, sum, w->out, w->in, w->in, 1, w->packed);
+    }
 }
 
 /* The part of record r = (at / tiles) that lies in tiles [at, end) of the group. */
@@ -225,14 +226,16 @@ void wino_dw(const struct cpu_kernels *kn, const struct wino *w, const struct wi
     }
 }
 
-void wino_dw_finish(const struct wino *w, const float *products, float *dw)
+void wino_dw_finish(const struct cpu_kernels *kn, const struct wino *w, const float *products,
+                    float *dw, float *scratch)
 {
     const float *g = table(w->k, wino_g3[0], wino_g5[0], wino_g7[0]);
     int64_t plane = (int64_t)w->in * w->out;
-    for (int64_t e = 0; e < plane; e++)
-        for (int q = 0; q < w->k; q++) {
-            float s = 0;
-            for (int i = 0; i < products_of(w); i++) s += g[i * w->k + q] * products[i * plane + e];
-            dw[e * w->k + q] = s;
-        }
+    for (int q = 0; q < w->k; q++) {
+        memset(scratch, 0, sizeof(float) * (size_t)plane);
+        for (int i = 0; i < products_of(w); i++)
+            if (g[i * w->k + q] != 0)
+                kn->axpy(g[i * w->k + q], products + i * plane, scratch, plane);
+        for (int64_t e = 0; e < plane; e++) dw[e * w->k + q] = scratch[e];
+    }
 }

@@ -26,9 +26,10 @@ int64_t wino_scratch_floats(const struct wino *w); /* for wino_conv */
 int64_t wino_dw_scratch_floats(const struct wino *w);
 int wino_row_floats(const struct wino *w); /* readable floats that a padded row must have */
 
-/* Weights [out, in, k] at w[o*os + c*cs + i*ks] -> u, transformed and packed. scratch: in*out*n. */
-void wino_weights(const struct wino *w, const float *src, const int64_t stride[3], float *u,
-                  float *scratch);
+/* Weights [out, in, k] at w[o*os + c*cs + i*ks] -> u, transformed and packed. scratch: (k+1)*in*out
+ * floats. */
+void wino_weights(const struct cpu_kernels *kn, const struct wino *w, const float *src,
+                  const int64_t stride[3], float *u, float *scratch);
 
 struct wino_io {
     int records;
@@ -48,7 +49,8 @@ void wino_conv(const struct cpu_kernels *kn, const struct wino *w, const struct 
                float *scratch);
 void wino_dw(const struct cpu_kernels *kn, const struct wino *w, const struct wino_io *io,
              float *scratch);
-/* [n][out][in] -> dw [out, in, k]. */
-void wino_dw_finish(const struct wino *w, const float *products, float *dw);
+/* [n][out][in] -> dw [out, in, k]. scratch: in*out floats. */
+void wino_dw_finish(const struct cpu_kernels *kn, const struct wino *w, const float *products,
+                    float *dw, float *scratch);
 
 #endif
