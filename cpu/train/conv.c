@@ -240,6 +240,16 @@ void conv_call(const struct conv_job *j, int i, int *item, int *n)
     *n = j->a->b - at < j->together ? j->a->b - at : j->together;
 }
 
+/* `records` rows of [.., channels, t] behind row `item` of the batch, as far as there are any. */
+static struct fetch fetch_rows(const struct conv_job *j, const float *base, int item, int records,
+                               int64_t floats)
+{
+    int left = j->a->m * j->a->b - item;
+    struct fetch f = {.lines = (records < left ? records : left) * floats / 16};
+    f.p = base && left > 0 ? base + item * floats : NULL;
+    return f;
+}
+
 /* One record by the direct sum. */
 static void direct_forward(const struct conv_job *j, int item, const float *x, float *y,
                            const float *shift, float *lanes)
@@ -247,6 +257,7 @@ static void direct_forward(const struct conv_job *j, int item, const float *x, f
     const struct nn_conv1d *a = j->a;
     int m = item / a->b;
     struct rows_args r = {
+        .fetch = fetch_rows(j, a->x, item + 1, 1, (int64_t)a->cin * a->tin),
         .o = a->cout,
         .j = j->jx,
         .t = a->tout,
@@ -398,6 +409,7 @@ static void group_dw(const struct conv_job *j, int item, int n, const struct con
     d.x = own->x;
     d.off = j->off_x;
     d.x_next = x_record;
+    d.fetch = fetch_rows(j, j->block ? a->y : a->dy, item + n, n, (int64_t)a->cout * a->tout);
     j->ctx->k->dots(&d);
 }
 

@@ -13,7 +13,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Memory that the call after this one will read: the kernels, busy multiplying, fetch it into the L2
+ * cache, a line now and then. p NULL: nothing. */
+struct fetch {
+    const float *p;
+    int64_t lines; /* of 64 bytes */
+};
+
 struct rows_args {
+    struct fetch fetch;
     int o, j, t;        /* outputs, terms, columns */
     int blocks;         /* = row_blocks(o, t), as w was packed */
     const float *w;     /* packed by rows_pack: [o, j] */
@@ -31,6 +39,7 @@ struct rows_args {
 };
 
 struct dots_args {
+    struct fetch fetch;
     int o, j, t, n;  /* rows of dy, rows of x, columns, repetitions (records) */
     const float *dy; /* row o of record i at dy + i*dy_next + o*dy_stride; zero from column t up
                         to a multiple of 16 */

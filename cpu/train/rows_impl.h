@@ -25,9 +25,20 @@ INLINE int cols_for(int rows, int cols)
     return COLS_MAX > 3 && rows <= ROWS_AT(COLS_MAX) ? COLS_MAX : 3;
 }
 
-/* One block of `ob` outputs by `cb` vectors, columns t0.., `n` of them valid (n <= cb*VL). */
-INLINE void rows_block(const int ob, const int cb, const struct rows_args *a, int o0, int t0)
+/* Where to fetch in the block whose first of `steps` steps is number `at` of the call; *step: floats
+ * to the next. Without anything (more) to fetch, some line that is there anyway, over and over. */
+INLINE const float *fetch_from(const struct fetch *f, int64_t at, const float *there, int *step)
 {
+    *step = f->p && at < f->lines ? 16 : 0;
+    return *step ? f->p + 16 * at : there;
+}
+
+/* One block of `ob` outputs by `cb` vectors, columns t0.., `n` of them valid (n <= cb*VL). */
+INLINE void rows_block(const int ob, const int cb, const struct rows_args *a, int o0, int t0,
+                       int64_t number)
+{
+    int step;
+    const float *next = fetch_from(&a->fetch, number * a->j, a->w, &step);
     vf acc[ROWS_MAX][COLS_MAX];
     const float *w = a->w + (a->ws ? o0 : (int64_t)o0 * a->j), *x = a->x + t0;
     const int64_t ws = a->ws ? a->ws : ob;
@@ -39,6 +50,8 @@ INLINE void rows_block(const int ob, const int cb, const struct rows_args *a, in
     }
     for (int j = 0; j < a->j; j++, w += ws) {
         const float *row = x + a->off[j];
+        __builtin_prefetch(next, 0, 2);
+        next += step;
         vf xv[COLS_MAX];
         UNROLL(4)
         for (int v = 0; v < cb; v++) xv[v] = v_load(row + v * VL);
@@ -75,12 +88,12 @@ INLINE void rows_block(const int ob, const int cb, const struct rows_args *a, in
 
 #define ROWS_CASE(ob, cb)                                                                          \
     case (ob)*8 + (cb):                                                                            \
-        rows_block(ob, cb, a, o0, t0);                                                             \
+        rows_block(ob, cb, a, o0, t0, number);                                                     \
         break;
 #define ROWS_CASES(ob) ROWS_CASE(ob, 1) ROWS_CASE(ob, 2)
 
 static __attribute__((noinline)) void ISA(f32_rows_block)(const struct rows_args *a, int o0, int ob,
-                                                          int t0, int cb)
+                                                          int t0, int cb, int64_t number)
 {
     switch (ob * 8 + cb) {
         ROWS_CASES(1)
@@ -134,13 +147,16 @@ static void ISA(f32_rows)(const struct rows_args *a)
         for (int b = 0; b < a->blocks; b++) {
             int o0 = (int)((int64_t)b * a->o / a->blocks);
             int o1 = (int)((int64_t)(b + 1) * a->o / a->blocks);
-            ISA(f32_rows_block)(a, o0, o1 - o0, c0 * VL, c1 - c0);
+            ISA(f32_rows_block)(a, o0, o1 - o0, c0 * VL, c1 - c0, (int64_t)p * a->blocks + b);
         }
     }
 }
 
-INLINE void dots_block(const int ob, const int jb, const struct dots_args *a, int o0, int j0)
+INLINE void dots_block(const int ob, const int jb, const struct dots_args *a, int o0, int j0,
+                       int64_t number)
 {
+    int step;
+    const float *next = fetch_from(&a->fetch, number * a->n * vectors(a->t), a->dy, &step);
     vf acc[DOT_ROWS][DOT_COLS];
     UNROLL(4)
     for (int o = 0; o < ob; o++) {
@@ -154,6 +170,8 @@ INLINE void dots_block(const int ob, const int jb, const struct dots_args *a, in
         for (int j = 0; j < jb; j++) row[j] = x + a->off[j0 + j];
         for (int t = 0; t < a->t; t += VL) {
             vf d[DOT_ROWS];
+            __builtin_prefetch(next, 0, 2);
+            next += step;
             UNROLL(4)
             for (int o = 0; o < ob; o++) d[o] = v_load(dy + o * a->dy_stride + t);
             UNROLL(6)
@@ -183,12 +201,12 @@ INLINE void dots_block(const int ob, const int jb, const struct dots_args *a, in
 
 #define DOTS_CASE(ob, jb)                                                                          \
     case (ob)*8 + (jb):                                                                            \
-        dots_block(ob, jb, a, o0, j0);                                                             \
+        dots_block(ob, jb, a, o0, j0, number);                                                     \
         break;
 #define DOTS_CASES(ob) DOTS_CASE(ob, 1) DOTS_CASE(ob, 2) DOTS_CASE(ob, 3) DOTS_CASE(ob, 4)
 
 static __attribute__((noinline)) void ISA(f32_dots_block)(const struct dots_args *a, int o0, int ob,
-                                                          int j0, int jb)
+                                                          int j0, int jb, int64_t number)
 {
     switch (ob * 8 + jb) {
         DOTS_CASES(1)
@@ -217,7 +235,7 @@ static void ISA(f32_dots)(const struct dots_args *a)
         int o0 = (int)((int64_t)p * a->o / op), o1 = (int)((int64_t)(p + 1) * a->o / op);
         for (int q = 0; q < jp; q++) {
             int j0 = (int)((int64_t)q * a->j / jp), j1 = (int)((int64_t)(q + 1) * a->j / jp);
-            ISA(f32_dots_block)(a, o0, o1 - o0, j0, j1 - j0);
+            ISA(f32_dots_block)(a, o0, o1 - o0, j0, j1 - j0, (int64_t)p * jp + q);
         }
     }
 }
