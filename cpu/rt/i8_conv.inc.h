@@ -84,6 +84,17 @@ static void i8_set_lane(struct i8_lanes *lanes, int i, int32_t bias, uint32_t bi
     lanes->offset[i] = zero - (int32_t)((uint64_t)1 << (62 - k.s));
 }
 
+/* Channels of a panel of two vectors are dealt by fours, so that v_packs32 of both restores their order; a single
+ * vector has them in order. Where channel o stands: vector *b (of all) and lane. */
+static int i8_lane(int o, int blocks, int *b)
+{
+    int in_panel = o % (2 * VL);
+    *b = o / VL;
+    if (*b == blocks - 1 && (blocks & 1)) return o % VL;
+    *b = o / (2 * VL) * 2 + (in_panel >> 2 & 1);
+    return (in_panel >> 3) * 4 + (in_panel & 3);
+}
+
 /* Where input element `e` (a byte of the window) of block b stands: panels of two blocks. */
 static uint8_t *i8_weight_at(uint8_t *w, int blocks, int depth, int b, int e, int lane)
 {
@@ -112,15 +123,14 @@ struct i8_spread {
 static int32_t i8_spread_channel(const struct i8_spread *s, int o)
 {
     int32_t sum = 0;
-    int c, j;
+    int b, lane = i8_lane(o, s->blocks, &b), c, j;
     for (c = 0; c < s->cin; c++)
         for (j = 0; j < s->rows; j++) {
             int v =
                 (int8_t)
                     s->w[((size_t)o * (size_t)s->cin + (size_t)c) * (size_t)s->rows + (size_t)j];
             sum += v;
-            i8_put_weight(
-                i8_weight_at(s->to, s->blocks, s->depth, o / VL, j * s->stride + c, o % VL), v);
+            i8_put_weight(i8_weight_at(s->to, s->blocks, s->depth, b, j * s->stride + c, lane), v);
         }
     return sum;
 }
@@ -146,13 +156,13 @@ static void i8_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l
     for (o = 0; o < blocks * VL; o++) {
         /* lanes behind the last channel: weights and bias 0, any multiplier */
         uint32_t half = 0x3f000000u;
-        int real = o < l->f.cout;
+        int real = o < l->f.cout, at, lane = i8_lane(o, blocks, &at);
         int32_t bias =
             real ? (int32_t)rt_u32(b.bias + 4 * o) - in->zero * i8_spread_channel(&main_w, o) : 0;
-        i8_set_lane(&lanes[o / VL], o % VL, bias, real ? rt_u32(b.mult + 4 * o) : half, out->zero);
+        i8_set_lane(&lanes[at], lane, bias, real ? rt_u32(b.mult + 4 * o) : half, out->zero);
         if (!side_in) continue;
         bias = real ? -side_in->zero * i8_spread_channel(&side_w, o) : 0;
-        i8_set_lane(&side[o / VL], o % VL, bias, real ? rt_u32(b.mult1 + 4 * o) : half, 0);
+        i8_set_lane(&side[at], lane, bias, real ? rt_u32(b.mult1 + 4 * o) : half, 0);
     }
 }
 
@@ -253,42 +263,47 @@ I8_TILE(1, 1)
 
 static void i8_finish_logits(const struct i8_job *j, const int32_t *sums, uint8_t *y, int nv)
 {
-    int v;
-    for (v = 0; v < nv; v++)
-        vf_store_part((float *)(void *)y + v * VL,
-                      vf_mul(vf_from32(v_load(sums + v * VL)), vf_load(j->lanes[v].logit)),
-                      v == nv - 1 ? j->part : VL);
-}
-
-/* Requantisation, clamp and store of `rows` pooled steps: sums [rows][nv][VL]. */
-static inline __attribute__((always_inline)) void
-i8_finish(const struct i8_job *j, const int32_t *sums, uint8_t *y, int rows, int nv)
-{
-    vi lo = v_set32(j->lo), hi = v_set32(j->hi);
-    int i, v;
-    if (j->logits) {
-        i8_finish_logits(j, sums, y, nv);
-        return;
-    }
-    for (i = 0; i < rows; i++, y += j->yrow) {
-        _Pragma("GCC unroll 4") for (v = 0; v < nv; v++)
-        {
-            vi a = i8_requant(v_load(sums + (i * nv + v) * VL), &j->lanes[v]);
-            v_store_bytes32(y + v * VL, v_min32(v_max32(a, lo), hi), v == nv - 1 ? j->part : VL);
-        }
+    int o, v, n = (nv - 1) * VL + j->part;
+    for (o = 0; o < n; o++) {
+        int lane = i8_lane(o, nv, &v);
+        ((float *)(void *)y)[o] = (float)sums[v * VL + lane] * j->lanes[v].logit[lane];
     }
 }
 
+/* Requantisation, clamp and store of `rows` pooled steps: sums [rows][2][VL]. */
 static __attribute__((noinline)) void i8_finish_2(const struct i8_job *j, const int32_t *sums,
                                                   uint8_t *y, int rows)
 {
-    i8_finish(j, sums, y, rows, 2);
+    vi lo = v_set16(j->lo), hi = v_set16(j->hi);
+    int i;
+    if (j->logits) {
+        i8_finish_logits(j, sums, y, 2);
+        return;
+    }
+    for (i = 0; i < rows; i++, y += j->yrow, sums += 2 * VL) {
+        vi a = v_packs32(i8_requant(v_load(sums), &j->lanes[0]),
+                         i8_requant(v_load(sums + VL), &j->lanes[1]));
+        a = v_min16(v_max16(a, lo), hi);
+        if (j->part == VL)
+            v_store_bytes16(y, a);
+        else
+            v_store_part16(y, a, VL + j->part);
+    }
 }
 
 static __attribute__((noinline)) void i8_finish_1(const struct i8_job *j, const int32_t *sums,
                                                   uint8_t *y, int rows)
 {
-    i8_finish(j, sums, y, rows, 1);
+    vi lo = v_set32(j->lo), hi = v_set32(j->hi);
+    int i;
+    if (j->logits) {
+        i8_finish_logits(j, sums, y, 1);
+        return;
+    }
+    for (i = 0; i < rows; i++, y += j->yrow, sums += VL) {
+        vi a = i8_requant(v_load(sums), &j->lanes[0]);
+        v_store_bytes32(y, v_min32(v_max32(a, lo), hi), j->part);
+    }
 }
 
 /* One tile of TILE_M steps from pooled step t on; pool is a constant in each use. */

@@ -26,14 +26,14 @@ static int cpu_has(enum cinchrt_isa isa)
     xcr = xcr0();
     if ((xcr & 6) != 6 || !(ecx1 & bit_FMA) || !(b7 & bit_AVX2)) return 0;
     if (isa == CINCHRT_ISA_AVX2) return 1;
-    if (isa == CINCHRT_ISA_AVXVNNI) return (a71 & bit_AVXVNNI) != 0;
+    if (isa == CINCHRT_ISA_AVXVNNI) return (a71 >> 4 & 1) != 0;
     if ((xcr & 0xe6) != 0xe6 || !(b7 & bit_AVX512F) || !(b7 & bit_AVX512BW) ||
         !(b7 & bit_AVX512VL) || !(b7 & bit_AVX512DQ))
         return 0;
     if (isa == CINCHRT_ISA_AVX512) return 1;
     if (!(c & bit_AVX512VNNI)) return 0;
     if (isa == CINCHRT_ISA_AVX512VNNI) return 1;
-    return (d7 & bit_AMX_TILE) && (d7 & bit_AMX_INT8) && (xcr & 0x60000) == 0x60000;
+    return (d7 >> 24 & 3) == 3 && (xcr & 0x60000) == 0x60000; /* AMX-TILE, AMX-INT8; their state */
 }
 #else
 static int cpu_has(enum cinchrt_isa isa)

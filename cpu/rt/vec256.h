@@ -77,6 +77,15 @@ static inline void v_store_bytes16(void *p, vi v)
     _mm_storeu_si128(p, b);
 }
 
+static inline void v_store_part16(uint8_t *p, vi v, int n) /* n 12 or 16 */
+{
+    uint8_t all[16];
+    v_store_bytes16(all, v);
+    __builtin_memcpy(p, all, 8);
+    __builtin_memcpy(p + 8, all + 8, 4);
+    if (n > 12) __builtin_memcpy(p + 12, all + 12, 4);
+}
+
 static inline void v_store_bytes32(uint8_t *p, vi v, int n)
 {
     __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

@@ -69,6 +69,12 @@ static inline void v_store_bytes16(void *p, vi v)
     _mm256_storeu_si256(p, _mm512_cvtepi16_epi8(v));
 }
 
+/* The same, only the first n, a multiple of 4. */
+static inline void v_store_part16(uint8_t *p, vi v, int n)
+{
+    _mm256_mask_storeu_epi32(p, (__mmask8)((1 << (n >> 2)) - 1), _mm512_cvtepi16_epi8(v));
+}
+
 /* The lowest byte of each 32-bit lane; n bytes, a multiple of 4, at most VL. */
 static inline void v_store_bytes32(uint8_t *p, vi v, int n)
 {
