@@ -1,7 +1,9 @@
-/* cpu/rt/check.c - reads a file that may be hostile and refuses everything format.h does not allow.
+/* cpu/rt/check.c - reads a file that may be hostile and refuses everything
+ * format.h does not allow.
  *
- * After rt_check a model's layers, edges and data blocks are consistent, every array lies inside
- * the file and no integer sum can overflow; the kernels rely on that and check nothing.
+ * After rt_check a model's layers, edges and data blocks are consistent, every
+ * array lies inside the file and no integer sum can overflow; the kernels rely
+ * on that and check nothing.
  */
 #include "cpu/rt/model.h"
 
@@ -112,7 +114,8 @@ static int read_facts(struct reader *r)
     return 0;
 }
 
-/* Fields that an op does not use must hold their neutral value, so that no file means two things.
+/* Fields that an op does not use must hold their neutral value, so that no file
+ * means two things.
  */
 static int check_fields(const struct reader *r, const struct cinchrt_file_layer *f, int last)
 {
@@ -149,7 +152,8 @@ static int check_fields(const struct reader *r, const struct cinchrt_file_layer 
     return 0;
 }
 
-/* Ties in0/in1 to an edge: it must exist and have the type and channels that the layer reads. */
+/* Ties in0/in1 to an edge: it must exist and have the type and channels that
+ * the layer reads. */
 static int take_edge(struct reader *r, int index, int name, int channels, int op)
 {
     enum rt_type want = input_type(op);
@@ -199,7 +203,8 @@ static int64_t magnitude(const uint8_t *w, size_t n)
     return sum;
 }
 
-/* |rq(a, M)| for |a| <= most stays below 2^30? Adds that bound to *sum when asked. */
+/* |rq(a, M)| for |a| <= most stays below 2^30? Adds that bound to *sum when
+ * asked. */
 static int requant_fits(int64_t most, uint32_t mult, int64_t *sum)
 {
     struct rt_mult k;

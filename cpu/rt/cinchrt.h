@@ -1,15 +1,18 @@
-/* cpu/rt/cinchrt.h - run a .cinch artifact: the whole interface of the deployment runtime.
+/* cpu/rt/cinchrt.h - run a .cinch artifact: the whole interface of the
+ * deployment runtime.
  *
  *     size_t bytes;
- *     cinchrt_model_size(file, n, CINCHRT_BEST, &bytes);              how much memory a model takes
- *     cinchrt_load(&m, file, n, CINCHRT_BEST, malloc(bytes), bytes);  check, pick kernels, pack
- * weights scratch = malloc(cinchrt_scratch_size(m)); cinchrt_run(m, x, logits, probability,
+ *     cinchrt_model_size(file, n, CINCHRT_BEST, &bytes);              how much
+ * memory a model takes cinchrt_load(&m, file, n, CINCHRT_BEST, malloc(bytes),
+ * bytes);  check, pick kernels, pack weights scratch =
+ * malloc(cinchrt_scratch_size(m)); cinchrt_run(m, x, logits, probability,
  * scratch);                as often as wanted
  *
- * C99, no allocation, no global state, no library. `file` is any memory with the file's bytes
- * (mmap, flash); nothing of it is kept after cinchrt_load. A loaded model is constant: threads may
- * share it, each with its own scratch. Memory and scratch need no alignment. Int8 nets give the
- * same bits on every instruction set; float nets differ in the last bits between them. Every
+ * C99, no allocation, no global state, no library. `file` is any memory with
+ * the file's bytes (mmap, flash); nothing of it is kept after cinchrt_load. A
+ * loaded model is constant: threads may share it, each with its own scratch.
+ * Memory and scratch need no alignment. Int8 nets give the same bits on every
+ * instruction set; float nets differ in the last bits between them. Every
  * function is safe on hostile files: it checks before it reads.
  */
 #ifndef CINCHRT_H
@@ -60,30 +63,34 @@ enum cinchrt_isa cinchrt_isa_best(void);
 
 struct cinchrt_model;
 
-/* Bytes that cinchrt_load needs for this file under this cap. Checks the whole file: 0 or the error
- * cinchrt_load would give. A cap that is not available (and not CINCHRT_BEST): CINCHRT_EISA. */
+/* Bytes that cinchrt_load needs for this file under this cap. Checks the whole
+ * file: 0 or the error cinchrt_load would give. A cap that is not available
+ * (and not CINCHRT_BEST): CINCHRT_EISA. */
 int cinchrt_model_size(const void *file, size_t n, enum cinchrt_isa cap, size_t *bytes);
 
-/* Checks the file, chooses kernels no stronger than `cap` and packs the weights for them into mem.
- * *model points into mem, which the caller owns; to unload, free mem. */
+/* Checks the file, chooses kernels no stronger than `cap` and packs the weights
+ * for them into mem. *model points into mem, which the caller owns; to unload,
+ * free mem. */
 int cinchrt_load(struct cinchrt_model **model, const void *file, size_t n, enum cinchrt_isa cap,
                  void *mem, size_t bytes);
 
 size_t cinchrt_scratch_size(const struct cinchrt_model *model); /* bytes for one cinchrt_run */
 
-/* One inference. x: [leads, samples] float, normalised as cinchrt_info says. logits, probability:
- * [labels] each, either may be NULL. scratch: cinchrt_scratch_size bytes, its content before and
- * after does not matter. 0 or CINCHRT_EARG. */
+/* One inference. x: [leads, samples] float, normalised as cinchrt_info says.
+ * logits, probability: [labels] each, either may be NULL. scratch:
+ * cinchrt_scratch_size bytes, its content before and after does not matter. 0
+ * or CINCHRT_EARG. */
 int cinchrt_run(const struct cinchrt_model *model, const float *x, float *logits,
                 float *probability, void *scratch);
 
-/* Applies the file's normalisation: x = (mv - mean) / std per lead; [leads, samples] both; may be
- * in place. */
+/* Applies the file's normalisation: x = (mv - mean) / std per lead; [leads,
+ * samples] both; may be in place. */
 void cinchrt_normalise(const struct cinchrt_model *model, const float *mv, float *x);
 
 struct cinchrt_info {
     const char *net;
-    int kind; /* 0 float, 1 int8, 2 dynamic int8 (enum cinchrt_kind in format.h) */
+    int kind; /* 0 float, 1 int8, 2 dynamic int8 (enum cinchrt_kind in format.h)
+             */
     int softmax;
     int leads, samples, labels, layers;
     float hz;
@@ -109,11 +116,13 @@ struct cinchrt_layer_info {
 int cinchrt_layer_info(const struct cinchrt_model *model, int layer,
                        struct cinchrt_layer_info *info);
 
-/* For tests, the quantiser's report and the curious: called after each layer with its output.
- * Element (c, t) of type `type` lies at data[t * stride + c]. */
+/* For tests, the quantiser's report and the curious: called after each layer
+ * with its output. Element (c, t) of type `type` lies at data[t * stride + c].
+ */
 enum cinchrt_probe_type {
     CINCHRT_PROBE_U8,  /* uint8_t, real = (q - zero) * scale */
-    CINCHRT_PROBE_U16, /* the same values kept as int16_t by some instruction sets */
+    CINCHRT_PROBE_U16, /* the same values kept as int16_t by some instruction sets
+                      */
     CINCHRT_PROBE_H16, /* int16_t, real = q / 32768 */
     CINCHRT_PROBE_F32,
 };

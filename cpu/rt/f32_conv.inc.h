@@ -1,13 +1,16 @@
-/* cpu/rt/f32_conv.inc.h - float convolution, linear layer, mean and the transposition of the input for one instruction
- * set; a template. It is i8_conv.inc.h in float: output channels in lanes, TILE_M steps by two vectors in
- * registers, one loop over the contiguous window. The includer has included a vec*.h and defined TILE_M.
+/* cpu/rt/f32_conv.inc.h - float convolution, linear layer, mean and the
+ * transposition of the input for one instruction set; a template. It is
+ * i8_conv.inc.h in float: output channels in lanes, TILE_M steps by two vectors
+ * in registers, one loop over the contiguous window. The includer has included
+ * a vec*.h and defined TILE_M.
  */
 #include "cpu/rt/ref.h"
 
 struct f32_packed {
     int32_t depth, depth1, blocks;
     int32_t unused[13];
-    /* then: float bias[blocks][VL], w in panels of two blocks [panel][depth][2][VL], w1 alike with depth1 */
+    /* then: float bias[blocks][VL], w in panels of two blocks
+   * [panel][depth][2][VL], w1 alike with depth1 */
 };
 
 static int f32_rows(const struct rt_layer *l)
@@ -18,6 +21,27 @@ static int f32_rows(const struct rt_layer *l)
 static int f32_blocks(const struct rt_layer *l)
 {
     return (l->f.cout + VL - 1) / VL;
+}
+
+/* Spreads w[cout][cin][rows] over panels at `to`. */
+struct f32_spread {
+    const uint8_t *w;
+    float *to;
+    int cout, cin, rows, stride, blocks, depth;
+};
+static void f32_spread_weights(const struct f32_spread *s)
+{
+    int o, c, j;
+    for (o = 0; o < s->cout; o++) {
+        int b = o / VL, single = b == s->blocks - 1 && (s->blocks & 1);
+        float *panel = s->to + (size_t)(b / 2) * 2 * (size_t)s->depth * VL +
+                       (single ? 0 : b & 1) * VL + o % VL;
+        for (c = 0; c < s->cin; c++)
+            for (j = 0; j < s->rows; j++)
+                panel[(size_t)(j * s->stride + c) * (single ? VL : 2 * VL)] =
+                    rt_f32(s->w + 4 * (((size_t)o * (size_t)s->cin + (size_t)c) * (size_t)s->rows +
+                                       (size_t)j));
+    }
 }
 
 struct f32_job {
@@ -140,38 +164,20 @@ static void f32_panel(const struct f32_job *j, int pair, size_t tout)
     if (t < tout) tile(j, tout - step);
 }
 
+#include "cpu/rt/f32_narrow.inc.h"
 #include "cpu/rt/f32_wino.inc.h"
 
 static size_t f32_conv_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
 {
     size_t blocks = (size_t)f32_blocks(l), floats = blocks * VL;
-    if (f32_wino_outputs(l))
+    if (f32_wino_outputs(m, l))
         floats += f32_wino_weights(l);
+    else if (f32_steps(m, l) > 1)
+        return sizeof(struct f32_packed) + 4 * (VL + f32_narrow_weights(m, l));
     else
         floats += blocks * (size_t)f32_rows(l) * (size_t)m->edge[l->in].stride * VL;
     if (l->in1 >= 0) floats += blocks * (size_t)m->edge[l->in1].stride * VL;
     return sizeof(struct f32_packed) + 4 * floats;
-}
-
-/* Spreads w[cout][cin][rows] over panels at `to`. */
-struct f32_spread {
-    const uint8_t *w;
-    float *to;
-    int cout, cin, rows, stride, blocks, depth;
-};
-static void f32_spread_weights(const struct f32_spread *s)
-{
-    int o, c, j;
-    for (o = 0; o < s->cout; o++) {
-        int b = o / VL, single = b == s->blocks - 1 && (s->blocks & 1);
-        float *panel = s->to + (size_t)(b / 2) * 2 * (size_t)s->depth * VL +
-                       (single ? 0 : b & 1) * VL + o % VL;
-        for (c = 0; c < s->cin; c++)
-            for (j = 0; j < s->rows; j++)
-                panel[(size_t)(j * s->stride + c) * (single ? VL : 2 * VL)] =
-                    rt_f32(s->w + 4 * (((size_t)o * (size_t)s->cin + (size_t)c) * (size_t)s->rows +
-                                       (size_t)j));
-    }
 }
 
 static void f32_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l,
@@ -187,7 +193,11 @@ static void f32_conv_pack(const struct cinchrt_model *m, const struct rt_layer *
     p->depth1 = l->in1 >= 0 ? m->edge[l->in1].stride : 0;
     for (o = 0; o < l->f.cout; o++) bias[o] = rt_f32(b.bias + 4 * o);
     w = bias + p->blocks * VL;
-    if (f32_wino_outputs(l)) {
+    if (!f32_wino_outputs(m, l) && f32_steps(m, l) > 1) {
+        f32_narrow_pack(m, l, &b, bias);
+        return;
+    }
+    if (f32_wino_outputs(m, l)) {
         p->depth = 0;
         f32_wino_pack(l, b.w, w);
         w += f32_wino_weights(l);
@@ -203,8 +213,8 @@ static void f32_conv_pack(const struct cinchrt_model *m, const struct rt_layer *
     }
 }
 
-/* Direct: all panels of one layer. With depth 0 only bias and side input are summed, without ReLU and pool: the ground
- * that Winograd adds to. */
+/* Direct: all panels of one layer. With depth 0 only bias and side input are
+ * summed, without ReLU and pool: the ground that Winograd adds to. */
 static void f32_direct_run(const struct rt_edge *out, const struct f32_packed *p, struct f32_job j,
                            const float *w, const float *w1, size_t tout)
 {
@@ -227,8 +237,7 @@ static void f32_direct_run(const struct rt_edge *out, const struct f32_packed *p
 
 static size_t f32_conv_scratch(const struct cinchrt_model *m, const struct rt_layer *l)
 {
-    (void)m;
-    return f32_wino_outputs(l) ? f32_wino_scratch(l) : 0;
+    return f32_wino_outputs(m, l) ? f32_wino_scratch(l) : 0;
 }
 
 static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
@@ -236,7 +245,7 @@ static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l
     const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
     const struct f32_packed *p = l->packed;
     const float *bias = (const float *)(p + 1), *w = bias + p->blocks * VL;
-    int wino = f32_wino_outputs(l);
+    int wino = f32_wino_outputs(m, l);
     const float *w1 = w + (wino ? f32_wino_weights(l) : (size_t)p->blocks * (size_t)p->depth * VL);
     struct f32_job j;
     memset(&j, 0, sizeof j);
@@ -251,6 +260,10 @@ static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l
     j.y = (float *)(void *)rt_rows(m, l->out, scratch);
     j.yrow = (size_t)out->stride;
     j.bias = bias;
+    if (!wino && f32_steps(m, l) > 1) {
+        f32_narrow_run(m, l, j);
+        return;
+    }
     if (!wino || l->in1 >= 0) f32_direct_run(out, p, j, w, w1, (size_t)l->tout);
     if (wino) f32_wino_run(m, l, scratch, &j, w);
 }

@@ -1,17 +1,20 @@
-/* cpu/rt/f32_lstm.inc.h - float LSTM and LayerNorm for one instruction set; a template that follows f32_conv.inc.h.
+/* cpu/rt/f32_lstm.inc.h - float LSTM and LayerNorm for one instruction set; a
+ * template that follows f32_conv.inc.h.
  *
- * Units are taken in blocks of VL, one lane each; a pair of blocks has eight sums (4 gates x 2), enough to hide
- * the latency of FMA. The recurrent weights of 64 units are 64 KB, more than L1 holds, so odd steps walk them
- * backwards: what the last step left in L1 is used first. The input's part of the next step is computed
- * while the gates of this one are.
+ * Units are taken in blocks of VL, one lane each; a pair of blocks has eight
+ * sums (4 gates x 2), enough to hide the latency of FMA. The recurrent weights
+ * of 64 units are 64 KB, more than L1 holds, so odd steps walk them backwards:
+ * what the last step left in L1 is used first. The input's part of the next
+ * step is computed while the gates of this one are.
  */
 #include "cpu/rt/model.h"
 
 struct f32_lstm_packed {
     int32_t blocks, cin, hidden;
     int32_t unused[13];
-    /* then float bias[blocks][4][VL], wx[blocks][cin][4][VL], wh[pairs][hidden][nv*4][VL]: the last block
-     * stands alone when their number is odd */
+    /* then float bias[blocks][4][VL], wx[blocks][cin][4][VL],
+   * wh[pairs][hidden][nv*4][VL]: the last block stands alone when their number
+   * is odd */
 };
 
 static int f32_lstm_blocks(const struct rt_layer *l)
@@ -57,8 +60,8 @@ static size_t f32_lstm_scratch(const struct cinchrt_model *m, const struct rt_la
     return (size_t)f32_lstm_blocks(l) * VL * 4 * 7 + RT_ALIGN;
 }
 
-/* 1 / (1 + 2^y): 2^y from its whole part and a polynomial of degree 5 (Chebyshev fit,
- * relative error 2e-7). */
+/* 1 / (1 + 2^y): 2^y from its whole part and a polynomial of degree 5
+ * (Chebyshev fit, relative error 2e-7). */
 static inline __attribute__((always_inline)) vf f32_logistic2(vf y)
 {
     vf n, f, f2, p, q;
@@ -194,7 +197,8 @@ static void f32_lstm_run(const struct cinchrt_model *m, const struct rt_layer *l
 struct f32_norm_packed {
     int32_t blocks;
     int32_t unused[15];
-    /* then float gamma[blocks][VL], beta[blocks][VL]; 0 behind the last channel */
+    /* then float gamma[blocks][VL], beta[blocks][VL]; 0 behind the last channel
+   */
 };
 
 static size_t f32_norm_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
@@ -222,7 +226,8 @@ static size_t f32_norm_scratch(const struct cinchrt_model *m, const struct rt_la
     return (size_t)f32_lstm_blocks(l) * VL * 4;
 }
 
-/* Lanes behind the last channel hold 0 in x: they add mean^2 each to the sum of squares, taken away again. */
+/* Lanes behind the last channel hold 0 in x: they add mean^2 each to the sum of
+ * squares, taken away again. */
 static void f32_norm_row(const struct f32_norm_packed *p, const float *x, int c, float *top)
 {
     const float *gamma = (const float *)(p + 1), *beta = gamma + p->blocks * VL;

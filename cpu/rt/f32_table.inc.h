@@ -1,4 +1,5 @@
-/* cpu/rt/f32_table.inc.h - the float kernels of one instruction set; RT_ISA: its name, unquoted. */
+/* cpu/rt/f32_table.inc.h - the float kernels of one instruction set; RT_ISA:
+ * its name, unquoted. */
 #define RT_TEXT2(x) #x
 #define RT_TEXT(x) RT_TEXT2(x)
 #define RT_CAT2(a, b) a##b

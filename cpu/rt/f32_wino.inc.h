@@ -1,23 +1,28 @@
-/* cpu/rt/f32_wino.inc.h - float convolution with kernels of 3, 5 and 7 by the 1-D minimal filtering of Winograd (Cook-Toom with
- * the points 0, 1, -1, 2, -2, 1/2, -1/2, infinity): 8 products give 6, 4 or 2 outputs instead of 18, 20 or
+/* cpu/rt/f32_wino.inc.h - float convolution with kernels of 3, 5 and 7 by the
+ * 1-D minimal filtering of Winograd (Cook-Toom with the points 0, 1, -1, 2, -2,
+ * 1/2, -1/2, infinity): 8 products give 6, 4 or 2 outputs instead of 18, 20 or
  * 14 products. A template behind f32_conv.inc.h, whose register tile it uses.
  *
- * The 8 points are the same for all three kernels, so they share the input transform B: 8 rows in, 8 rows
- * out. A chunk of WINO_TILES tiles is transformed, multiplied point by point as a matrix product
- * [tiles, cin] x [cin, cout], and transformed back with bias, side input, ReLU and pooling. Rounding
- * error is a few times that of the direct sum.
+ * The 8 points are the same for all three kernels, so they share the input
+ * transform B: 8 rows in, 8 rows out. A chunk of WINO_TILES tiles is
+ * transformed, multiplied point by point as a matrix product [tiles, cin] x
+ * [cin, cout], and transformed back with bias, side input, ReLU and pooling.
+ * Rounding error is a few times that of the direct sum.
  */
 #define WINO_TILES 48 /* a multiple of TILE_M */
-#define WINO_SKEW 16  /* floats between points, so that they do not meet in the same cache sets */
+#define WINO_SKEW                                                                                  \
+    16 /* floats between points, so that they do not meet in the same cache sets \
+      */
 
 #define WINO_PRODUCT (WINO_TILES * 2 * VL + WINO_SKEW)
 
 /* Outputs of a tile: 9 - k. 0: this layer is computed directly. */
-static int f32_wino_outputs(const struct rt_layer *l)
+static int f32_wino_outputs(const struct cinchrt_model *model, const struct rt_layer *l)
 {
+    int steps = f32_steps(model, l);
     int k = l->f.k, m = 9 - k, vectors = (l->f.cout + VL - 1) / VL;
     int inputs = (l->f.cin + VL - 1) / VL;
-    int direct = m * k * l->f.cin * vectors;
+    int direct = m * (k + steps - 1) * l->f.cin * vectors / steps;
     int wino = 8 * l->f.cin * vectors + 44 * inputs + (16 + 3 * m) * vectors;
     if (l->f.op != CINCHRT_CONV_F32 || (k != 3 && k != 5 && k != 7)) return 0;
     if (l->tout * l->f.pool < m || m % l->f.pool) return 0;
@@ -57,7 +62,8 @@ static void f32_wino_pack(const struct rt_layer *l, const uint8_t *w, float *to)
     }
 }
 
-/* Transformed input [8][WINO_TILES][cin in whole vectors], then products [8][WINO_TILES][2][VL]. */
+/* Transformed input [8][WINO_TILES][cin in whole vectors], then products
+ * [8][WINO_TILES][2][VL]. */
 static size_t f32_wino_v_row(const struct rt_layer *l)
 {
     return rt_round(l->f.cin, VL);
@@ -68,7 +74,8 @@ static size_t f32_wino_scratch(const struct rt_layer *l)
     return 8 * (WINO_TILES * (f32_wino_v_row(l) + 2 * VL) + 2 * WINO_SKEW) * sizeof(float);
 }
 
-/* One vector of channels of one tile: eight rows at x to one row of each point. */
+/* One vector of channels of one tile: eight rows at x to one row of each point.
+ */
 static inline void f32_wino_input(const float *x, size_t row, float *v, size_t point)
 {
     vf d0 = vf_load(x), d1 = vf_load(x + row), d2 = vf_load(x + 2 * row), d3 = vf_load(x + 3 * row);
@@ -102,7 +109,8 @@ struct f32_wino {
     int cin;
 };
 
-/* First output of tile n: the last tile is moved back to end with the output. */
+/* First output of tile n: the last tile is moved back to end with the output.
+ */
 static size_t f32_wino_start(const struct f32_wino *s, size_t n)
 {
     size_t at = n * (size_t)s->m;
@@ -170,7 +178,8 @@ static inline void f32_wino_output(const float *p, vf *y, int m)
     y[m - 1] = vf_add(y[m - 1], q7);
 }
 
-/* Outputs of tile `first` + i, vector v of the panel. Those that the tile before wrote are left alone. */
+/* Outputs of tile `first` + i, vector v of the panel. Those that the tile
+ * before wrote are left alone. */
 static inline __attribute__((always_inline)) void
 f32_wino_write(const struct f32_wino *s, size_t tile, size_t i, int v, int n, int m)
 {
@@ -216,7 +225,7 @@ static void f32_wino_run(const struct cinchrt_model *m, const struct rt_layer *l
     struct f32_wino s;
     size_t tiles, first;
     s.j = j;
-    s.m = f32_wino_outputs(l);
+    s.m = f32_wino_outputs(m, l);
     s.side = l->in1 >= 0;
     s.total = (size_t)l->tout * l->f.pool;
     s.vrow = f32_wino_v_row(l);

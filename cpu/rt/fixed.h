@@ -1,6 +1,7 @@
-/* cpu/rt/fixed.h - the integer arithmetic of format.h's rules, one function each. The vector
- * kernels reproduce exactly these. All shifts of negative numbers are arithmetic (every compiler
- * this runs on does that; test_rt_fixed checks it).
+/* cpu/rt/fixed.h - the integer arithmetic of format.h's rules, one function
+ * each. The vector kernels reproduce exactly these. All shifts of negative
+ * numbers are arithmetic (every compiler this runs on does that; test_rt_fixed
+ * checks it).
  */
 #ifndef CINCHRT_FIXED_H
 #define CINCHRT_FIXED_H
@@ -16,7 +17,8 @@ struct rt_mult {
     int32_t s; /* 1..62 */
 };
 
-/* Decodes a float32's bits; 0 when it is no positive normal number with s in 1..62. */
+/* Decodes a float32's bits; 0 when it is no positive normal number with s
+ * in 1..62. */
 static inline int rt_mult_decode(uint32_t bits, struct rt_mult *out)
 {
     int exponent = (int)(bits >> 23); /* the sign lies above: negative numbers give > 255 */
@@ -76,27 +78,36 @@ static inline int32_t rt_sig16(int32_t v) /* v in Q4.11 -> Q15 */
     return 16384 + (rt_tanh16(v) >> 1);
 }
 
-/* Integer reciprocal standard deviation for LAYERNORM_I8: *r (2^13..2^14) and *s with
- * r * 2^-s near 2^10 * c / sqrt(d). d = C*S2 - S1^2 + 10737*C^2, so d >= 10737*c*c and s stays
- * in 9..20. A table gives 1/sqrt to 1 %, one Newton step in integers the rest: error below 2^-12.
+/* Index of the highest set bit; v > 0. */
+static inline int rt_top_bit(uint64_t v)
+{
+#if defined(__GNUC__)
+    return 63 - __builtin_clzll(v);
+#else
+    int n = 0;
+    while (v >>= 1) n++;
+    return n;
+#endif
+}
+
+/* Integer reciprocal standard deviation for LAYERNORM_I8: *r (2^13..2^14) and
+ * *s with r * 2^-s near 2^10 * c / sqrt(d). d = C*S2 - S1^2 + 10737*C^2, so d
+ * >= 10737*c*c and s stays in 9..20. A table gives 1/sqrt to 1 %, one Newton
+ * step in integers the rest: error below 2^-12.
  */
 static inline void rt_rstd(uint64_t d, uint32_t c, int32_t *r, int32_t *s)
 {
-    int j = 0; /* d = dn * 4^j with dn in [2^30, 2^32) */
-    uint32_t dn, y0, w;
+    int shift =
+        (rt_top_bit(d) - 30) & ~1; /* d = dn * 2^shift with dn in [2^30, 2^32), shift even */
+    uint32_t dn = (uint32_t)(shift < 0 ? d << -shift : d >> shift), y0, w;
     uint64_t scaled;
-    int t = 0;
-    while (d >> 32 >= 1u << 16) d >>= 16, j += 8;
-    while (d >> 32) d >>= 2, j++;
-    while (d < (uint64_t)1 << 30) d <<= 2, j--;
-    dn = (uint32_t)d;
+    int t;
     y0 = rt_root_start[(dn >> 25) - 32];                           /* Q15 of 1/sqrt(dn / 2^32) */
     w = (3u << 30) - (uint32_t)(((uint64_t)dn * (y0 * y0)) >> 32); /* Q30 of 3 - a*y^2 */
-    scaled = (((uint64_t)y0 * w) >> 31) * c;                       /* c / sqrt(dn) * 2^31 */
-    while (scaled >> t >= 1u << 14) t++;
-    while (t == 0 && scaled < 1u << 13) scaled <<= 1, j++; /* c = 1 cannot get here: y0 >= 2^15 */
+    scaled = (((uint64_t)y0 * w) >> 31) * c; /* c / sqrt(dn) * 2^31, at least 2^15 */
+    t = rt_top_bit(scaled) - 13;
     *r = (int32_t)(scaled >> t);
-    *s = 21 + j - t; /* 2^10 * 2^-31 * 2^-j * 2^t */
+    *s = 21 + shift / 2 - t; /* 2^10 * 2^-31 * 2^(-shift/2) * 2^t */
 }
 
 #endif

@@ -1,4 +1,5 @@
-/* cpu/rt/format.c - what format.h promises: CRC, sizes of data blocks, the LSTM's number formats.
+/* cpu/rt/format.c - what format.h promises: CRC, sizes of data blocks, the
+ * LSTM's number formats.
  */
 #include "cpu/rt/format.h"
 
@@ -6,8 +7,9 @@
 
 uint32_t cinchrt_crc32(const void *data, size_t n)
 {
-    /* Half-byte table of the reflected polynomial 0xedb88320: small enough for a microcontroller.
-     */
+    /* Half-byte table of the reflected polynomial 0xedb88320: small enough for a
+   * microcontroller.
+   */
     static const uint32_t table[16] = {
         0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
         0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
@@ -88,7 +90,8 @@ uint16_t cinchrt_mult16(float x)
     if (!(x > 1.0f / 524288)) return 0;                   /* 2^-19; NaN too */
     if (x >= 2047.0f) return (uint16_t)(29 << 11 | 2046); /* m = 4094: 2047 */
     memcpy(&bits, &x, 4);
-    bits += 1u << 11; /* round the mantissa to 11 bits, half up; may carry into the exponent */
+    bits += 1u << 11; /* round the mantissa to 11 bits, half up; may carry into
+                       the exponent */
     e = (int)(bits >> 23) - 127 + 19;
     return (uint16_t)(e << 11 | (int)(bits >> 12 & 2047));
 }

@@ -1,4 +1,5 @@
-/* cpu/rt/i8__avx512vnni.c - the int8 kernels for avx512vnni, from the templates. */
+/* cpu/rt/i8__avx512vnni.c - the int8 kernels for avx512vnni, from the
+ * templates. */
 #define RT_DOT_VNNI 1
 #include "cpu/rt/vec512.h"
 

@@ -1,17 +1,20 @@
-/* cpu/rt/i8_conv.inc.h - int8 convolution and linear layer for one instruction set; a template. The includer has
- * included a vec*.h and defined RT_DOT_VNNI or not, and
- *   TILE_M   time steps per register tile, a multiple of 6 (pools of 1, 2, 3, 6 fit)
- *   SUFFIX   the instruction set's name
+/* cpu/rt/i8_conv.inc.h - int8 convolution and linear layer for one instruction
+ * set; a template. The includer has included a vec*.h and defined RT_DOT_VNNI
+ * or not, and TILE_M   time steps per register tile, a multiple of 6 (pools of
+ * 1, 2, 3, 6 fit) SUFFIX   the instruction set's name
  *
- * Output channels lie in lanes, TILE_M steps and two vectors of channels make a tile that stays in registers
- * while the window is walked; its 32-bit words (4 channels with VNNI, 2 without) are broadcast. The
- * window of a step, k rows, is contiguous, so there is one loop over `depth` words. Pooling takes the
- * maximum of the accumulators (requantisation is monotone), then bias, requantisation and clamp.
- * Without VNNI the input is first widened to 16 bits and multiplied by pairs (VPMADDWD), which is exact for
- * all 8-bit values where VPMADDUBSW would saturate.
+ * Output channels lie in lanes, TILE_M steps and two vectors of channels make a
+ * tile that stays in registers while the window is walked; its 32-bit words (4
+ * channels with VNNI, 2 without) are broadcast. The window of a step, k rows,
+ * is contiguous, so there is one loop over `depth` words. Pooling takes the
+ * maximum of the accumulators (requantisation is monotone), then bias,
+ * requantisation and clamp. Without VNNI the input is first widened to 16 bits
+ * and multiplied by pairs (VPMADDWD), which is exact for all 8-bit values where
+ * VPMADDUBSW would saturate.
  *
- * The zero-points: sum w (x - z) = sum w x - z sum w, the second part goes into the bias at load. All
- * in 32-bit wrapping arithmetic, whose true result fits (rt_check).
+ * The zero-points: sum w (x - z) = sum w x - z sum w, the second part goes into
+ * the bias at load. All in 32-bit wrapping arithmetic, whose true result fits
+ * (rt_check).
  */
 #include "cpu/rt/model.h"
 
@@ -23,7 +26,8 @@
 #define ELEMENT 2
 #endif
 
-/* Constants of VL channels, in the order the epilogue reads them. The 64-bit ones serve even and odd lanes. */
+/* Constants of VL channels, in the order the epilogue reads them. The 64-bit
+ * ones serve even and odd lanes. */
 struct i8_lanes {
     int32_t bias[VL]; /* zero-point folded in */
     int32_t m[VL];
@@ -37,9 +41,10 @@ struct i8_packed {
     int32_t depth, depth1; /* words of a window; of the side input */
     int32_t blocks;        /* vectors of output channels */
     int32_t unused[13];    /* to 64 bytes */
-    /* then: struct i8_lanes lanes[blocks], struct i8_lanes side[blocks] when depth1;
-     * int32 w[blocks][depth][VL] in panels of two blocks: [panel][depth][2][VL] (a last single: [depth][VL]);
-     * the same for w1 with depth1 */
+                           /* then: struct i8_lanes lanes[blocks], struct i8_lanes side[blocks] when
+   * depth1; int32 w[blocks][depth][VL] in panels of two blocks:
+   * [panel][depth][2][VL] (a last single: [depth][VL]); the same for w1 with
+   * depth1 */
 };
 
 static int i8_rows(const struct rt_layer *l)
@@ -66,7 +71,8 @@ static size_t i8_conv_pack_size(const struct cinchrt_model *m, const struct rt_l
            blocks * (depth + depth1) * VL * 4;
 }
 
-/* Lane constants from bias (before folding), multiplier bits and the output's zero-point. */
+/* Lane constants from bias (before folding), multiplier bits and the output's
+ * zero-point. */
 static void i8_set_lane(struct i8_lanes *lanes, int i, int32_t bias, uint32_t bits, int zero)
 {
     struct rt_mult k;
@@ -84,8 +90,9 @@ static void i8_set_lane(struct i8_lanes *lanes, int i, int32_t bias, uint32_t bi
     lanes->offset[i] = zero - (int32_t)((uint64_t)1 << (62 - k.s));
 }
 
-/* Channels of a panel of two vectors are dealt by fours, so that v_packs32 of both restores their order; a single
- * vector has them in order. Where channel o stands: vector *b (of all) and lane. */
+/* Channels of a panel of two vectors are dealt by fours, so that v_packs32 of
+ * both restores their order; a single vector has them in order. Where channel o
+ * stands: vector *b (of all) and lane. */
 static int i8_lane(int o, int blocks, int *b)
 {
     int in_panel = o % (2 * VL);
@@ -95,7 +102,8 @@ static int i8_lane(int o, int blocks, int *b)
     return (in_panel >> 3) * 4 + (in_panel & 3);
 }
 
-/* Where input element `e` (a byte of the window) of block b stands: panels of two blocks. */
+/* Where input element `e` (a byte of the window) of block b stands: panels of
+ * two blocks. */
 static uint8_t *i8_weight_at(uint8_t *w, int blocks, int depth, int b, int e, int lane)
 {
     int single = b == blocks - 1 && (blocks & 1);
@@ -114,7 +122,8 @@ static void i8_put_weight(uint8_t *at, int value)
     }
 }
 
-/* Spreads w[cout][cin][rows] over the panels; sums[o] = sum of the channel's weights. */
+/* Spreads w[cout][cin][rows] over the panels; sums[o] = sum of the channel's
+ * weights. */
 struct i8_spread {
     const uint8_t *w;
     uint8_t *to;
@@ -166,8 +175,9 @@ static void i8_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l
     }
 }
 
-/* rq(a) + offset's zero: low 32 bits of (a*m + 2^(s-1)) >> s. The 2^62 in `round` makes the sum positive, so a
- * logical shift serves; `offset` takes its shifted image away again. */
+/* rq(a) + offset's zero: low 32 bits of (a*m + 2^(s-1)) >> s. The 2^62 in
+ * `round` makes the sum positive, so a logical shift serves; `offset` takes its
+ * shifted image away again. */
 static inline vi i8_requant(vi a, const struct i8_lanes *k)
 {
     vi m = v_load(k->m);
@@ -192,7 +202,8 @@ struct i8_job {
     int32_t bias[2 * VL]; /* the panel's, where sums start */
 };
 
-/* Sums of M steps by NV vectors over `depth` words, on top of what acc holds. */
+/* Sums of M steps by NV vectors over `depth` words, on top of what acc holds.
+ */
 #define I8_WALK(M, NV)                                                                             \
     static inline __attribute__((always_inline)) void i8_walk_##M##x##NV(                          \
         vi(*acc)[NV], const uint8_t *x, size_t row, const uint8_t *w, int depth)                   \
@@ -212,8 +223,9 @@ struct i8_job {
         }                                                                                          \
     }
 
-/* Sums of the side input, requantised to the main sums' unit, plus bias: where the main sums start. Apart from
- * the tile and not inlined, to leave it all the registers. */
+/* Sums of the side input, requantised to the main sums' unit, plus bias: where
+ * the main sums start. Apart from the tile and not inlined, to leave it all the
+ * registers. */
 #define I8_SIDE(M, NV)                                                                             \
     static __attribute__((noinline)) void i8_side_##M##x##NV(const struct i8_job *j, size_t t,     \
                                                              int32_t *to)                          \
@@ -270,7 +282,8 @@ static void i8_finish_logits(const struct i8_job *j, const int32_t *sums, uint8_
     }
 }
 
-/* Requantisation, clamp and store of `rows` pooled steps: sums [rows][2][VL]. */
+/* Requantisation, clamp and store of `rows` pooled steps: sums [rows][2][VL].
+ */
 static __attribute__((noinline)) void i8_finish_2(const struct i8_job *j, const int32_t *sums,
                                                   uint8_t *y, int rows)
 {
@@ -306,7 +319,8 @@ static __attribute__((noinline)) void i8_finish_1(const struct i8_job *j, const 
     }
 }
 
-/* One tile of TILE_M steps from pooled step t on; pool is a constant in each use. */
+/* One tile of TILE_M steps from pooled step t on; pool is a constant in each
+ * use. */
 #define I8_POOLED(NV, POOL)                                                                        \
     static void i8_tile_##NV##_pool##POOL(const struct i8_job *j, size_t t)                        \
     {                                                                                              \
@@ -355,8 +369,8 @@ I8_SINGLE(1)
 
 typedef void i8_tile_fn(const struct i8_job *j, size_t t);
 
-/* All pooled steps of one panel. The last tile is moved back to end with the output: its steps are computed
- * twice, to the same bytes. */
+/* All pooled steps of one panel. The last tile is moved back to end with the
+ * output: its steps are computed twice, to the same bytes. */
 static void i8_panel(const struct i8_job *j, int pair, size_t tout)
 {
     static i8_tile_fn *const tiles[2][3] = {
@@ -375,7 +389,8 @@ static void i8_panel(const struct i8_job *j, int pair, size_t tout)
 }
 
 #ifndef RT_DOT_VNNI
-/* Input rows widened to 16 bits, pads and slack included, so that windows stay contiguous. */
+/* Input rows widened to 16 bits, pads and slack included, so that windows stay
+ * contiguous. */
 static size_t i8_wide_bytes(const struct rt_edge *e)
 {
     return rt_round(2 * (size_t)e->stride * (size_t)(e->t + 2 * e->pad) + 2 * RT_SLACK, RT_ALIGN);

@@ -1,9 +1,11 @@
-/* cpu/rt/i8_lstm.inc.h - the static int8 LSTM for one instruction set; a template like i8_conv.inc.h, which it
- * follows. Units are taken in blocks of W16, one 16-bit lane each; a block has two 32-bit vectors of
- * sums per gate, whose rows are dealt so that packing two of them restores the units' order. The recurrent
- * weights of 64 units are 16 KB and stay in L1. Everything behind the sums happens in 16 bits: table
- * lookups with one parabola each, VPMULHRSW, saturating adds. The input's part of the next step is
- * computed while the chain of this one is under way.
+/* cpu/rt/i8_lstm.inc.h - the static int8 LSTM for one instruction set; a
+ * template like i8_conv.inc.h, which it follows. Units are taken in blocks of
+ * W16, one 16-bit lane each; a block has two 32-bit vectors of sums per gate,
+ * whose rows are dealt so that packing two of them restores the units' order.
+ * The recurrent weights of 64 units are 16 KB and stay in L1. Everything behind
+ * the sums happens in 16 bits: table lookups with one parabola each, VPMULHRSW,
+ * saturating adds. The input's part of the next step is computed while the
+ * chain of this one is under way.
  */
 #include "cpu/rt/model.h"
 
@@ -21,7 +23,8 @@ struct i8_lstm_packed {
     int32_t blocks, depthx, depthh; /* words per row */
     int32_t long_products;          /* 1: a*m may pass 31 bits, so requantise in 64 */
     int32_t unused[12];
-    /* then struct i8_lstm_block [blocks], int32 wx[blocks][depthx][8][VL], wh[blocks][depthh][8][VL] */
+    /* then struct i8_lstm_block [blocks], int32 wx[blocks][depthx][8][VL],
+   * wh[blocks][depthh][8][VL] */
 };
 
 static int i8_lstm_blocks(const struct rt_layer *l)
@@ -46,7 +49,8 @@ static size_t i8_lstm_pack_size(const struct cinchrt_model *m, const struct rt_l
            (size_t)i8_lstm_blocks(l) * (sizeof(struct i8_lstm_block) + depth * 8 * VL * 4);
 }
 
-/* Unit u of a block: which half, which lane. v_packs32 joins 4 lanes of either half per 128 bits. */
+/* Unit u of a block: which half, which lane. v_packs32 joins 4 lanes of either
+ * half per 128 bits. */
 static int i8_lstm_half(int u)
 {
     return u >> 2 & 1;
@@ -62,7 +66,8 @@ struct i8_lstm_row {
     uint8_t *to; /* this block's [depth][8][VL] */
 };
 
-/* Spreads one row's weights; returns their sum, *most gets the sum of magnitudes. */
+/* Spreads one row's weights; returns their sum, *most gets the sum of
+ * magnitudes. */
 static int32_t i8_lstm_spread(const struct i8_lstm_row *r, int32_t *most)
 {
     int32_t sum = 0;
@@ -141,7 +146,8 @@ static void i8_lstm_pack(const struct cinchrt_model *m, const struct rt_layer *l
     }
 }
 
-/* c (int16), px (int16 [4]) per unit, then two copies of h as the dot product wants it. */
+/* c (int16), px (int16 [4]) per unit, then two copies of h as the dot product
+ * wants it. */
 static size_t i8_lstm_h_bytes(const struct i8_lstm_packed *p)
 {
     return rt_round((size_t)p->blocks * W16 * ELEMENT, RT_ALIGN);
@@ -158,8 +164,9 @@ static size_t i8_lstm_scratch(const struct cinchrt_model *m, const struct rt_lay
     return bytes;
 }
 
-/* rq16 of VL sums, not yet saturated to 16 bits (packing does that). `wide`: with 64-bit products, after holding
- * |a| at the limit beyond which the result only saturates. */
+/* rq16 of VL sums, not yet saturated to 16 bits (packing does that). `wide`:
+ * with 64-bit products, after holding |a| at the limit beyond which the result
+ * only saturates. */
 struct i8_lstm_mult {
     const int32_t *m, *round, *shift, *limit;
 };
@@ -173,11 +180,12 @@ static inline __attribute__((always_inline)) vi i8_lstm_requant(vi a, const stru
     a = v_max32(v_min32(a, limit), v_sub32(v_zero(), limit));
     even = v_srlv64(v_add64(v_mul64(a, m), v_low(half)), v_low(shift));
     odd = v_srlv64(v_add64(v_mul64(v_high(a), v_high(m)), v_high(half)), v_high(shift));
-    return v_join(even,
-                  v_sll64(odd, 32)); /* low 32 bits: logical and arithmetic shift agree, s <= 30 */
+    return v_join(even, v_sll64(odd, 32)); /* low 32 bits: logical and arithmetic
+                                            shift agree, s <= 30 */
 }
 
-/* The four gates' sums over one row of `words` words: packed to 16 bits, each vector a gate. */
+/* The four gates' sums over one row of `words` words: packed to 16 bits, each
+ * vector a gate. */
 struct i8_lstm_sum {
     const uint8_t *x, *w;
     int words;

@@ -1,8 +1,10 @@
-/* cpu/rt/i8_norm.inc.h - integer LayerNorm with its max-pool, the mean over time and the quantisation of the input for
- * one instruction set; a template like i8_conv.inc.h, which it follows.
+/* cpu/rt/i8_norm.inc.h - integer LayerNorm with its max-pool, the mean over
+ * time and the quantisation of the input for one instruction set; a template
+ * like i8_conv.inc.h, which it follows.
  *
- * LayerNorm keeps the largest and the smallest normalised value of a window and applies gamma, bias and
- * requantisation once per window: where gamma is negative the smallest gives the maximum.
+ * LayerNorm keeps the largest and the smallest normalised value of a window and
+ * applies gamma, bias and requantisation once per window: where gamma is
+ * negative the smallest gives the maximum.
  */
 #include "cpu/rt/ref.h"
 
@@ -57,27 +59,23 @@ struct i8_norm_row {
     int32_t mu, r, s;
 };
 
-/* Mean and reciprocal deviation of one row; lanes behind the last channel hold 0. */
+/* Mean and reciprocal deviation of one row; lanes behind the last channel hold
+ * 0. */
 static inline struct i8_norm_row i8_norm_statistics(const int16_t *h, int blocks, int c)
 {
     struct i8_norm_row row;
-    vi s1 = v_zero(), one = v_set16(1);
-    uint64_t s2 = 0;
+    vi s1 = v_zero(), s2 = v_zero(), one = v_set16(1);
     int32_t sum;
     int b;
-    for (b = 0; b < blocks; b += 2) { /* a lane holds 2 * 2^30 per block: summed in 64 bits */
-        vi v = v_load(h + b * W16);
+    for (b = 0; b < blocks; b++) { /* a lane of squares holds up to 2 * 2^30: summed in 64 bits */
+        vi v = v_load(h + b * W16), square = v_madd16(v, v);
         s1 = v_add32(s1, v_madd16(v, one));
-        s2 += v_sum_u32(v_madd16(v, v));
-        if (b + 1 < blocks) {
-            v = v_load(h + (b + 1) * W16);
-            s1 = v_add32(s1, v_madd16(v, one));
-            s2 += v_sum_u32(v_madd16(v, v));
-        }
+        s2 = v_add64(s2, v_add64(v_low(square), v_high(square)));
     }
     sum = v_sum32(s1);
     row.mu = i8_floor_div(2 * sum + c, 2 * c);
-    rt_rstd((uint64_t)c * s2 - (uint64_t)((int64_t)sum * sum) + 10737 * (uint64_t)c * (uint64_t)c,
+    rt_rstd((uint64_t)c * v_sum64(s2) - (uint64_t)((int64_t)sum * sum) +
+                10737 * (uint64_t)c * (uint64_t)c,
             (uint32_t)c, &row.r, &row.s);
     return row;
 }
@@ -169,7 +167,8 @@ static void i8_nothing(const struct cinchrt_model *m, const struct rt_layer *l,
     (void)m, (void)l, (void)block, (void)dst;
 }
 
-/* VL samples of one lead -> 32-bit values 0..qmax. The order of max and min maps NaN to the lower bound. */
+/* VL samples of one lead -> 32-bit values 0..qmax. The order of max and min
+ * maps NaN to the lower bound. */
 struct i8_quantise {
     vf inverse, lo, hi;
     vi zero;
@@ -180,8 +179,8 @@ static inline vi i8_quantise_vector(const struct i8_quantise *q, const float *x)
     return v_add32(vf_round32(v), q->zero);
 }
 
-/* Leads in fours: a 32-bit lane gathers four leads of a sample, then goes to its row. One to three leads left over
- * are written byte by byte. */
+/* Leads in fours: a 32-bit lane gathers four leads of a sample, then goes to
+ * its row. One to three leads left over are written byte by byte. */
 static void i8_quantise_columns(const struct i8_quantise *q, const struct rt_edge *e,
                                 const float *x, uint8_t *rows, int t)
 {

@@ -1,5 +1,6 @@
-/* cpu/rt/i8_table.inc.h - the kernel table of one instruction set, from the templates included before.
- * RT_ISA: its name, unquoted; F32_KERNELS: its float kernels, if it has any.
+/* cpu/rt/i8_table.inc.h - the kernel table of one instruction set, from the
+ * templates included before. RT_ISA: its name, unquoted; F32_KERNELS: its float
+ * kernels, if it has any.
  */
 #define RT_TEXT2(x) #x
 #define RT_TEXT(x) RT_TEXT2(x)

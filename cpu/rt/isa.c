@@ -1,7 +1,9 @@
-/* cpu/rt/isa.c - which instruction sets there are, and which kernel serves an operation.
+/* cpu/rt/isa.c - which instruction sets there are, and which kernel serves an
+ * operation.
  *
- * Each set's file exports one constant table; a set that lacks an operation falls to the next
- * weaker one that this CPU has. The CPU is asked at every load: there is no state to keep.
+ * Each set's file exports one constant table; a set that lacks an operation
+ * falls to the next weaker one that this CPU has. The CPU is asked at every
+ * load: there is no state to keep.
  */
 #include "cpu/rt/model.h"
 #include "cpu/rt/tables_isa.h"

@@ -1,9 +1,10 @@
-/* cpu/rt/load.c - from a checked file to a model that runs: memory plan, kernel choice, packed
- * weights.
+/* cpu/rt/load.c - from a checked file to a model that runs: memory plan, kernel
+ * choice, packed weights.
  */
 #include "cpu/rt/model.h"
 
-/* Bytes an edge takes, pads and slack included; *lead gets those before row 0. */
+/* Bytes an edge takes, pads and slack included; *lead gets those before row 0.
+ */
 static uint64_t edge_bytes(const struct rt_edge *e, size_t *lead)
 {
     uint64_t row = (uint64_t)e->stride * (e->type == RT_U8 ? 1 : e->type == RT_H16 ? 2 : 4);
@@ -16,7 +17,8 @@ struct place {
     int first, last;
 };
 
-/* First fit: the lowest offset at which edge i meets no edge whose life overlaps its own. */
+/* First fit: the lowest offset at which edge i meets no edge whose life
+ * overlaps its own. */
 static uint64_t find_place(const struct place *p, int n, const struct place *mine, uint64_t bytes)
 {
     uint64_t at = 0;
@@ -182,7 +184,8 @@ static int edge_name(int name)
     return name == CINCHRT_NET_INPUT ? -1 : name == CINCHRT_NO_INPUT ? -2 : name;
 }
 
-/* Weights and multiply-accumulates, as `cinch inspect` prints them: matrices only. */
+/* Weights and multiply-accumulates, as `cinch inspect` prints them: matrices
+ * only. */
 static void layer_work(const struct rt_layer *l, struct cinchrt_layer_info *info)
 {
     uint64_t inner = 0, times = 1, rows = l->f.cout;

@@ -1,14 +1,16 @@
-/* cpu/rt/model.h - a loaded model: edges (activations), layers, and the kernels chosen for them.
+/* cpu/rt/model.h - a loaded model: edges (activations), layers, and the kernels
+ * chosen for them.
  *
- * Activations lie in the caller's scratch, time-major: element (c, t) of an edge at row t, column
- * c, so that the window of a convolution, k rows, is one contiguous piece and a convolution is a
- * matrix product with overlapping rows. A row is `stride` elements: the net's input has stride =
- * leads, every other edge a multiple of 4 (vectors of 8-bit dot products take 4 channels), the
+ * Activations lie in the caller's scratch, time-major: element (c, t) of an
+ * edge at row t, column c, so that the window of a convolution, k rows, is one
+ * contiguous piece and a convolution is a matrix product with overlapping rows.
+ * A row is `stride` elements: the net's input has stride = leads, every other
+ * edge a multiple of 4 (vectors of 8-bit dot products take 4 channels), the
  * LSTM's output one of
- * 32. Columns between c and stride are readable and, in float edges, finite; weights there are
- * zero. `pad` rows before and behind hold the zero-point for convolutions with padding. Behind each
- * edge lie RT_SLACK bytes that kernels may read and write. Edges whose lives do not meet share
- * memory.
+ * 32. Columns between c and stride are readable and, in float edges, finite;
+ * weights there are zero. `pad` rows before and behind hold the zero-point for
+ * convolutions with padding. Behind each edge lie RT_SLACK bytes that kernels
+ * may read and write. Edges whose lives do not meet share memory.
  */
 #ifndef CINCHRT_MODEL_H
 #define CINCHRT_MODEL_H
@@ -28,17 +30,18 @@ struct rt_edge {
     int pad;
     int zero, qmax;
     float scale;
-    int first,
-        last;      /* the steps (layer index; -1: before the first layer) between which it lives */
-    size_t offset; /* bytes into the scratch, of row 0 */
+    int first, last; /* the steps (layer index; -1: before the first layer)
+                      between which it lives */
+    size_t offset;   /* bytes into the scratch, of row 0 */
 };
 
 struct cinchrt_model;
 struct rt_layer;
 
-/* One operation for one instruction set. `pack` turns a layer's checked data block (not aligned)
- * into pack_size bytes at dst (64-byte aligned). `run` reads and writes edges and may use
- * scratch_size bytes at scratch + model->tmp. */
+/* One operation for one instruction set. `pack` turns a layer's checked data
+ * block (not aligned) into pack_size bytes at dst (64-byte aligned). `run`
+ * reads and writes edges and may use scratch_size bytes at scratch +
+ * model->tmp. */
 struct rt_kernel {
     const char *name;
     size_t (*pack_size)(const struct cinchrt_model *m, const struct rt_layer *l);
@@ -59,7 +62,8 @@ struct rt_layer {
     const void *packed;
 };
 
-/* What one instruction set brings; a NULL entry falls to the next weaker set. */
+/* What one instruction set brings; a NULL entry falls to the next weaker set.
+ */
 struct rt_isa_table {
     const struct rt_kernel *const *kernels; /* kernels[i] serves the op ops[i] */
     const uint8_t *ops;
@@ -73,8 +77,8 @@ struct cinchrt_model {
     struct cinchrt_info info;
     enum cinchrt_isa isa;
     int head, n_layers;
-    struct rt_edge
-        edge[CINCHRT_MAX_LAYERS + 1]; /* edge[0]: the net's input, edge[i+1]: layer i's output */
+    struct rt_edge edge[CINCHRT_MAX_LAYERS + 1]; /* edge[0]: the net's input,
+                                                  edge[i+1]: layer i's output */
     struct rt_layer layer[CINCHRT_MAX_LAYERS];
     void (*quantise)(const struct rt_edge *e, const float *x, uint8_t *rows);
     void (*transpose)(const struct rt_edge *e, const float *x, float *rows);
@@ -87,12 +91,14 @@ struct cinchrt_model {
     const char *label[CINCHRT_MAX_LABELS];
 };
 
-/* check.c: fills net facts, layers and edges (but offsets and kernels) from a hostile file. */
+/* check.c: fills net facts, layers and edges (but offsets and kernels) from a
+ * hostile file. */
 int rt_check(struct cinchrt_model *m, const uint8_t *file, size_t n);
 
 /* isa.c */
 const struct rt_kernel *rt_kernel_for(enum cinchrt_isa isa, int op);
-/* which 0: its int8 (or only) table, 1: its float table; NULL: not compiled in */
+/* which 0: its int8 (or only) table, 1: its float table; NULL: not compiled in
+ */
 const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa, int which);
 
 /* Unaligned little-endian reads. */
@@ -125,7 +131,8 @@ static inline uint8_t *rt_rows(const struct cinchrt_model *m, int edge, uint8_t 
     return scratch + m->edge[edge].offset;
 }
 
-/* Where the arrays of a data block begin (format.h lists them). Unused ones are NULL. */
+/* Where the arrays of a data block begin (format.h lists them). Unused ones are
+ * NULL. */
 struct rt_block {
     const uint8_t *bias, *mult, *mult1, *w, *w1;
 };

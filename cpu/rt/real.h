@@ -1,5 +1,6 @@
-/* cpu/rt/real.h - exp, sigmoid, tanh and 1/sqrt in plain C, because the runtime links no libm.
- * Accuracy near 1e-15 relative; used at the float ends of a net and by the portable float kernels.
+/* cpu/rt/real.h - exp, sigmoid, tanh and 1/sqrt in plain C, because the runtime
+ * links no libm. Accuracy near 1e-15 relative; used at the float ends of a net
+ * and by the portable float kernels.
  */
 #ifndef CINCHRT_REAL_H
 #define CINCHRT_REAL_H
@@ -7,8 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* e^x, held at e^709 above and 0 below -745; NaN gives NaN. x = n ln 2 + r, |r| <= ln2/2, Taylor to
- * r^13. */
+/* e^x, held at e^709 above and 0 below -745; NaN gives NaN. x = n ln 2 + r, |r|
+ * <= ln2/2, Taylor to r^13. */
 static inline double rt_exp(double x)
 {
     double r, p = 0;
@@ -18,7 +19,8 @@ static inline double rt_exp(double x)
     if (x > 709.0) x = 709.0;
     r = x * 1.4426950408889634;
     n = (int)(r < 0 ? r - 0.5 : r + 0.5);
-    r = x - n * 0.6931471803691238; /* ln 2 in two pieces: n times the first is exact */
+    r = x - n * 0.6931471803691238; /* ln 2 in two pieces: n times the first is
+                                     exact */
     r -= n * 1.9082149292705877e-10;
     for (i = 13; i > 0; i--) p = (p + 1.0) * r / i;
     if (n < -1000) { /* the result is subnormal or nearly: scale in two steps */
@@ -42,7 +44,8 @@ static inline double rt_tanh(double x)
     return 2 * rt_sigmoid(2 * x) - 1;
 }
 
-/* 1/sqrt(x), x > 0 and normal: a first guess from the exponent, five Newton steps. */
+/* 1/sqrt(x), x > 0 and normal: a first guess from the exponent, five Newton
+ * steps. */
 static inline double rt_rsqrt(double x)
 {
     int64_t bits;
@@ -55,8 +58,9 @@ static inline double rt_rsqrt(double x)
     return y;
 }
 
-/* Round to the nearest integer, ties to even; |x| < 2^22. Two roundings to float, nothing else, so
- * that wide FPU registers change nothing (C99 assignments round). */
+/* Round to the nearest integer, ties to even; |x| < 2^22. Two roundings to
+ * float, nothing else, so that wide FPU registers change nothing (C99
+ * assignments round). */
 static inline float rt_rint(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23 */

@@ -1,6 +1,7 @@
-/* cpu/rt/ref_dyn.c - the study's LSTM and linear layer: int8 weights with one scale per matrix,
- * activations quantised at inference from their own minimum and maximum, as PyTorch's dynamic
- * quantisation does. Integer products, float everything else.
+/* cpu/rt/ref_dyn.c - the study's LSTM and linear layer: int8 weights with one
+ * scale per matrix, activations quantised at inference from their own minimum
+ * and maximum, as PyTorch's dynamic quantisation does. Integer products, float
+ * everything else.
  */
 #include "cpu/rt/ref.h"
 
@@ -9,8 +10,8 @@ struct range {
     int zero;
 };
 
-/* Quantises n floats to 0 .. qmax. PyTorch's rule for unsigned, asymmetric: the range holds zero; a
- * range of nothing gets scale 0.1. */
+/* Quantises n floats to 0 .. qmax. PyTorch's rule for unsigned, asymmetric: the
+ * range holds zero; a range of nothing gets scale 0.1. */
 static struct range quantise(const float *x, int n, int qmax, uint8_t *q)
 {
     float lo = 0, hi = 0, inverse;

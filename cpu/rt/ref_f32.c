@@ -1,6 +1,6 @@
-/* cpu/rt/ref_f32.c - portable float kernels: convolution (with side input, ReLU, max-pool), linear,
- * mean, LSTM, LayerNorm. Plain loops in the order of the textbook; the vector kernels agree to
- * rounding.
+/* cpu/rt/ref_f32.c - portable float kernels: convolution (with side input,
+ * ReLU, max-pool), linear, mean, LSTM, LayerNorm. Plain loops in the order of
+ * the textbook; the vector kernels agree to rounding.
  */
 #include "cpu/rt/ref.h"
 

@@ -1,10 +1,12 @@
-/* cpu/rt/ref_i8.c - portable convolution, linear layer and mean in int8: the rules of format.h,
- * word by word. Every vector kernel must equal these bit by bit.
+/* cpu/rt/ref_i8.c - portable convolution, linear layer and mean in int8: the
+ * rules of format.h, word by word. Every vector kernel must equal these bit by
+ * bit.
  */
 #include "cpu/rt/ref.h"
 
-/* Packed form shared by CONV_I8 and LINEAR_I8: per channel facts, then weights with the inner index
- * running as the activations lie: [o][row of time][channel]. */
+/* Packed form shared by CONV_I8 and LINEAR_I8: per channel facts, then weights
+ * with the inner index running as the activations lie: [o][row of
+ * time][channel]. */
 struct packed {
     int32_t *bias;         /* [cout] */
     struct rt_mult *mult;  /* [cout] */

@@ -1,5 +1,5 @@
-/* cpu/rt/ref_lstm_i8.c - portable static int8 LSTM and integer LayerNorm, word by word as in
- * format.h.
+/* cpu/rt/ref_lstm_i8.c - portable static int8 LSTM and integer LayerNorm, word
+ * by word as in format.h.
  */
 #include "cpu/rt/ref.h"
 

@@ -1,9 +1,11 @@
-/* cpu/rt/run.c - one inference: quantise or transpose the input, run the layers, apply the head.
+/* cpu/rt/run.c - one inference: quantise or transpose the input, run the
+ * layers, apply the head.
  */
 #include "cpu/rt/model.h"
 #include "cpu/rt/real.h"
 
-/* Rows before and behind an edge, read by padded convolutions: the zero-point. */
+/* Rows before and behind an edge, read by padded convolutions: the zero-point.
+ */
 static void fill_pads(const struct rt_edge *e, uint8_t *rows)
 {
     size_t bytes = (size_t)e->pad * (size_t)e->stride * (e->type == RT_F32 ? 4 : 1);
@@ -35,7 +37,8 @@ static void read_logits(const struct cinchrt_model *m, const uint8_t *scratch, f
         for (i = 0; i < e->c; i++) logits[i] = (float)(row[i] - e->zero) * e->scale;
 }
 
-/* In double, so that the result does not hang on the width of the FPU's registers. */
+/* In double, so that the result does not hang on the width of the FPU's
+ * registers. */
 static void apply_head(int head, int n, const float *z, float *p)
 {
     double e[CINCHRT_MAX_LABELS], sum = 0, top = z[0];

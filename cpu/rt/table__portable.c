@@ -1,4 +1,5 @@
-/* cpu/rt/table__portable.c - the portable set: every operation, the last resort of all others. */
+/* cpu/rt/table__portable.c - the portable set: every operation, the last resort
+ * of all others. */
 #include "cpu/rt/ref.h"
 #include "cpu/rt/tables_isa.h"
 

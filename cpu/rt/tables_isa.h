@@ -4,7 +4,8 @@
 
 #include "cpu/rt/model.h"
 
-/* Vector kernels are compiled for x86-64 only; -DCINCHRT_PORTABLE_ONLY leaves them out. */
+/* Vector kernels are compiled for x86-64 only; -DCINCHRT_PORTABLE_ONLY leaves
+ * them out. */
 #if defined(__x86_64__) && !defined(CINCHRT_PORTABLE_ONLY)
 #define RT_X86 1
 #endif

@@ -1,4 +1,5 @@
-/* cpu/rt/vec256.h - the vector operations of the kernel templates (*.inc.h) in 256 bits; see vec512.h.
+/* cpu/rt/vec256.h - the vector operations of the kernel templates (*.inc.h) in
+ * 256 bits; see vec512.h.
  */
 #ifndef CINCHRT_VEC256_H
 #define CINCHRT_VEC256_H
@@ -63,11 +64,9 @@ static inline int32_t v_sum32(vi v)
     return _mm_cvtsi128_si32(s);
 }
 
-static inline uint64_t v_sum_u32(vi v)
+static inline uint64_t v_sum64(vi v)
 {
-    vi even = _mm256_and_si256(v, _mm256_set1_epi64x(0xffffffff));
-    vi sum = _mm256_add_epi64(even, _mm256_srli_epi64(v, 32));
-    __m128i s = _mm_add_epi64(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    __m128i s = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     return (uint64_t)_mm_cvtsi128_si64(s) + (uint64_t)_mm_extract_epi64(s, 1);
 }
 
@@ -117,7 +116,8 @@ static inline vi v_dot(vi acc, vi x, vi w) /* see vec512.h */
 #define v_dot(acc, x, w) _mm256_add_epi32(acc, _mm256_madd_epi16(x, w))
 #endif
 
-/* 32 entries of 16 bits as four byte tables of 16: low and high bytes of either half. */
+/* 32 entries of 16 bits as four byte tables of 16: low and high bytes of either
+ * half. */
 typedef struct {
     vi lo0, hi0, lo1, hi1;
 } v_table32;
@@ -137,8 +137,9 @@ static inline v_table32 v_table_load(const int16_t *t)
     return r;
 }
 
-/* vpshufb yields 0 where bit 7 of its control is set: + 0x70 sets it for indexes from 16 on, - 16 for those
- * below; the idle byte of each 16-bit lane gets 0x80. */
+/* vpshufb yields 0 where bit 7 of its control is set: + 0x70 sets it for
+ * indexes from 16 on, - 16 for those below; the idle byte of each 16-bit lane
+ * gets 0x80. */
 static inline vi v_lookup(v_table32 t, vi index)
 {
     vi low = _mm256_add_epi16(index, _mm256_set1_epi16((short)0x8070));

@@ -1,5 +1,6 @@
-/* cpu/rt/vec512.h - the vector operations of the kernel templates (*.inc.h) in 512 bits. The includer defines
- * RT_DOT_VNNI when the file is compiled with VNNI. vec256.h is its twin; keep them alike.
+/* cpu/rt/vec512.h - the vector operations of the kernel templates (*.inc.h) in
+ * 512 bits. The includer defines RT_DOT_VNNI when the file is compiled with
+ * VNNI. vec256.h is its twin; keep them alike.
  */
 #ifndef CINCHRT_VEC512_H
 #define CINCHRT_VEC512_H
@@ -48,6 +49,7 @@ typedef __m512 vf;
 #define v_madd16(a, b) _mm512_madd_epi16(a, b)
 #define v_packs32(a, b) _mm512_packs_epi32(a, b) /* within 128-bit lanes */
 #define v_sum32(a) _mm512_reduce_add_epi32(a)
+#define v_sum64(a) (uint64_t) _mm512_reduce_add_epi64(a)
 
 /* The 32-bit word at p in every lane. The address is only 1-byte aligned. */
 static inline vi v_bcast32(const void *p)
@@ -97,16 +99,9 @@ static inline vi v_narrow16(vi lo, vi hi)
 /* Unsigned bytes -> 16-bit lanes. */
 #define v_widen_bytes(p) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)(p)))
 
-/* Sum of the 32-bit lanes taken as unsigned, in 64 bits. */
-static inline uint64_t v_sum_u32(vi v)
-{
-    vi even = _mm512_and_si512(v, _mm512_set1_epi64(0xffffffff));
-    return (uint64_t)_mm512_reduce_add_epi64(_mm512_add_epi64(even, _mm512_srli_epi64(v, 32)));
-}
-
 #ifdef RT_DOT_VNNI
-/* As an instruction and not the intrinsic: compilers (gcc 12 is one) copy and spill the sums of a large tile
- * around the latter. */
+/* As an instruction and not the intrinsic: compilers (gcc 12 is one) copy and
+ * spill the sums of a large tile around the latter. */
 static inline vi v_dot(vi acc, vi x, vi w)
 {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "vm"(w));
