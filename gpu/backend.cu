@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "gpu/common.cuh"
+#include "gpu/cudnn.cuh"
 #include "gpu/engine.cuh"
 #include "gpu/libs.cuh"
 #include "gpu/nccl.cuh"
@@ -262,7 +263,8 @@ static void gpu_destroy(struct nn_backend *be)
 {
     if (!be) return;
     struct gpu_ctx *g = gpu_of(be);
-    gpu_nccl_destroy(g, be->error.code != 0); /* first: kernels that wait for a lost rank end with it */
+    gpu_nccl_destroy(g, be->error.code !=
+                            0); /* first: kernels that wait for a lost rank end with it */
     if (g->stream) cudaStreamSynchronize(g->stream);
     gpu_engine_destroy(g);
     while (g->blocks) {
@@ -278,6 +280,12 @@ static void gpu_destroy(struct nn_backend *be)
     free(be);
 }
 
+static int gpu_set_precision(struct nn_backend *be, enum nn_precision p)
+{
+    gpu_of(be)->opt.precision = p;
+    return gpu_cudnn_set_precision(be);
+}
+
 static void fill_table(struct nn_backend_ops *t)
 {
     t->name = "gpu";
@@ -291,6 +299,7 @@ static void fill_table(struct nn_backend_ops *t)
     t->sync = gpu_sync;
     t->attach = gpu_attach;
     t->detach = gpu_detach;
+    t->set_precision = gpu_set_precision;
     t->capture_begin = gpu_capture_begin;
     t->capture_end = gpu_capture_end;
     t->replay = gpu_replay;

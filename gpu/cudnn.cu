@@ -57,7 +57,7 @@ static int dnn_fail(struct nn_backend *be, cudnnStatus_t s, const char *what)
 
 static cudnnMathType_t math_type(const struct gpu_ctx *g)
 {
-    return g->opt.precision == CINCH_FP32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
+    return g->opt.precision == NN_FP32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
 }
 
 static void *work_of(struct nn_backend *be, size_t bytes)
@@ -83,6 +83,21 @@ static void *work_of(struct nn_backend *be, size_t bytes)
     return d->work;
 }
 
+static int set_math(struct nn_backend *be, struct gpu_cudnn *d)
+{
+    int fp32 = gpu_of(be)->opt.precision == NN_FP32;
+    BLAS(cublasSetMathMode(d->blas, fp32 ? CUBLAS_PEDANTIC_MATH : CUBLAS_TF32_TENSOR_OP_MATH));
+    return 0;
+}
+
+int gpu_cudnn_set_precision(struct nn_backend *be)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    if (g->cudnn) return set_math(be, g->cudnn);
+    if (g->opt.precision != NN_FP32) gpu_log(g, "without cuDNN every product is fp32");
+    return 0;
+}
+
 static int create_all(struct nn_backend *be, struct gpu_cudnn *d)
 {
     struct gpu_ctx *g = gpu_of(be);
@@ -90,8 +105,8 @@ static int create_all(struct nn_backend *be, struct gpu_cudnn *d)
     DNN(cudnnSetStream(d->dnn, g->stream));
     BLAS(cublasCreate_v2(&d->blas));
     BLAS(cublasSetStream_v2(d->blas, g->stream));
-    BLAS(cublasSetMathMode(d->blas, g->opt.precision == CINCH_FP32 ? CUBLAS_PEDANTIC_MATH
-                                                                   : CUBLAS_TF32_TENSOR_OP_MATH));
+    int rc = set_math(be, d);
+    if (rc) return rc;
     cudnnTensorDescriptor_t *t[] = {&d->x, &d->y, &d->p, &d->h, &d->wm, &d->wb};
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) DNN(cudnnCreateTensorDescriptor(t[i]));
     DNN(cudnnCreateFilterDescriptor(&d->w));
@@ -142,7 +157,7 @@ void gpu_cudnn_destroy(struct gpu_cudnn *d)
 
 static cudnnDataType_t conv_type(struct nn_backend *be)
 {
-    return gpu_of(be)->opt.precision == CINCH_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+    return gpu_of(be)->opt.precision == NN_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
 }
 
 static int describe_conv(struct nn_backend *be, const struct nn_conv1d *a)
@@ -606,6 +621,13 @@ struct gpu_cudnn *gpu_cudnn_create(struct nn_backend *be)
 void gpu_cudnn_destroy(struct gpu_cudnn *d)
 {
     (void)d;
+}
+
+int gpu_cudnn_set_precision(struct nn_backend *be)
+{
+    if (gpu_of(be)->opt.precision != NN_FP32)
+        gpu_log(gpu_of(be), "built without cuDNN: every product is fp32");
+    return 0;
 }
 
 #endif

@@ -11,6 +11,9 @@ struct gpu_cudnn; /* handles and descriptors of one backend */
 struct gpu_cudnn *gpu_cudnn_create(struct nn_backend *be);
 void gpu_cudnn_destroy(struct gpu_cudnn *d); /* accepts NULL */
 
+/* Follows a change of the options' precision. */
+int gpu_cudnn_set_precision(struct nn_backend *be);
+
 int cudnn_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a);
 int cudnn_conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a);
 int cudnn_batchnorm_forward(struct nn_backend *be,

@@ -17,12 +17,11 @@ extern "C" {
 #include "base/error.h"
 #include "nn/backend.h"
 
-enum cinch_gpu_precision { CINCH_FP32 = 0, CINCH_TF32 = 1, CINCH_BF16 = 2 };
 enum cinch_gpu_engine { CINCH_ENGINE_AUTO = 0, CINCH_ENGINE_NATIVE = 1, CINCH_ENGINE_CUDNN = 2 };
 
 struct cinch_gpu_options {
     int device; /* ordinal among the visible devices */
-    enum cinch_gpu_precision precision;
+    enum nn_precision precision; /* at first; a recipe may set another */
     enum cinch_gpu_engine engine;
     size_t memory_limit; /* bytes this backend may allocate; 0: all that is free */
     void (*log)(void *arg, const char *line); /* may be NULL: choices, missing libraries */

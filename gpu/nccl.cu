@@ -197,8 +197,10 @@ void gpu_nccl_destroy(struct gpu_ctx *g, int failed)
 {
     struct gpu_nccl *c = g->nccl;
     if (!c) return;
-    if (c->comm && failed) gpu_libs_get()->ncclCommAbort(c->comm);
-    else if (c->comm) gpu_libs_get()->ncclCommDestroy(c->comm);
+    if (c->comm && failed)
+        gpu_libs_get()->ncclCommAbort(c->comm);
+    else if (c->comm)
+        gpu_libs_get()->ncclCommDestroy(c->comm);
     if (c->ready) cudaEventDestroy(c->ready);
     if (c->done) cudaEventDestroy(c->done);
     if (c->stream) cudaStreamDestroy(c->stream);

@@ -237,6 +237,9 @@ struct nn_conv_block {
     const float *dy;
 };
 
+/* What factors of products are rounded to; sums, weights, gradients and moments are fp32 always. */
+enum nn_precision { NN_FP32, NN_TF32, NN_BF16 };
+
 struct nn_graph; /* a captured sequence of ops, opaque */
 
 struct nn_backend {
@@ -274,6 +277,9 @@ struct nn_backend_ops {
     int (*grad_ready)(struct nn_backend *be, float *grad, int64_t offset, int64_t count);
     /* NULL, or waits for all of them before the optimiser step. */
     int (*grad_wait)(struct nn_backend *be);
+
+    /* NULL where there is fp32 alone. Holds for the ops that follow, until it is set again. */
+    int (*set_precision)(struct nn_backend *be, enum nn_precision p);
 
     int (*gather)(struct nn_backend *be, const struct nn_gather *a);
     int (*conv1d_forward)(struct nn_backend *be, const struct nn_conv1d *a);

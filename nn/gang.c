@@ -133,6 +133,8 @@ int nn_gang_create(struct nn_gang *g, const struct nn_train *t, const int *who, 
     g->net = t->member[who[0]].model->net;
     g->stride = (int64_t)g->net->n_floats;
     int rc = list_rows(g, err);
+    if (!rc && g->be->ops->set_precision)
+        rc = g->be->ops->set_precision(g->be, g->recipe->precision);
     if (!rc) rc = put_teachers(g, t, who, err);
     if (!rc) rc = nn_exec_create(&g->ex, g->be, g->net, m, g->batch, 1, err);
     if (!rc && (put_dataset(g) || put_class_weights(g) || put_masks(g, t, who) || put_arrays(g))) {

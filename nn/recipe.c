@@ -16,6 +16,7 @@ enum field_type { INTEGER, REAL, FLAG, CHOICE };
 
 static const char *const optimiser_names[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", "plateau", "one-cycle", NULL};
+static const char *const precision_names[] = {"fp32", "tf32", "bf16", NULL};
 
 struct field {
     const char *name;
@@ -53,6 +54,7 @@ static const struct field fields[] = {
     {"aug_mask", REAL, AT(aug_mask), 0, 0.9, NULL},
     {"clip", REAL, AT(clip), 0, 1e6, NULL},
     {"alpha", REAL, AT(alpha), 0, 1, NULL},
+    {"precision", CHOICE, AT(precision), 0, 0, precision_names},
     {"class_weights", FLAG, AT(class_weights), 0, 1, NULL},
     {"finetune_epochs", INTEGER, AT(finetune_epochs), 0, 100000, NULL},
     {"finetune_lr", REAL, AT(finetune_lr), 0, 100, NULL},

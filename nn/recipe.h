@@ -24,8 +24,9 @@ struct nn_recipe {
         ema; /* 0: off; else decay per step of the averaged weights that are evaluated and kept */
     double smooth, mixup;
     double aug_shift, aug_scale, aug_noise, aug_lead, aug_mask; /* units as in struct nn_scalars */
-    double clip;       /* largest gradient 2-norm, 0: off */
-    double alpha;      /* distillation: weight of the hard loss, 0.4 */
+    double clip;                 /* largest gradient 2-norm, 0: off */
+    double alpha;                /* distillation: weight of the hard loss, 0.4 */
+    enum nn_precision precision; /* of a GPU's products; a CPU computes in fp32 whatever it says */
     int class_weights; /* one-label tasks: weigh classes by inverse square root of frequency */
     /* fine-tuning after a pruning round */
     int finetune_epochs;

@@ -48,9 +48,9 @@ int pair_open(void)
     struct cinch_gpu_options opt = {.engine = CINCH_ENGINE_NATIVE, .log = print_line};
     if (engine && !strcmp(engine, "cudnn")) opt.engine = CINCH_ENGINE_CUDNN;
     const char *precision = getenv("CINCH_TEST_PRECISION");
-    if (precision && !strcmp(precision, "tf32")) opt.precision = CINCH_TF32;
-    if (precision && !strcmp(precision, "bf16")) opt.precision = CINCH_BF16;
-    pair_slack = opt.precision == CINCH_BF16 ? 2000 : opt.precision == CINCH_TF32 ? 200 : 1;
+    if (precision && !strcmp(precision, "tf32")) opt.precision = NN_TF32;
+    if (precision && !strcmp(precision, "bf16")) opt.precision = NN_BF16;
+    pair_slack = opt.precision == NN_BF16 ? 2000 : opt.precision == NN_TF32 ? 200 : 1;
     if (engine && !strcmp(engine, "auto")) opt.engine = CINCH_ENGINE_AUTO;
     if (pair_gpu_create(&pair_be[GPU], &opt, &err)) return no_pair(err.text);
     if (cpu_train_create(&pair_be[CPU], &(struct cpu_train_options){.threads = 1, .isa = "ref"},
