@@ -246,7 +246,8 @@ int client_submit(struct coordinator *c, struct request *r)
                        "the coordinator's disk is full; it accepts grids again when there is room");
     int rc = fingerprint_of(c, s, &fp, &r->error);
     if (rc) return rc;
-    s->fingerprint = pr_hash_field(&fp); /* borrowed: cleared below, before the message is freed */
+    ProtobufCBinaryData given = s->fingerprint;
+    s->fingerprint = pr_hash_field(&fp); /* lent, until the grid is in */
     rc = ex_expand(&g, s, s->fresh ? c->s->n_runs : 0, &r->error);
     if (!rc) {
         reply.jobs = g.n;
@@ -260,7 +261,7 @@ int client_submit(struct coordinator *c, struct request *r)
         }
         ex_clear(&g);
     }
-    s->fingerprint = (ProtobufCBinaryData){0, NULL};
+    s->fingerprint = given;
     if (!rc) net_reply(c, r, PR_SUBMITTED, &reply.base);
     return rc;
 }

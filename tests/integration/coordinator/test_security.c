@@ -325,7 +325,7 @@ static void malformed_frames_are_answered_or_dropped(void **state)
     struct secure s;
     secure_open(&s, NULL);
     void *zmq = zmq_ctx_new(), *socket = raw_socket(&s, zmq);
-    uint8_t noise[4096], head[PR_HEADER_BYTES];
+    uint8_t noise[4096], head[32] = {0};
     for (int i = 0; i < 3000; i++) {
         randombytes_buf_deterministic(noise, sizeof noise,
                                       (const uint8_t[32]){(uint8_t)i, (uint8_t)(i >> 8)});
@@ -337,7 +337,7 @@ static void malformed_frames_are_answered_or_dropped(void **state)
         for (int f = 0; f < frames; f++) {
             const void *data = f ? noise + 16 : head;
             size_t len = f              ? (size_t)noise[6] * (noise[7] % 16)
-                         : noise[8] % 8 ? sizeof head
+                         : noise[8] % 8 ? PR_HEADER_BYTES
                                         : noise[9] % 20;
             zmq_send(socket, data, len, f + 1 < frames ? ZMQ_SNDMORE : 0);
         }
