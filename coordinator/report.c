@@ -158,24 +158,32 @@ static void put_cell(struct buf *b, const struct cell *c, const char *variant)
     buf_printf(b, " %-11s %-6s", text[0] == '0' ? text + 1 : text, c->n ? variant : "");
 }
 
+/* Cells of one variant stand together once sorted, so that a table costs one pass a column. */
+static int by_variant(const void *x, const void *y)
+{
+    const struct artifact *a = x, *b = y;
+    int c = strcmp(a->net, b->net);
+    if (!c) c = (a->keep < b->keep) - (a->keep > b->keep);
+    if (!c) c = a->distilled - b->distilled;
+    if (!c) c = (a->rounds > b->rounds) - (a->rounds < b->rounds);
+    if (!c) c = (a->round > b->round) - (a->round < b->round);
+    return c ? c : strcmp(a->norm, b->norm);
+}
+
 /* The variant of (net, distilled, keep) whose mean over seeds is best. */
 static void best_variant(const struct reporting *p, const struct artifact *like, bool distilled,
                          bool int8, struct cell *best, char variant[48])
 {
     *best = (struct cell){0};
     *variant = 0;
-    for (uint32_t i = 0; i < p->n; i++) {
+    for (uint32_t i = 0, next; i < p->n; i = next) {
         const struct artifact *v = &p->a[i];
+        struct cell c = {0};
+        for (next = i; next < p->n && !by_variant(v, &p->a[next]); next++)
+            cell_add(&c, int8 ? p->a[next].auroc_int8 : p->a[next].auroc_float);
         if (strcmp(v->net, like->net) || v->distilled != distilled || v->keep != like->keep ||
             v->round != v->rounds)
             continue;
-        struct cell c = {0};
-        for (uint32_t k = 0; k < p->n; k++) {
-            const struct artifact *o = &p->a[k];
-            if (!strcmp(o->net, v->net) && o->distilled == v->distilled && o->keep == v->keep &&
-                o->rounds == v->rounds && o->round == v->round && !strcmp(o->norm, v->norm))
-                cell_add(&c, int8 ? o->auroc_int8 : o->auroc_float);
-        }
         if (!c.n || (best->n && mean(&c) <= mean(best))) continue;
         *best = c;
         if (v->rounds) snprintf(variant, 48, "%u/%.34s", v->rounds, v->norm);
@@ -232,9 +240,7 @@ static char *table(const struct reporting *p)
 {
     struct buf b = {0};
     for (uint32_t i = 0; i < p->n; i++) {
-        bool first = true;
-        for (uint32_t k = 0; k < i; k++) first = first && strcmp(p->a[k].net, p->a[i].net);
-        if (!first) continue;
+        if (i && !strcmp(p->a[i - 1].net, p->a[i].net)) continue;
         if (b.n) buf_puts(&b, "\n");
         put_net(p, p->a[i].net, &b);
     }
@@ -306,6 +312,7 @@ int view_report(struct coordinator *c, uint32_t run, struct buf *b, struct cn_er
 {
     struct reporting p = {.c = c, .artifacts = json_array(), .failed = json_array()};
     int rc = p.artifacts && p.failed ? collect(&p, run) : CN_ENOMEM;
+    if (p.n) qsort(p.a, p.n, sizeof *p.a, by_variant);
     char *t = rc ? NULL : table(&p), *v = rc ? NULL : csv(&p), name[16];
     snprintf(name, sizeof name, "r%u", run);
     json_t *doc =

@@ -88,7 +88,9 @@ static int put_stream(struct pr_client *c, struct put *p, struct cn_error *err)
     uint64_t at = p->have, first = c->next_id;
     int under_way = 0;
     for (;;) {
-        while (under_way < WINDOW && (at < p->n || (!p->n && !under_way))) {
+        /* All bytes may be there and only not be verified: the coordinator was killed in between. An empty
+         * chunk at the end (also that of an empty blob) asks for it. */
+        while (under_way < WINDOW && (at < p->n || (p->have == p->n && !under_way))) {
             int rc = send_chunk(c, p, at, err);
             if (rc == CN_EBUSY) break;
             if (rc) return rc == CN_ECONNECT ? 0 : rc;

@@ -89,11 +89,13 @@ class Proxy(threading.Thread):
 
 
 class Process:
-    """A program that is started again whenever it is gone."""
+    """A program that is started again whenever it is gone. None outlives this script."""
+    every = []
 
     def __init__(self, name, argv, log, env=None):
         self.name, self.argv, self.log, self.env = name, argv, log, env
         self.start()
+        Process.every.append(self)
 
     def start(self):
         with open(self.log, "ab") as out:
@@ -318,4 +320,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        for process in Process.every:
+            process.end(signal.SIGKILL)
