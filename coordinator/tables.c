@@ -134,7 +134,7 @@ uint32_t sc_base(struct sched *s, const struct sc_base *base)
     if (!sc__grow(&s->base, &s->cap_bases, s->n_bases + 1, sizeof *s->base)) return 0;
     uint8_t *body = malloc(base->n_body ? base->n_body : 1);
     if (!body) return 0;
-    memcpy(body, base->body, base->n_body);
+    if (base->n_body) memcpy(body, base->body, base->n_body);
     s->base[s->n_bases] = *base;
     s->base[s->n_bases].body = body;
     return s->n_bases++;
