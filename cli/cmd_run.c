@@ -17,6 +17,7 @@
 #include "cli/report.h"
 #include "cli/service.h"
 #include "cli/watch.h"
+#include "cpu/measure/measure.h"
 
 #define MAX_GRID_BYTES (1u << 20)
 
@@ -79,6 +80,23 @@ static int bring_home(struct cli *c, const struct args *a, struct pr_client *cli
     return rc;
 }
 
+/* Nobody else could do the timing later, so what it needs must be here now. */
+static int check_allocators(struct cli *c, const struct grid *g)
+{
+    for (int i = 0; g->latency && i < g->n_nets; i++) {
+        enum measure_allocator a = measure_paper_allocator(g->net[i].name);
+        char detail[256];
+        for (int k = MEASURE_GLIBC; k <= MEASURE_TCMALLOC; k++)
+            if (!strcmp(g->allocator, measure_allocator_names[k])) a = (enum measure_allocator)k;
+        if (!measure_allocator_available(a, detail, sizeof detail))
+            return cn_fail(&c->err, CN_ENOTFOUND,
+                           "the grid times %s under %s, which is not here (%s); or say `latency: "
+                           "{allocator: glibc}` or `latency: none`",
+                           g->net[i].name, measure_allocator_names[a], detail);
+    }
+    return 0;
+}
+
 static int run_grid(struct cli *c, const struct args *a, const struct grid *g, const char *text,
                     const struct ecg_dataset *d)
 {
@@ -122,6 +140,7 @@ int cmd_run(struct cli *c, int argc, char **argv)
     rc = cn_file_read(a.grid, MAX_GRID_BYTES, &text, &n, &c->err);
     if (!rc) rc = grid_parse(&g, a.grid, text, n, &c->err);
     if (!rc && !a.data) a.data = *g->data ? g->data : "ptbxl";
+    if (!rc) rc = check_allocators(c, g);
     if (!rc) rc = cli_dataset_open(c, a.data, &d);
     if (!rc) rc = run_grid(c, &a, g, text, d);
     ecg_dataset_close(d);

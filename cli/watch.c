@@ -15,6 +15,7 @@
 #define POLL_MS 1000
 #define PAUSE_MS 250
 #define LINE_EVERY_MS 10000
+#define STALL_MS 5000
 #define MAX_JOB_LINES 8
 #define BAR 24
 
@@ -25,6 +26,12 @@ struct view {
     int lines; /* drawn last time, to be drawn over */
     int64_t start_ms, last_ms;
     double first, last; /* jobs done when we began to look, when we last printed */
+};
+
+/* Why nothing moves, once nothing has for a while; said again when the reason changes. */
+struct stall {
+    int64_t since_ms; /* 0: something runs */
+    char said[256];
 };
 
 struct counts {
@@ -123,6 +130,24 @@ static void draw(struct view *v, const json_t *show, const json_t *jobs)
             draw_job(v, json_array_get(list, i));
 }
 
+static int explain_stall(struct cli *c, struct pr_client *client, const char *run,
+                         const json_t *show, struct stall *s)
+{
+    struct counts n = count(show);
+    json_t *doc = NULL;
+    int64_t now = cn_mono_ms();
+    if (n.leased || !s->since_ms) s->since_ms = n.leased ? 0 : now;
+    if (n.leased || now - s->since_ms < STALL_MS) return 0;
+    int rc = cli_query(c, client, CINCH__QUERY__WHAT__EXPLAIN, run, &doc);
+    const char *text = cli_text(doc, "text");
+    if (!rc && strncmp(text, s->said, sizeof s->said - 1)) {
+        snprintf(s->said, sizeof s->said, "%s", text);
+        cli_say(c, "nothing runs: %s", text);
+    }
+    json_decref(doc);
+    return rc;
+}
+
 static bool ended(const json_t *show)
 {
     const char *s = cli_text(show, "state");
@@ -150,6 +175,7 @@ static int wait_event(struct cli *c, struct pr_client *client, const char *run, 
 int watch_run(struct cli *c, struct pr_client *client, const char *run, json_t **show)
 {
     struct view v = {.c = c, .run = run, .terminal = isatty(STDERR_FILENO)};
+    struct stall stall = {0};
     uint64_t after = 0;
     int rc = 0;
     *show = NULL;
@@ -160,6 +186,7 @@ int watch_run(struct cli *c, struct pr_client *client, const char *run, json_t *
         if (!rc) draw(&v, now, jobs);
         json_decref(jobs);
         bool over = !rc && ended(now);
+        if (!rc && !over) rc = explain_stall(c, client, run, now, &stall);
         if (over) *show = json_incref(now);
         json_decref(now);
         if (over || rc) break;

@@ -24,6 +24,13 @@ def environment(**extra):
     return env
 
 
+def latency():
+    """The grids' latency line: a few runs under glibc, or none where its malloc is not the live one (sanitizers)."""
+    done = subprocess.run([os.path.join(BIN, "cinch"), "doctor", "--json"], capture_output=True, env=environment(), check=True)
+    states = {c["check"]: c["state"] for c in json.loads(done.stdout)["checks"]}
+    return "latency: {runs: 20, allocator: glibc}\n" if states["glibc"] == "ok" else "latency: none\n"
+
+
 class Case(unittest.TestCase):
     """A test with a folder of its own, `self.dir`."""
 

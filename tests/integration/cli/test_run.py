@@ -16,8 +16,7 @@ seeds: 2
 epochs: 2
 distill: [false, true]
 prune: {keep: [0.5], epochs: 1}
-latency: {runs: 20, allocator: glibc}
-"""
+""" + harness.latency()
 
 
 class Run(harness.Case):
@@ -42,8 +41,9 @@ class Run(harness.Case):
         for kind in ("float", "int8"):
             self.assertEqual(os.path.getsize(a["path_" + kind]), a["bytes_" + kind])
             self.assertGreater(a["auroc_" + kind], 0.5)
-            (timed,) = a["latency_" + kind].values()
-            self.assertEqual((timed["n"], timed["allocator"]), (20, "glibc"))
+            if "none" not in GRID:
+                (timed,) = a["latency_" + kind].values()
+                self.assertEqual((timed["n"], timed["allocator"]), (20, "glibc"))
         if a["seed"] == 0 and a["distilled"]:
             measured = self.json("eval", a["path_int8"], "--data", PTBXL)
             self.assertAlmostEqual(measured["auroc"]["macro"], a["auroc_int8"], delta=1e-9)

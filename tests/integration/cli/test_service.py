@@ -17,8 +17,7 @@ name: service
 nets: [{net: cnn, widths: [8, 8, 8, 8]}]
 epochs: 1
 prune: {keep: [0.5], epochs: 1}
-latency: {runs: 20, allocator: glibc}
-"""
+""" + harness.latency()
 
 
 class Service(harness.Case):
