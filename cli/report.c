@@ -355,6 +355,16 @@ void report_csv(const struct report *r, FILE *to)
 
 /* -------------------------------------------------------------------------------------- figures */
 
+/* Whether both kinds were measured at all: gnuplot refuses an empty file. */
+static bool measured(const struct report *r, int group, enum figure f)
+{
+    for (int i = 0; i < r->n; i++) {
+        const double *v = f == BYTES ? r->row[i].bytes : r->row[i].latency;
+        if (r->row[i].group == group && isfinite(v[0]) && isfinite(v[1])) return true;
+    }
+    return false;
+}
+
 static void write_data(const struct report *r, int group, enum figure f, FILE *to)
 {
     double kept[MAX_COLUMNS];
@@ -428,6 +438,7 @@ int report_figures(const struct report *r, const char *dir, bool *drawn, struct 
             strlen(r->group[i].label))
             return cn_fail(err, CN_EINVALID, "'%s' is not a net's name", r->group[i].label);
         for (int f = BYTES; f <= LATENCY; f++) {
+            if (!measured(r, i, (enum figure)f)) continue;
             int rc = figure_file(r, i, (enum figure)f, dir, ".dat", err);
             if (!rc) rc = figure_file(r, i, (enum figure)f, dir, ".gp", err);
             if (rc) return rc;
