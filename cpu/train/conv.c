@@ -13,9 +13,10 @@
 
 #include <string.h>
 
-#define CHUNKS 8       /* of a member's batch in backward, at most */
-#define GROUP_COLS 128 /* vectors of time that one register sum should span at least */
-#define GROUP_X 98304  /* floats of x in a group at most: they are to stay in the L2 cache */
+#define CHUNKS 8                /* of a member's batch in backward, at most */
+#define PARTIAL_FLOATS 16777216 /* of all chunks' weight gradients, about */
+#define GROUP_COLS 128          /* vectors of time that one register sum should span at least */
+#define GROUP_X 98304 /* floats of x in a group at most: they are to stay in the L2 cache */
 
 static int round16(int n)
 {
@@ -73,6 +74,8 @@ void conv_job_init(struct conv_job *j, struct nn_backend *be, const struct nn_co
     j->together = 1;
     j->partial_n = (int64_t)a->cout * j->jx;
     choose_tiles(j, largest);
+    int64_t most = PARTIAL_FLOATS / j->partial_n; /* wide layers: fewer chunks, less memory */
+    if (j->chunks > most) j->chunks = most < 1 ? 1 : (int)most;
 }
 
 static void carve_shared(struct conv_job *j, struct cpu_train_cut *s, int backward)

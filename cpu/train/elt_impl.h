@@ -131,25 +131,62 @@ static int ISA(f32_max_at)(const float *x, int n)
     return at;
 }
 
-/* First words of cn_rng(seed, purpose, epoch, index + i), i in [0, n): base/rng.h's rounds on VL/2
- * counters at once. The high halves of the lanes hold leftovers that no product reads. */
+/* The four words of cn_rng(seed, purpose, epoch, index + lane): base/rng.h's rounds on VL/2 counters
+ * at once. The high halves of the lanes hold leftovers that no product reads. */
+INLINE void philox_rounds(const struct philox_args *a, vu index, vu c[4])
+{
+    const vu zero = {0};
+    uint32_t k0 = (uint32_t)a->seed, k1 = (uint32_t)(a->seed >> 32);
+    c[0] = index;
+    c[1] = index >> 32;
+    c[2] = zero + a->epoch;
+    c[3] = zero + a->purpose;
+    for (int round = 0; round < 10; round++) {
+        vu p0 = vu_mul32(c[0], zero + 0xD2511F53u), p1 = vu_mul32(c[2], zero + 0xCD9E8D57u);
+        vu n0 = (p1 >> 32) ^ c[1] ^ k0, n2 = (p0 >> 32) ^ c[3] ^ k1;
+        c[1] = p1;
+        c[3] = p0;
+        c[0] = n0;
+        c[2] = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+INLINE vu first_index(const struct philox_args *a)
+{
+    vu index;
+    for (int l = 0; l < VL / 2; l++) index[l] = a->index + (uint64_t)l;
+    return index;
+}
+
 static void ISA(u32_philox)(const struct philox_args *a, uint32_t *out, int n)
 {
-    vu index, one = {0};
-    for (int l = 0; l < VL / 2; l++) index[l] = a->index + (uint64_t)l;
+    vu index = first_index(a), c[4];
     for (int i = 0; i < n; i += VL / 2, index += VL / 2) {
-        vu c0 = index, c1 = index >> 32, c2 = one + a->epoch, c3 = one + a->purpose;
-        uint32_t k0 = (uint32_t)a->seed, k1 = (uint32_t)(a->seed >> 32);
-        for (int round = 0; round < 10; round++) {
-            vu p0 = vu_mul32(c0, one + 0xD2511F53u), p1 = vu_mul32(c2, one + 0xCD9E8D57u);
-            vu n0 = (p1 >> 32) ^ c1 ^ k0, n2 = (p0 >> 32) ^ c3 ^ k1;
-            c1 = p1;
-            c3 = p0;
-            c0 = n0;
-            c2 = n2;
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
+        philox_rounds(a, index, c);
+        for (int l = 0; l < VL / 2 && i + l < n; l++) out[i + l] = (uint32_t)c[0][l];
+    }
+}
+
+/* Counter i's words are elements 4i .. 4i+3; of each word the four bytes are summed. */
+static void ISA(f32_noise)(const struct philox_args *a, float strength, float unit, float *x, int n)
+{
+    const vu low = (vu){0} + 0xFFFFFFFFu, pairs = (vu){0} + 0x00FF00FF00FF00FFu;
+    const vu halves = (vu){0} + 0x0000FFFF0000FFFFu;
+    vu index = first_index(a), c[4];
+    for (int e = 0; e < n; e += 2 * VL, index += VL / 2) {
+        uint64_t sum[2][VL / 2]; /* words 0 and 1 of each counter, then 2 and 3 */
+        philox_rounds(a, index, c);
+        for (int h = 0; h < 2; h++) {
+            vu w = (c[2 * h] & low) | (c[2 * h + 1] << 32);
+            w = (w & pairs) + ((w >> 8) & pairs);
+            w = (w & halves) + ((w >> 16) & halves);
+            memcpy(sum[h], &w, sizeof w);
         }
-        for (int l = 0; l < VL / 2 && i + l < n; l++) out[i + l] = (uint32_t)c0[l];
+        for (int i = 0; i < 2 * VL && e + i < n; i++) {
+            int bytes = (int)(uint32_t)(sum[i / 2 % 2][i / 4] >> (i % 2 * 32));
+            x[e + i] += strength * ((float)(bytes - 510) * unit);
+        }
     }
 }

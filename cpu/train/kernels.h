@@ -198,7 +198,10 @@ struct cpu_kernels {
     int (*max_at)(const float *x, int n); /* place of the first largest; a NaN wins */
     void (*sgd)(const struct update_args *a);
     void (*adam)(const struct update_args *a);
+    /* out[i]: first word of counter index + i */
     void (*philox)(const struct philox_args *a, uint32_t *out, int n);
+    /* x[e] += strength * unit * (sum of the bytes of word e % 4 of counter index + e / 4, - 510) */
+    void (*noise)(const struct philox_args *a, float strength, float unit, float *x, int n);
     void (*average)(const float *w, float *avg, float ema, int64_t n);
 };
 

@@ -39,5 +39,6 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .sgd = ISA(f32_sgd),
     .adam = ISA(f32_adam),
     .philox = ISA(u32_philox),
+    .noise = ISA(f32_noise),
     .average = ISA(f32_average),
 };

@@ -108,15 +108,25 @@ static void shift_lead(const float *in, int n, int shift, float scale, float *ou
     for (int t = hi; t < n; t++) out[t] = 0;
 }
 
-static void augment_record(const struct nn_gather *a, const struct nn_scalars *s, uint32_t pos,
+struct gather_job {
+    const struct nn_gather *a;
+    const struct cpu_kernels *k; /* NULL: the plain loops */
+};
+
+static void augment_record(const struct gather_job *j, const struct nn_scalars *s, uint32_t pos,
                            const float *in, float *out)
 {
+    const struct nn_gather *a = j->a;
     struct augment g = draw_augment(a, s, pos);
     size_t samples = (size_t)a->samples;
     for (int l = 0; l < a->leads; l++)
         shift_lead(in + (size_t)l * samples, a->samples, g.shift, g.scale,
                    out + (size_t)l * samples);
-    if (g.noise > 0) add_noise(s, pos, g.noise, a->leads * a->samples, out);
+    struct philox_args noise = {s->seed, (uint64_t)pos << 32, CN_RNG_NOISE, s->epoch};
+    if (g.noise > 0 && j->k)
+        j->k->noise(&noise, g.noise, NOISE_UNIT, out, a->leads * a->samples);
+    else if (g.noise > 0)
+        add_noise(s, pos, g.noise, a->leads * a->samples, out);
     for (int l = 0; l < a->leads; l++, out += samples) {
         if (g.zeroed >> l & 1)
             memset(out, 0, samples * sizeof *out);
@@ -134,7 +144,8 @@ static uint32_t place_of_row(const struct nn_gather *a, const struct nn_scalars 
 
 static void gather_row(void *arg, int item, int thread)
 {
-    const struct nn_gather *a = arg;
+    const struct gather_job *j = arg;
+    const struct nn_gather *a = j->a;
     int m = item / a->b, r = item % a->b;
     const struct nn_scalars *s = &a->s[m];
     size_t record = (size_t)a->leads * a->samples, labels = (size_t)a->labels;
@@ -142,7 +153,7 @@ static void gather_row(void *arg, int item, int thread)
     const float *in = a->data_x + row * record;
     float *x = a->x + (size_t)item * record, *y = a->y + (size_t)item * labels;
     if (a->train)
-        augment_record(a, s, s->row0 + (uint32_t)r, in, x);
+        augment_record(j, s, s->row0 + (uint32_t)r, in, x);
     else
         memcpy(x, in, record * sizeof *x);
     memcpy(y, a->data_y + row * labels, labels * sizeof *y);
@@ -195,7 +206,8 @@ static void mixup_rows(void *arg, int item, int thread)
 
 int ref_gather(struct nn_backend *be, const struct nn_gather *a)
 {
-    cn_pool_run(cpu_train_pool(be), a->m * a->b, gather_row, (void *)a);
+    struct gather_job j = {a, cpu_train_of(be)->k};
+    cn_pool_run(cpu_train_pool(be), a->m * a->b, gather_row, &j);
     if (a->train) cn_pool_run(cpu_train_pool(be), a->m * (a->b / 2), mixup_rows, (void *)a);
     return 0;
 }

@@ -213,6 +213,54 @@ static void test_update(void **state)
     each(update_case, 15);
 }
 
+/* Gathering with every augmentation, and dropout: the same bits as the reference, whose draws define
+ * them. */
+static void random_case(struct nn_backend *ref, struct nn_backend *fast, const char *isa, int i)
+{
+    enum { N = 40 };
+    uint64_t seed = 1200 + (uint64_t)i;
+    struct nn_scalars s[2];
+    struct nn_gather g = {.m = 2, .b = 7, .leads = 3, .labels = 2, .n = N, .train = 1, .s = s};
+    uint32_t index[N];
+    memset(s, 0, sizeof s);
+    for (int m = 0; m < 2; m++)
+        s[m] = (struct nn_scalars){.seed = seed << 33 | (uint64_t)m,
+                                   .epoch = 3,
+                                   .row0 = 9,
+                                   .mixup = 0.3f,
+                                   .smooth = 0.1f,
+                                   .aug_shift = 9,
+                                   .aug_scale = 0.2f,
+                                   .aug_noise = 0.1f,
+                                   .aug_lead = 0.2f,
+                                   .aug_mask = 0.2f};
+    for (uint32_t r = 0; r < N; r++) index[r] = r;
+    g.samples = pick(seed, 0, 1, 200);
+    g.index = index;
+    g.data_x = array_random((size_t)(N * g.leads * g.samples), 1);
+    g.data_y = array_filled((size_t)(N * g.labels), 1);
+    size_t nx = (size_t)(g.m * g.b * g.leads * g.samples), ny = (size_t)(g.m * g.b * g.labels);
+    float *x[2], *kept[2];
+    struct nn_dropout d = {.m = 2, .b = 7, .width = g.leads * g.samples, .layer = 5, .p = 0.3f};
+    d.s = s;
+    for (int k = 0; k < 2; k++) {
+        struct nn_backend *be = k ? fast : ref;
+        g.x = x[k] = array_filled(nx, 0);
+        g.y = array_filled(ny, 0);
+        be->ops->gather(be, &g);
+        d.x = x[0];
+        d.y = kept[k] = array_filled(nx, 7);
+        be->ops->dropout_forward(be, &d);
+    }
+    assert_same_bits(isa, x[1], x[0], nx);
+    assert_same_bits(isa, kept[1], kept[0], nx);
+}
+
+static void test_random(void **state)
+{
+    each(random_case, 12);
+}
+
 /* Largest error of got against want in units of the last place of want. */
 static double ulps(float got, double want)
 {
@@ -282,8 +330,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layernorm), cmocka_unit_test(test_eltwise),
         cmocka_unit_test(test_maxpool),   cmocka_unit_test(test_linear_and_mean),
-        cmocka_unit_test(test_update),    cmocka_unit_test(test_math),
-        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_update),    cmocka_unit_test(test_random),
+        cmocka_unit_test(test_math),      cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
