@@ -11,6 +11,8 @@
 #include "workers/link.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -22,6 +24,7 @@
 #define HELLO_MS 1000 /* between hellos while unanswered; doubles up to HELLO_MAX_MS */
 #define HELLO_MAX_MS 8000
 #define RESEND_MS 3000
+#define REFUSALS 2     /* refused handshakes in a row that end it */
 #define MAX_POSTS 1024 /* queued progress messages; more are dropped */
 
 struct request {
@@ -40,10 +43,12 @@ struct request {
 struct link {
     struct link_options o;
     void *socket;
-    int wake; /* eventfd */
+    void *monitor; /* tells of refused handshakes; tcp only, else NULL */
+    int refused;   /* of them, since the last that succeeded */
+    int wake;      /* eventfd */
     /* owner's thread only */
     bool welcomed, ever;
-    uint64_t hello_id;
+    uint64_t hello_id, beat_id; /* of the last hello, the last heartbeat */
     int64_t start_ms, heard_ms, hello_ms, hello_wait_ms, beat_ms;
     uint32_t beat_every_ms, lost_ms;
     /* shared */
@@ -56,11 +61,59 @@ struct link {
     int waiting; /* threads inside link_call */
 };
 
+static void close_socket(struct link *l)
+{
+    if (l->monitor) zmq_close(l->monitor);
+    if (l->socket) zmq_close(l->socket);
+    l->monitor = l->socket = NULL;
+}
+
+/* CURVE refuses inside the handshake, where no message of ours can: a monitor sees it. */
+static int open_monitor(struct link *l, struct cn_error *err)
+{
+    static atomic_uint number;
+    char name[48];
+    int linger = 0;
+    if (strncmp(l->o.endpoint, "tcp://", 6) != 0) return 0;
+    snprintf(name, sizeof name, "inproc://cinch-link-%u", atomic_fetch_add(&number, 1));
+    if (zmq_socket_monitor(l->socket, name,
+                           ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH |
+                               ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL) ||
+        !(l->monitor = zmq_socket(l->o.zmq, ZMQ_PAIR)) || zmq_connect(l->monitor, name))
+        return cn_fail(err, CN_EINTERNAL, "socket monitor: %s", zmq_strerror(zmq_errno()));
+    zmq_setsockopt(l->monitor, ZMQ_LINGER, &linger, sizeof linger);
+    return 0;
+}
+
 static int open_socket(struct link *l, struct cn_error *err)
 {
-    if (l->socket) zmq_close(l->socket);
-    l->socket = NULL;
-    return pr_dealer(&l->socket, l->o.zmq, l->o.endpoint, l->o.key, err);
+    close_socket(l);
+    int rc = pr_dealer(&l->socket, l->o.zmq, l->o.endpoint, l->o.key, err);
+    return rc ? rc : open_monitor(l, err);
+}
+
+/* A key that is unknown or revoked is refused by name; a key for another coordinator only shows as
+ * a peer that hangs up, which a coordinator that dies does too: that counts before the first
+ * welcome alone. */
+static int read_monitor(struct link *l, struct cn_error *err)
+{
+    zmq_msg_t m;
+    zmq_msg_init(&m);
+    while (l->monitor && zmq_msg_recv(&m, l->monitor, ZMQ_DONTWAIT) >= 0) {
+        uint16_t event = 0;
+        if (zmq_msg_size(&m) == 6) memcpy(&event, zmq_msg_data(&m), sizeof event);
+        if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) l->refused = 0;
+        if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) l->refused++;
+        if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL && !l->ever) l->refused++;
+        while (zmq_msg_more(&m) && zmq_msg_recv(&m, l->monitor, ZMQ_DONTWAIT) >= 0) {
+        }
+    }
+    zmq_msg_close(&m);
+    if (l->refused < REFUSALS) return 0;
+    return cn_fail(err, CN_EREFUSED,
+                   "%s refuses this worker's key: it is unknown there, was revoked, or belongs to "
+                   "another coordinator",
+                   l->o.endpoint);
 }
 
 int link_create(struct link **out, const struct link_options *o, struct cn_error *err)
@@ -110,7 +163,7 @@ void link_destroy(struct link *l)
         next = r->next;
         request_free(r);
     }
-    if (l->socket) zmq_close(l->socket);
+    close_socket(l);
     if (l->wake >= 0) close(l->wake);
     pthread_cond_destroy(&l->answered);
     pthread_mutex_destroy(&l->lock);
@@ -350,12 +403,11 @@ static int on_message(struct link *l, struct pr_message *m, struct cn_error *err
         if (l->welcomed) line_down(l);
         return 0;
     }
-    if (m->h.id == l->hello_id && m->h.id) {
-        if (m->h.code == 0 && m->h.type == PR_WELCOME) return on_welcome(l, m, err);
-        if (m->h.code && is_final(m->h.code))
+    if (m->h.id && (m->h.id == l->hello_id || m->h.id == l->beat_id)) {
+        if (m->h.code && is_final(m->h.code)) /* unknown, revoked, of another version */
             return cn_fail(err, m->h.code, "%s",
                            ((const Cinch__Error *)(const void *)m->body)->text);
-        return 0;
+        if (m->h.code == 0 && m->h.type == PR_WELCOME) return on_welcome(l, m, err);
     }
     if (m->h.code == 0 && m->h.type == PR_LEASE_GRANT) {
         l->o.events.grant(l->o.events.arg, (Cinch__LeaseGrant *)(void *)m->body);
@@ -387,7 +439,8 @@ static void beat(struct link *l)
     Cinch__Heartbeat b = CINCH__HEARTBEAT__INIT;
     l->o.events.heartbeat(l->o.events.arg, &b);
     pthread_mutex_lock(&l->lock);
-    struct pr_header h = {.type = PR_HEARTBEAT, .id = l->next_id++};
+    l->beat_id = l->next_id++;
+    struct pr_header h = {.type = PR_HEARTBEAT, .id = l->beat_id};
     pthread_mutex_unlock(&l->lock);
     pr_send(l->socket, &h, &b.base, NULL, 0, NULL);
     l->beat_ms = cn_mono_ms();
@@ -423,12 +476,15 @@ int link_turn(struct link *l, int wait_ms, struct cn_error *err)
 {
     int rc = on_time(l, err);
     if (rc) return rc;
-    zmq_pollitem_t item[2] = {{l->socket, 0, ZMQ_POLLIN, 0}, {NULL, l->wake, ZMQ_POLLIN, 0}};
-    zmq_poll(item, 2, wait_ms);
+    zmq_pollitem_t item[3] = {{l->socket, 0, ZMQ_POLLIN, 0},
+                              {NULL, l->wake, ZMQ_POLLIN, 0},
+                              {l->monitor, 0, ZMQ_POLLIN, 0}};
+    zmq_poll(item, l->monitor ? 3 : 2, wait_ms);
     uint64_t count;
     ssize_t n = read(l->wake, &count, sizeof count);
     (void)n; /* nothing there is fine: it is only a bell */
-    rc = receive_all(l, err);
+    rc = read_monitor(l, err);
+    if (rc == 0) rc = receive_all(l, err);
     if (rc == 0 && l->welcomed) send_requests(l);
     return rc;
 }

@@ -205,6 +205,7 @@ static void settle(struct running *r, int i)
 static void begin(struct running *r)
 {
     int64_t now = cn_mono_ms();
+    if (r->unit->n > 1) cn_info("worker", "a gang of %d:", r->unit->n);
     for (int i = 0; i < r->unit->n; i++) {
         const Cinch__Lease *l = r->unit->grant->leases[i];
         r->job[i].spec = l->spec;

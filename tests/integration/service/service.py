@@ -37,9 +37,9 @@ class Service:
         self.procs.append(p)
         return p
 
-    def start_coordinator(self, lost=2):
+    def start_coordinator(self, lost=2, *more):
         """Returns once it answers; a socket's file alone may be one that was left by a killed coordinator."""
-        self.coordinator = self.start("cinchd", "--state", self.state, "--listen", self.endpoint, "--lost", lost)
+        self.coordinator = self.start("cinchd", "--state", self.state, "--listen", self.endpoint, "--lost", lost, *more)
         self.until("the coordinator", lambda: self.log_says(self.coordinator, "listening on"))
         return self.coordinator
 

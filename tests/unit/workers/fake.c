@@ -101,6 +101,10 @@ static void on_heartbeat(struct fake *f, const struct peer *from, const Cinch__H
         reply_code(f, from, PR_HELLO, CN_ESTALE);
         return;
     }
+    if (f->refuse_beat) {
+        reply_code(f, from, PR_HEARTBEAT, f->refuse_beat);
+        return;
+    }
     r.drain = f->drain;
     reply(f, from, PR_HEARTBEAT_REPLY, 0, &r, NULL, 0);
 }

@@ -44,6 +44,7 @@ struct fake {
     int held_said; /* leases in the last hello */
     int held_beat; /* in the last heartbeat */
     /* what to do wrong */
+    int refuse_beat;     /* a code for every heartbeat */
     int refuse_hello;    /* a code for every hello */
     bool forget;         /* answer the next heartbeat with "say hello", as after a restart */
     int result_code;     /* answer the next result with this code, and lose all blobs */

@@ -497,6 +497,22 @@ static void a_refused_worker_ends(void **state)
     end(&r);
 }
 
+static void a_revoked_worker_ends(void **state)
+{
+    static struct rig r;
+    struct cn_error err = {0};
+    start(&r);
+    serve(&r, ready);
+    grant(&r.f, 1, 1, 100000);
+    serve(&r, has_epoch);
+    r.f.refuse_beat = CN_EREFUSED;
+    fake_serve(&r.f, never, 300);
+    assert_int_equal(worker_join(r.w, &err), CN_EREFUSED);
+    assert_non_null(strstr(err.text, "fake"));
+    r.f.refuse_hello = CN_EREFUSED; /* nothing more is to come */
+    end(&r);
+}
+
 static void nobody_there_is_said(void **state)
 {
     struct cn_error err = {0};
@@ -549,6 +565,7 @@ int main(void)
         cmocka_unit_test(a_bad_job_fails_and_the_next_runs),
         cmocka_unit_test(an_unknown_dataset_is_said),
         cmocka_unit_test(a_refused_worker_ends),
+        cmocka_unit_test(a_revoked_worker_ends),
         cmocka_unit_test(nobody_there_is_said),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
