@@ -2,6 +2,7 @@
  *
  *     rt_time make NET float|int8|dynamic SEED OUT WIDTH..     one artifact at these widths
  *     rt_time serve [ISA]                                      then on stdin, one a line: FILE RUNS
+ *     rt_time widths NET float|int8 [STEP]                     every width: what an odd one costs over the next multiple of 8
  *
  * `serve` keeps every file it was given loaded, so that a driver can alternate short blocks of runs with
  * its own; it answers each line with "MIN MEDIAN MEAN" in microseconds, one thread, batch 1.
@@ -12,10 +13,12 @@
 #include <time.h>
 
 #include "cpu/rt/cinchrt.h"
+#include "cpu/rt/format.h"
 #include "tests/unit/rt/rt_make.h"
 
 #define MAX_FILES 64
 #define MAX_RUNS 20000
+#define MAX_WIDTH 128
 
 static double now_us(void)
 {
@@ -82,7 +85,8 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void time_block(const struct loaded *l, int runs)
+/* Median of `runs` runs; mean_min[2] gets mean and minimum unless NULL. */
+static double median_us(const struct loaded *l, int runs, double *mean_min)
 {
     static double us[MAX_RUNS];
     float z[CINCHRT_MAX_LABELS];
@@ -94,7 +98,14 @@ static void time_block(const struct loaded *l, int runs)
         sum += us[i];
     }
     qsort(us, (size_t)runs, sizeof us[0], ascending);
-    printf("%.2f %.2f %.2f\n", us[0], us[runs / 2], sum / runs);
+    if (mean_min) mean_min[0] = sum / runs, mean_min[1] = us[0];
+    return us[runs / 2];
+}
+
+static void time_block(const struct loaded *l, int runs)
+{
+    double mean_min[2], median = median_us(l, runs, mean_min);
+    printf("%.2f %.2f %.2f\n", mean_min[1], median, mean_min[0]);
     fflush(stdout);
 }
 
@@ -118,12 +129,59 @@ static int serve(const char *isa_name)
     return 0;
 }
 
+/* Uniform widths 1..most of one net, each timed in `rounds` short blocks that alternate with all others, so that a change of the
+ * machine's speed meets all of them; the least of the blocks' medians counts. */
+static int widths_of(const char *net, const char *kind, int step)
+{
+    static struct loaded files[MAX_WIDTH + 1];
+    static double best[MAX_WIDTH + 1];
+    int most = !strcmp(net, "rnn")   ? 64
+               : !strcmp(net, "cnn") ? 96
+                                     : 128,
+        runs = !strcmp(net, "cnn") ? 40 : 5;
+    double worst = 0, steepest = 0;
+    for (int w = 1; w <= most; w++) {
+        int all[16];
+        size_t n, bytes;
+        for (int i = 0; i < 16; i++) all[i] = w;
+        best[w] = 1e18;
+        if (w % 8 && w % step) continue;
+        uint8_t *file = rt_make_net(net, !strcmp(kind, "int8"), all, 255, 1, &n);
+        if (cinchrt_model_size(file, n, CINCHRT_BEST, &bytes) ||
+            cinchrt_load(&files[w].m, file, n, CINCHRT_BEST, malloc(bytes), bytes))
+            return 1;
+        free(file);
+        files[w].scratch = malloc(cinchrt_scratch_size(files[w].m));
+        files[w].x = malloc(sizeof(float) * 12 * 1000);
+        rt_make_signal(1, files[w].x, 12, 1000);
+    }
+    for (int round = 0; round < 12; round++)
+        for (int w = 1; w <= most; w++) {
+            double us = files[w].m ? median_us(&files[w], runs, NULL) : 1e18;
+            if (us < best[w]) best[w] = us;
+        }
+    for (int w = 1; w <= most; w++) {
+        int next = (w + 7) / 8 * 8;
+        double over = best[w] / best[next];
+        if (!files[w].m) continue;
+        for (int v = w + 1; v <= most; v++)
+            if (files[v].m && best[w] / best[v] > steepest) steepest = best[w] / best[v];
+        if (over > worst) worst = over;
+        printf("%s %s width %3d: %9.2f us, %.3f of width %d\n", net, kind, w, best[w], over, next);
+    }
+    printf("worst: %.3f of the next multiple of 8, %.3f of any wider net\n", worst, steepest);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 3 && !strcmp(argv[1], "widths"))
+        return widths_of(argv[2], argv[3], argc > 4 ? atoi(argv[4]) : 1);
     if (argc > 6 && !strcmp(argv[1], "make")) return make(argc, argv);
     if (argc > 1 && !strcmp(argv[1], "serve")) return serve(argv[2]);
     fputs("usage: rt_time make NET float|int8|dynamic SEED OUT WIDTH..\n"
-          "       rt_time serve [ISA]      then lines FILE RUNS on stdin\n",
+          "       rt_time serve [ISA]      then lines FILE RUNS on stdin\n"
+          "       rt_time widths NET float|int8 [STEP]\n",
           stderr);
     return 2;
 }

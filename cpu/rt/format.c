@@ -87,13 +87,14 @@ uint16_t cinchrt_mult16(float x)
 {
     uint32_t bits;
     int e;
+    x *= 1.0f -
+         1.0f / (1 << 20); /* a value that came back through a float division stays where it was */
     if (!(x > 1.0f / 524288)) return 0;                   /* 2^-19; NaN too */
-    if (x >= 2047.0f) return (uint16_t)(29 << 11 | 2046); /* m = 4094: 2047 */
+    if (x >= 2040.0f) return (uint16_t)(29 << 11 | 2032); /* m = 4080: 2040 */
     memcpy(&bits, &x, 4);
-    bits += 1u << 11; /* round the mantissa to 11 bits, half up; may carry into
-                       the exponent */
+    bits += (1u << 15) - 1; /* up to 8 bits behind the leading one; may carry into the exponent */
     e = (int)(bits >> 23) - 127 + 19;
-    return (uint16_t)(e << 11 | (int)(bits >> 12 & 2047));
+    return (uint16_t)(e << 11 | (int)(bits >> 15 & 255) << 3);
 }
 
 float cinchrt_mult16_value(uint16_t v)

@@ -13,15 +13,21 @@
 
 /* Constants of a block. Row vectors: [gate][half][VL]. */
 struct i8_lstm_block {
-    int32_t sumx[8][VL], mx[8][VL], roundx[8][VL], shiftx[8][VL], limitx[8][VL]; /* of the input */
-    int32_t sumh[8][VL], mh[8][VL], roundh[8][VL], shifth[8][VL], limith[8][VL]; /* of h */
+    int32_t sumx[8][VL], mx[8][VL], roundx[8][VL], shiftx[8][VL], lowx[8][VL],
+        highx[8][VL]; /* of the input */
+    int32_t sumh[8][VL], mh[8][VL], roundh[8][VL], shifth[8][VL], lowh[8][VL],
+        highh[8][VL]; /* of h */
     int16_t bias[4][W16];
     int16_t put[W16], limit[W16], up[W16]; /* 1 << n; 32767 >> (12-n); 1 << (12-n) */
 };
 
+/* How sums are requantised: products a*m fit 31 bits; they do once the sum is held at a limit beyond which the result
+ * saturates anyway (s <= 15); they need 64 bits. */
+enum i8_lstm_mode { I8_SHORT, I8_HELD, I8_LONG };
+
 struct i8_lstm_packed {
     int32_t blocks, depthx, depthh; /* words per row */
-    int32_t long_products;          /* 1: a*m may pass 31 bits, so requantise in 64 */
+    int32_t mode;                   /* enum i8_lstm_mode */
     int32_t unused[12];
     /* then struct i8_lstm_block [blocks], int32 wx[blocks][depthx][8][VL],
    * wh[blocks][depthh][8][VL] */
@@ -83,17 +89,44 @@ static int32_t i8_lstm_spread(const struct i8_lstm_row *r, int32_t *most)
     return sum;
 }
 
-static int i8_lstm_too_long(int32_t most, int range, uint16_t mult)
+/* A row's multiplier without its trailing zeros: (a*m + 2^(s-1)) >> s is the same with m/2, s-1. */
+struct i8_lstm_short {
+    int32_t m, s;
+};
+static struct i8_lstm_short i8_lstm_shorten(uint16_t v)
 {
-    int64_t product = (int64_t)most * range * rt_mult16_m(mult);
-    return product + ((int64_t)1 << (rt_mult16_s(mult) - 1)) > 0x7fffffff;
+    struct i8_lstm_short k = {rt_mult16_m(v), rt_mult16_s(v)};
+    while (!(k.m & 1) && k.s > 1) k.m >>= 1, k.s--;
+    return k;
 }
 
-/* |sum| beyond which rq16 passes 2^29, far outside of 16 bits. */
-static int32_t i8_lstm_limit(uint16_t mult)
+/* The mode that a row of weights with this sum of magnitudes needs. */
+static int i8_lstm_mode_of(int32_t most, int range, const struct i8_lstm_short *k)
 {
-    int64_t limit = ((int64_t)1 << (29 + rt_mult16_s(mult))) / rt_mult16_m(mult);
-    return limit > 0x7fffffff ? 0x7fffffff : (int32_t)limit;
+    int64_t product = (int64_t)most * range * k->m + ((int64_t)1 << (k->s - 1));
+    return product <= 0x7fffffff ? I8_SHORT : k->s <= 15 ? I8_HELD : I8_LONG;
+}
+
+/* Fills the limits of 8 x VL rows: I8_HELD: |a|*m + 2^(s-1) < 2^31, and beyond it |result| >= 2^15 as s <= 15. Rows
+ * with s > 15 need none there. I8_LONG: the result stays below 2^30 in size. */
+static void i8_lstm_limits(int32_t *low, int32_t *high, const int32_t *m, const int32_t *shift,
+                           int mode)
+{
+    int i;
+    for (i = 0; i < 8 * VL; i++) {
+        int64_t limit = 0x7fffffff;
+        if (mode == I8_HELD && m[i] && shift[i] <= 15)
+            limit = (0x7fffffff - (1 << (shift[i] - 1))) / m[i];
+        if (mode == I8_LONG && m[i]) limit = ((int64_t)1 << (29 + shift[i])) / m[i];
+        if (limit > 0x7fffffff) limit = 0x7fffffff;
+        high[i] = (int32_t)limit;
+        low[i] = -(int32_t)limit;
+    }
+}
+
+static void i8_raise(int32_t *mode, int to)
+{
+    if (*mode < to) *mode = to;
 }
 
 static int i8_range(int zero, int qmax)
@@ -125,7 +158,8 @@ static void i8_lstm_pack(const struct cinchrt_model *m, const struct rt_layer *l
         b->up[at] = (int16_t)(1 << (12 - n));
         for (g = 0; u < hidden && g < 4; g++) {
             int row = g * hidden + u, v = 2 * g + i8_lstm_half(at);
-            uint16_t kx = rt_u16(mx + 2 * row), kh = rt_u16(mh + 2 * row);
+            struct i8_lstm_short kx = i8_lstm_shorten(rt_u16(mx + 2 * row));
+            struct i8_lstm_short kh = i8_lstm_shorten(rt_u16(mh + 2 * row));
             size_t skip = (size_t)(u / W16) * 8 * VL * 4;
             struct i8_lstm_row rx = {wih + (size_t)row * (size_t)cin, cin, p->depthx, v, lane,
                                      wx + skip * (size_t)p->depthx};
@@ -134,15 +168,19 @@ static void i8_lstm_pack(const struct cinchrt_model *m, const struct rt_layer *l
             int32_t most;
             b->bias[g][at] = (int16_t)rt_u16(bias + 2 * row);
             b->sumx[v][lane] = -in->zero * i8_lstm_spread(&rx, &most);
-            p->long_products |= i8_lstm_too_long(most, i8_range(in->zero, in->qmax), kx);
+            i8_raise(&p->mode, i8_lstm_mode_of(most, i8_range(in->zero, in->qmax), &kx));
             b->sumh[v][lane] = -l->f.zero * i8_lstm_spread(&rh, &most);
-            p->long_products |= i8_lstm_too_long(most, i8_range(l->f.zero, l->f.qmax), kh);
-            b->mx[v][lane] = rt_mult16_m(kx), b->shiftx[v][lane] = rt_mult16_s(kx);
-            b->mh[v][lane] = rt_mult16_m(kh), b->shifth[v][lane] = rt_mult16_s(kh);
-            b->limitx[v][lane] = i8_lstm_limit(kx), b->limith[v][lane] = i8_lstm_limit(kh);
-            b->roundx[v][lane] = 1 << (rt_mult16_s(kx) - 1);
-            b->roundh[v][lane] = 1 << (rt_mult16_s(kh) - 1);
+            i8_raise(&p->mode, i8_lstm_mode_of(most, i8_range(l->f.zero, l->f.qmax), &kh));
+            b->mx[v][lane] = kx.m, b->shiftx[v][lane] = kx.s;
+            b->mh[v][lane] = kh.m, b->shifth[v][lane] = kh.s;
+            b->roundx[v][lane] = 1 << (kx.s - 1);
+            b->roundh[v][lane] = 1 << (kh.s - 1);
         }
+    }
+    for (u = 0; u < p->blocks; u++) {
+        struct i8_lstm_block *b = &blocks[u];
+        i8_lstm_limits(b->lowx[0], b->highx[0], b->mx[0], b->shiftx[0], p->mode);
+        i8_lstm_limits(b->lowh[0], b->highh[0], b->mh[0], b->shifth[0], p->mode);
     }
 }
 
@@ -164,24 +202,21 @@ static size_t i8_lstm_scratch(const struct cinchrt_model *m, const struct rt_lay
     return bytes;
 }
 
-/* rq16 of VL sums, not yet saturated to 16 bits (packing does that). `wide`:
- * with 64-bit products, after holding |a| at the limit beyond which the result
- * only saturates. */
+/* rq16 of VL sums, not yet saturated to 16 bits (packing does that). */
 struct i8_lstm_mult {
-    const int32_t *m, *round, *shift, *limit;
+    const int32_t *m, *round, *shift, *low, *high;
 };
 
 static inline __attribute__((always_inline)) vi i8_lstm_requant(vi a, const struct i8_lstm_mult *k,
-                                                                int wide)
+                                                                int mode)
 {
-    vi m = v_load(k->m), shift = v_load(k->shift), half = v_load(k->round), limit, even, odd;
-    if (!wide) return v_srav32(v_add32(v_mullo32(a, m), half), shift);
-    limit = v_load(k->limit);
-    a = v_max32(v_min32(a, limit), v_sub32(v_zero(), limit));
+    vi m = v_load(k->m), shift = v_load(k->shift), half = v_load(k->round), even, odd;
+    if (mode != I8_SHORT) a = v_max32(v_min32(a, v_load(k->high)), v_load(k->low));
+    if (mode != I8_LONG) return v_srav32(v_add32(v_mullo32(a, m), half), shift);
     even = v_srlv64(v_add64(v_mul64(a, m), v_low(half)), v_low(shift));
     odd = v_srlv64(v_add64(v_mul64(v_high(a), v_high(m)), v_high(half)), v_high(shift));
-    return v_join(even, v_sll64(odd, 32)); /* low 32 bits: logical and arithmetic
-                                            shift agree, s <= 30 */
+    return v_join(even,
+                  v_sll64(odd, 32)); /* low 32 bits: logical and arithmetic shift agree, s <= 30 */
 }
 
 /* The four gates' sums over one row of `words` words: packed to 16 bits, each
@@ -189,11 +224,11 @@ static inline __attribute__((always_inline)) vi i8_lstm_requant(vi a, const stru
 struct i8_lstm_sum {
     const uint8_t *x, *w;
     int words;
-    const int32_t (*sum)[VL], (*m)[VL], (*round)[VL], (*shift)[VL], (*limit)[VL];
+    const int32_t (*sum)[VL], (*m)[VL], (*round)[VL], (*shift)[VL], (*low)[VL], (*high)[VL];
 };
 
 static inline __attribute__((always_inline)) void i8_lstm_gates(const struct i8_lstm_sum *s,
-                                                                vi v[4], int wide)
+                                                                vi v[4], int mode)
 {
     const uint8_t *w = s->w;
     vi a[8];
@@ -206,8 +241,8 @@ static inline __attribute__((always_inline)) void i8_lstm_gates(const struct i8_
     }
     _Pragma("GCC unroll 8") for (i = 0; i < 8; i++)
     {
-        struct i8_lstm_mult k = {s->m[i], s->round[i], s->shift[i], s->limit[i]};
-        a[i] = i8_lstm_requant(a[i], &k, wide);
+        struct i8_lstm_mult k = {s->m[i], s->round[i], s->shift[i], s->low[i], s->high[i]};
+        a[i] = i8_lstm_requant(a[i], &k, mode);
     }
     _Pragma("GCC unroll 4") for (i = 0; i < 4; i++) v[i] = v_packs32(a[2 * i], a[2 * i + 1]);
 }
@@ -240,21 +275,21 @@ struct i8_lstm_step {
 };
 
 static inline __attribute__((always_inline)) void i8_lstm_input(const struct i8_lstm_step *s,
-                                                                int wide)
+                                                                int mode)
 {
     vi v[4];
     int g;
-    i8_lstm_gates(&s->next, v, wide);
+    i8_lstm_gates(&s->next, v, mode);
     _Pragma("GCC unroll 4") for (g = 0; g < 4; g++)
         v_store(s->px + g * W16, v_adds16(v[g], v_load(s->k->bias[g])));
 }
 
 static inline __attribute__((always_inline)) void i8_lstm_unit(const struct i8_lstm_step *s,
-                                                               const struct i8_tanh *t, int wide)
+                                                               const struct i8_tanh *t, int mode)
 {
     vi v[4], i, f, g, o, c, lim, h, q;
     int n;
-    i8_lstm_gates(&s->now, v, wide);
+    i8_lstm_gates(&s->now, v, mode);
     _Pragma("GCC unroll 4") for (n = 0; n < 4; n++) v[n] = v_adds16(v[n], v_load(s->px + n * W16));
     i = i8_sig16(t, v[0]);
     f = i8_sig16(t, v[1]);
@@ -303,45 +338,50 @@ i8_lstm_at(const struct i8_lstm_run *r, int t, int b)
     s.now.x = r->h[t & 1], s.now.w = r->wh + block * (size_t)r->p->depthh,
     s.now.words = r->p->depthh;
     s.now.sum = k->sumh, s.now.m = k->mh, s.now.round = k->roundh, s.now.shift = k->shifth;
-    s.now.limit = k->limith;
+    s.now.low = k->lowh, s.now.high = k->highh;
     s.next.x = r->x + (size_t)(t + 1) * r->row, s.next.w = r->wx + block * (size_t)r->p->depthx;
     s.next.words = r->p->depthx;
     s.next.sum = k->sumx, s.next.m = k->mx, s.next.round = k->roundx, s.next.shift = k->shiftx;
-    s.next.limit = k->limitx;
+    s.next.low = k->lowx, s.next.high = k->highx;
     s.c = r->c + b * W16, s.px = r->px + (size_t)b * 4 * W16;
-    s.y = r->y + (size_t)t * r->yrow + b * W16;
+    s.y = r->y + (size_t)(t < 0 ? 0 : t) * r->yrow + b * W16; /* t = -1: only the input part */
     s.hq = r->h[(t + 1) & 1] + (size_t)b * W16 * ELEMENT;
     s.zero = r->zero, s.qmax = r->qmax, s.gain = r->gain;
     return s;
 }
 
-/* All steps; `wide` is a constant in each use. */
+/* All steps; `mode` is a constant in each use. */
 static inline __attribute__((always_inline)) void i8_lstm_steps(const struct i8_lstm_run *r,
-                                                                int wide)
+                                                                int mode)
 {
     struct i8_tanh tables = {v_table_load(rt_tanh_c0), v_table_load(rt_tanh_c1),
                              v_table_load(rt_tanh_c2)};
     int t, b;
     for (b = 0; b < r->p->blocks; b++) {
         struct i8_lstm_step s = i8_lstm_at(r, -1, b);
-        i8_lstm_input(&s, wide);
+        i8_lstm_input(&s, mode);
     }
     for (t = 0; t < r->steps; t++)
         for (b = 0; b < r->p->blocks; b++) {
             struct i8_lstm_step s = i8_lstm_at(r, t, b);
-            i8_lstm_unit(&s, &tables, wide);
-            if (t + 1 < r->steps) i8_lstm_input(&s, wide);
+            i8_lstm_unit(&s, &tables, mode);
+            if (t + 1 < r->steps) i8_lstm_input(&s, mode);
         }
 }
 
 static void i8_lstm_steps_short(const struct i8_lstm_run *r)
 {
-    i8_lstm_steps(r, 0);
+    i8_lstm_steps(r, I8_SHORT);
+}
+
+static void i8_lstm_steps_held(const struct i8_lstm_run *r)
+{
+    i8_lstm_steps(r, I8_HELD);
 }
 
 static void i8_lstm_steps_long(const struct i8_lstm_run *r)
 {
-    i8_lstm_steps(r, 1);
+    i8_lstm_steps(r, I8_LONG);
 }
 
 static void i8_lstm_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
@@ -370,5 +410,8 @@ static void i8_lstm_run(const struct cinchrt_model *m, const struct rt_layer *l,
     r.steps = l->tin, r.zero = l->f.zero, r.qmax = l->f.qmax, r.gain = (int)l->f.param;
     memset(r.c, 0, 2 * units);
     i8_lstm_start(r.h[0], units, r.zero);
-    (r.p->long_products ? i8_lstm_steps_long : i8_lstm_steps_short)(&r);
+    if (r.p->mode == I8_SHORT)
+        i8_lstm_steps_short(&r);
+    else
+        (r.p->mode == I8_HELD ? i8_lstm_steps_held : i8_lstm_steps_long)(&r);
 }

@@ -19,6 +19,7 @@ double rt_make_uniform(struct rt_make *k, double lo, double hi)
 void rt_make_begin(struct rt_make *k, uint64_t seed, int leads, int samples, int labels)
 {
     memset(k, 0, sizeof *k);
+    k->seed_of_file = seed;
     k->seed = seed * 7919 + 17;
     k->qmax = 255;
     memcpy(k->h.magic, CINCHRT_MAGIC, 4);
@@ -90,6 +91,8 @@ static void draw_lstm_i8(struct rt_make *k, const struct cinchrt_file_layer *f, 
         for (int r = 0; r < rows; r++) {
             double n = part ? f->cout : f->cin;
             uint16_t v = cinchrt_mult16((float)(rt_make_uniform(k, 1000, 5000) / sum_sd(n)));
+            if (k->seed_of_file % 3 == 0)
+                v |= rt_make_random(k) & 7; /* legal, but not what a writer picks */
             memcpy(p, &v, 2), p += 2;
         }
     for (int u = 0; u < f->cout; u++) *p++ = (uint8_t)(3 + rt_make_random(k) % 10);

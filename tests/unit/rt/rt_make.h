@@ -8,8 +8,9 @@
 #include "cpu/rt/format.h"
 
 struct rt_make {
-    uint64_t seed; /* of the generator's state */
-    int qmax;      /* 255 or 127 */
+    uint64_t seed; /* the generator's state */
+    uint64_t seed_of_file;
+    int qmax; /* 255 or 127 */
     struct cinchrt_file_header h;
     struct cinchrt_file_layer layer[CINCHRT_MAX_LAYERS];
     uint8_t *block[CINCHRT_MAX_LAYERS]; /* owned */
