@@ -181,16 +181,22 @@ int client_submit(struct coordinator *c, struct request *r);
 int client_query(struct coordinator *c, struct request *r);
 int client_watch(struct coordinator *c, struct request *r);
 int client_control(struct coordinator *c, struct request *r);
+
+/* ---- registry.c: datasets and keys */
+const struct st_dataset *dataset_named(const struct coordinator *c, const char *name); /* NULL */
 int client_data_add(struct coordinator *c, struct request *r);
 int client_data_get(struct coordinator *c, struct request *r);
 int client_key_create(struct coordinator *c, struct request *r);
 int client_key_revoke(struct coordinator *c, struct request *r);
+/* The roles of a live key, and its name; 0: unknown or revoked. */
+unsigned key_roles(const struct coordinator *c, const char *public_key, char name[PR_MAX_NAME + 1]);
+
+/* ---- client.c again */
 void client_wake_watchers(struct coordinator *c, int64_t now);
 int json_reply(struct coordinator *c, struct request *r, struct buf *b);
 /* "r12", "j345" (or the latest run of that name): fills one of them. */
 int parse_id(const struct coordinator *c, const char *id, uint32_t *run, uint32_t *job,
              struct cn_error *err);
-unsigned key_roles(const struct coordinator *c, const char *public_key, char name[PR_MAX_NAME + 1]);
 
 /* ---- views.c, report.c: JSON documents, the same for messages and HTTP. CN_ENOTFOUND,
  * CN_EINVALID. */

@@ -10,38 +10,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-
-enum {
-    Q_BEGIN,
-    Q_COMMIT,
-    Q_ROLLBACK,
-    Q_JOB_NEW,
-    Q_JOB,
-    Q_RUN_NEW,
-    Q_RUN,
-    Q_WANT,
-    Q_BASE,
-    Q_WORKER,
-    Q_EVENT,
-    Q_OUTPUT,
-    Q_METRICS,
-    Q_CHECKPOINT,
-    Q_NO_CHECKPOINT,
-    Q_CURVE,
-    Q_DATASET,
-    Q_KEY,
-    Q_KEY_REVOKE,
-    Q_GET_OUTPUTS,
-    Q_GET_CHECKPOINT,
-    Q_GET_METRICS,
-    Q_GET_GRID,
-    Q_BLOB_NEEDED,
-    Q_JOB_EVENTS,
-    Q_RUN_EVENTS,
-    Q_GET_CURVE,
-    Q_EACH_BLOB,
-    Q_COUNT,
-};
+#include "coordinator/store_private.h"
 
 static const char *const sql[Q_COUNT] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
@@ -98,23 +67,6 @@ static const char *const sql[Q_COUNT] = {
                     " dataset WHERE size > 0",
 };
 
-struct store {
-    sqlite3 *db;
-    sqlite3_stmt *q[Q_COUNT];
-    struct sched *s;
-    struct st_state *state;
-    struct st_op *op;
-    uint32_t n_ops, cap_ops;
-    uint64_t last_event; /* noted */
-    char path[4096];
-    /* the thread that moves the write-ahead log into the database */
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool threaded, stop;
-    int wal_pages; /* of the last commit */
-};
-
 int st_fail(sqlite3 *db, struct cn_error *err, const char *what)
 {
     int e = sqlite3_extended_errcode(db), code = CN_EIO;
@@ -144,7 +96,7 @@ static void put_text(sqlite3_stmt *q, int i, const char *t)
     sqlite3_bind_text(q, i, t ? t : "", -1, SQLITE_STATIC);
 }
 
-static void put_hash(sqlite3_stmt *q, int i, const struct cn_hash *h)
+void st__put_hash(sqlite3_stmt *q, int i, const struct cn_hash *h)
 {
     sqlite3_bind_blob(q, i, h->b, CN_HASH_BYTES, SQLITE_STATIC);
 }
@@ -164,7 +116,7 @@ static int write_new_job(struct store *st, uint32_t id)
     int64_t u[] = {j->nonce,   j->parent[0], j->parent[1], j->state,
                    j->attempt, j->crashes,   j->lost,      j->worker};
     sqlite3_bind_int64(q, 1, id);
-    put_hash(q, 2, &j->key);
+    st__put_hash(q, 2, &j->key);
     for (int i = 0; i < 6; i++) sqlite3_bind_int64(q, 3 + i, v[i]);
     sqlite3_bind_double(q, 9, j->keep);
     put_text(q, 10, st->s->norm[j->norm]);
@@ -195,7 +147,7 @@ static int write_new_run(struct store *st, const struct st_op *op)
     sqlite3_bind_int64(q, 7, r->time_limit_s);
     sqlite3_bind_int64(q, 8, d->created);
     put_text(q, 9, d->dataset);
-    put_hash(q, 10, &d->fingerprint);
+    st__put_hash(q, 10, &d->fingerprint);
     sqlite3_bind_int64(q, 11, d->cells);
     sqlite3_bind_int(q, 12, d->fresh);
     put_text(q, 13, op->text);
@@ -224,11 +176,11 @@ static int write_base(struct store *st, uint32_t id)
             snprintf(names + n, sizeof names - n, "%s%s", n ? "," : "", st->s->allocator[a]);
         }
     sqlite3_bind_int64(q, 1, id);
-    put_hash(q, 2, &b->hash);
+    st__put_hash(q, 2, &b->hash);
     sqlite3_bind_blob(q, 3, b->body, (int)b->n_body, SQLITE_STATIC);
     sqlite3_bind_int64(q, 4, (int64_t)b->gpu_bytes);
     put_text(q, 5, names);
-    put_hash(q, 6, &st->s->dataset[b->dataset].fingerprint);
+    st__put_hash(q, 6, &st->s->dataset[b->dataset].fingerprint);
     return finish(q);
 }
 
@@ -258,7 +210,7 @@ static int write_output(struct store *st, const struct st_op *op)
     sqlite3_stmt *q = st->q[Q_OUTPUT];
     sqlite3_bind_int64(q, 1, op->job);
     put_text(q, 2, op->text);
-    put_hash(q, 3, &op->hash);
+    st__put_hash(q, 3, &op->hash);
     sqlite3_bind_int64(q, 4, (int64_t)op->size);
     return finish(q);
 }
@@ -278,7 +230,7 @@ static int write_checkpoint(struct store *st, const struct st_op *op)
 {
     sqlite3_stmt *q = st->q[Q_CHECKPOINT];
     sqlite3_bind_int64(q, 1, op->job);
-    put_hash(q, 2, &op->hash);
+    st__put_hash(q, 2, &op->hash);
     sqlite3_bind_int64(q, 3, (int64_t)op->size);
     sqlite3_bind_int64(q, 4, op->first);
     return finish(q);
@@ -298,8 +250,8 @@ static int write_dataset(struct store *st, const struct st_op *op)
 {
     sqlite3_stmt *q = st->q[Q_DATASET];
     put_text(q, 1, op->text);
-    put_hash(q, 2, &op->hash);
-    put_hash(q, 3, &op->hash2);
+    st__put_hash(q, 2, &op->hash);
+    st__put_hash(q, 3, &op->hash2);
     sqlite3_bind_int64(q, 4, (int64_t)op->size);
     put_text(q, 5, op->text2);
     return finish(q);
@@ -549,134 +501,4 @@ void st_close(struct store *st)
     pthread_cond_destroy(&st->wake);
     pthread_mutex_destroy(&st->lock);
     free(st);
-}
-
-/* ---- questions */
-
-static void read_hash(sqlite3_stmt *q, int col, struct cn_hash *h)
-{
-    memset(h, 0, sizeof *h);
-    if (sqlite3_column_bytes(q, col) == CN_HASH_BYTES)
-        memcpy(h->b, sqlite3_column_blob(q, col), CN_HASH_BYTES);
-}
-
-static const char *column(sqlite3_stmt *q, int col)
-{
-    const char *t = (const char *)sqlite3_column_text(q, col);
-    return t ? t : "";
-}
-
-int st_outputs(struct store *st, uint32_t job, struct st_blob *out, int cap)
-{
-    sqlite3_stmt *q = st->q[Q_GET_OUTPUTS];
-    sqlite3_bind_int64(q, 1, job);
-    int n = 0;
-    while (n < cap && sqlite3_step(q) == SQLITE_ROW) {
-        snprintf(out[n].role, sizeof out[n].role, "%s", column(q, 0));
-        read_hash(q, 1, &out[n].hash);
-        out[n++].size = (uint64_t)sqlite3_column_int64(q, 2);
-    }
-    sqlite3_reset(q);
-    return n;
-}
-
-int st_checkpoint(struct store *st, uint32_t job, struct st_blob *out, uint32_t *epoch)
-{
-    sqlite3_stmt *q = st->q[Q_GET_CHECKPOINT];
-    sqlite3_bind_int64(q, 1, job);
-    int found = sqlite3_step(q) == SQLITE_ROW;
-    if (found) {
-        strcpy(out->role, "checkpoint");
-        read_hash(q, 0, &out->hash);
-        out->size = (uint64_t)sqlite3_column_int64(q, 1);
-        *epoch = (uint32_t)sqlite3_column_int64(q, 2);
-    }
-    sqlite3_reset(q);
-    return found;
-}
-
-static char *one_text(sqlite3_stmt *q, uint32_t id, int64_t *second)
-{
-    sqlite3_bind_int64(q, 1, id);
-    char *text = NULL;
-    if (sqlite3_step(q) == SQLITE_ROW) {
-        text = strdup(column(q, 0));
-        if (second) *second = sqlite3_column_int64(q, 1);
-    }
-    sqlite3_reset(q);
-    return text;
-}
-
-char *st_metrics(struct store *st, uint32_t job, int64_t *wall_ms)
-{
-    return one_text(st->q[Q_GET_METRICS], job, wall_ms);
-}
-
-char *st_grid(struct store *st, uint32_t run)
-{
-    return one_text(st->q[Q_GET_GRID], run, NULL);
-}
-
-bool st_blob_needed(struct store *st, const struct cn_hash *hash)
-{
-    sqlite3_stmt *q = st->q[Q_BLOB_NEEDED];
-    put_hash(q, 1, hash);
-    bool needed = sqlite3_step(q) == SQLITE_ROW;
-    sqlite3_reset(q);
-    return needed;
-}
-
-int st_events(struct store *st, uint32_t run, uint32_t job, int limit,
-              int (*each)(void *arg, const struct st_event *e), void *arg)
-{
-    sqlite3_stmt *q = st->q[job ? Q_JOB_EVENTS : Q_RUN_EVENTS];
-    sqlite3_bind_int64(q, job ? 1 : 2, job ? job : run);
-    sqlite3_bind_int(q, 3, limit);
-    int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
-        struct st_event e = {.seq = (uint64_t)sqlite3_column_int64(q, 0),
-                             .time = sqlite3_column_int64(q, 1),
-                             .why = sqlite3_column_int(q, 2),
-                             .state = sqlite3_column_int(q, 3),
-                             .run = (uint32_t)sqlite3_column_int64(q, 4),
-                             .job = (uint32_t)sqlite3_column_int64(q, 5),
-                             .attempt = (uint32_t)sqlite3_column_int64(q, 6),
-                             .worker = column(q, 7),
-                             .text = column(q, 8)};
-        rc = each(arg, &e);
-    }
-    sqlite3_reset(q);
-    return rc;
-}
-
-int st_curve(struct store *st, uint32_t job, int (*each)(void *arg, const struct st_point *p),
-             void *arg)
-{
-    sqlite3_stmt *q = st->q[Q_GET_CURVE];
-    sqlite3_bind_int64(q, 1, job);
-    int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
-        struct st_point p = {.attempt = (uint32_t)sqlite3_column_int64(q, 0),
-                             .epoch = (uint32_t)sqlite3_column_int64(q, 1)};
-        for (int i = 0; i < 5; i++)
-            p.f[i] = sqlite3_column_type(q, 2 + i) == SQLITE_NULL ? 0.0 / 0.0
-                                                                  : sqlite3_column_double(q, 2 + i);
-        rc = each(arg, &p);
-    }
-    sqlite3_reset(q);
-    return rc;
-}
-
-int st_each_blob(struct store *st,
-                 int (*each)(void *arg, const struct cn_hash *hash, uint64_t size), void *arg)
-{
-    sqlite3_stmt *q = st->q[Q_EACH_BLOB];
-    int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
-        struct cn_hash h;
-        read_hash(q, 0, &h);
-        rc = each(arg, &h, (uint64_t)sqlite3_column_int64(q, 1));
-    }
-    sqlite3_reset(q);
-    return rc;
 }

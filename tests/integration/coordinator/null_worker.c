@@ -28,6 +28,7 @@ struct job {
     int64_t resend;   /* result not acknowledged by then: again */
     uint64_t request; /* id of the result message */
     struct cn_hash out[2];
+    uint64_t order; /* of arrival: first come, first served */
 };
 
 struct worker {
@@ -38,7 +39,7 @@ struct worker {
     uint8_t instance[PR_INSTANCE_BYTES];
     struct job job[MAX_JOBS];
     int used, high; /* jobs, and one past the last used place */
-    uint64_t next_id;
+    uint64_t next_id, arrivals;
     bool welcome;
     int64_t last_heard, next_beat, next_hello, beat_ms;
     Cinch__Held held_room[MAX_JOBS], *held_list[MAX_JOBS];
@@ -132,7 +133,8 @@ static void take(struct worker *w, Cinch__LeaseGrant *g)
                                   .attempt = l->attempt,
                                   .grant = g,
                                   .lease = l,
-                                  .grant_users = users};
+                                  .grant_users = users,
+                                  .order = ++w->arrivals};
         ++*users;
         w->used++;
         if (at >= w->high) w->high = at + 1;
@@ -361,16 +363,34 @@ static void leave(struct worker *w)
     cn_sleep_ms(50);
 }
 
+/* The oldest lease that has not begun, or NULL. */
+static struct job *oldest_waiting(struct worker *w)
+{
+    struct job *best = NULL;
+    for (int i = 0; i < w->high; i++)
+        if (w->job[i].used && !w->job[i].started && (!best || w->job[i].order < best->order))
+            best = &w->job[i];
+    return best;
+}
+
+static void work(struct worker *w, int64_t now)
+{
+    int running = 0;
+    for (int i = 0; i < w->high; i++) {
+        if (!w->job[i].used || (!w->job[i].started && w->o->epochs)) continue;
+        running++;
+        step(w, &w->job[i], now);
+    }
+    struct job *j;
+    while (w->o->epochs && running++ < w->o->slots && (j = oldest_waiting(w))) step(w, j, now);
+}
+
 static int loop(struct worker *w)
 {
     w->last_heard = cn_mono_ms();
     while (!atomic_load(w->o->stop)) {
         int64_t now = cn_mono_ms();
-        int running = 0;
-        for (int i = 0; i < w->high; i++) {
-            if (!w->job[i].used) continue;
-            if (running++ < w->o->slots || w->o->epochs == 0) step(w, &w->job[i], now);
-        }
+        work(w, now);
         beat(w, now);
         if (w->o->waiting_ms && now - w->last_heard > w->o->waiting_ms) return CN_ECONNECT;
         zmq_pollitem_t item = {w->socket, 0, ZMQ_POLLIN, 0};

@@ -90,7 +90,7 @@ static void failures_show_their_root_and_retry_mends(void **state)
     free(json);
     wait_text(&f, CINCH__QUERY__WHAT__EXPLAIN, "j4", "because j1 (train)", 0);
     json = ask(&f, CINCH__QUERY__WHAT__SHOW, "j1");
-    assert_non_null(strstr(json, "\"attempt\":5,\"crashes\":5"));
+    assert_non_null(strstr(json, "\"crashes\":5"));
     free(json);
     fixture_stop_workers(&f);
     fixture_worker(&f, (struct null_options){.slots = 1, .epochs = 1});

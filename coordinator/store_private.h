@@ -1,0 +1,62 @@
+/* coordinator/store_private.h - the store's inside, shared by store.c (writing) and questions.c (reading). */
+#ifndef CINCH_COORDINATOR_STORE_PRIVATE_H
+#define CINCH_COORDINATOR_STORE_PRIVATE_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#include "coordinator/store.h"
+
+/* Prepared statements; their text is in store.c. */
+enum {
+    Q_BEGIN,
+    Q_COMMIT,
+    Q_ROLLBACK,
+    Q_JOB_NEW,
+    Q_JOB,
+    Q_RUN_NEW,
+    Q_RUN,
+    Q_WANT,
+    Q_BASE,
+    Q_WORKER,
+    Q_EVENT,
+    Q_OUTPUT,
+    Q_METRICS,
+    Q_CHECKPOINT,
+    Q_NO_CHECKPOINT,
+    Q_CURVE,
+    Q_DATASET,
+    Q_KEY,
+    Q_KEY_REVOKE,
+    Q_GET_OUTPUTS,
+    Q_GET_CHECKPOINT,
+    Q_GET_METRICS,
+    Q_GET_GRID,
+    Q_BLOB_NEEDED,
+    Q_JOB_EVENTS,
+    Q_RUN_EVENTS,
+    Q_GET_CURVE,
+    Q_EACH_BLOB,
+    Q_COUNT,
+};
+
+struct store {
+    sqlite3 *db;
+    sqlite3_stmt *q[Q_COUNT];
+    struct sched *s;
+    struct st_state *state;
+    struct st_op *op;
+    uint32_t n_ops, cap_ops;
+    uint64_t last_event; /* noted */
+    char path[4096];
+    /* the thread that moves the write-ahead log into the database */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool threaded, stop;
+    int wal_pages; /* of the last commit */
+};
+
+void st__put_hash(sqlite3_stmt *q, int i, const struct cn_hash *h);
+
+#endif
