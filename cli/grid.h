@@ -1,5 +1,5 @@
-/* cli/grid.h - the grid file: YAML in, every number resolved and checked out. docs/grid.md is its
- * manual; the file's format stands at the top of grid.c. */
+/* cli/grid.h - the grid file: YAML in, every number resolved and checked out. docs/man/cinch-grid.5
+ * is its manual; the file's format stands at the top of grid.c. */
 #ifndef CINCH_CLI_GRID_H
 #define CINCH_CLI_GRID_H
 

@@ -47,8 +47,8 @@ static void print_line(struct cli_progress *p, double done, double total, const 
     for (int i = 0; i < BAR; i++) strcat(bar, i < full ? "█" : "·");
     const char *unit = p->unit ? p->unit : "";
     if (p->terminal)
-        fprintf(stderr, "\r\033[K%s %s %3.0f %%  %.*f %s/s  %s left%s%s", p->label, bar,
-                share * 100, rate < 10 ? 1 : 0, rate, unit, left, note ? "  " : "",
+        fprintf(stderr, "\r\033[K\033[?7l%s %s %3.0f %%  %.*f %s/s  %s left%s%s\033[?7h", p->label,
+                bar, share * 100, rate < 10 ? 1 : 0, rate, unit, left, note ? "  " : "",
                 note ? note : "");
     else
         fprintf(stderr, "%s %.0f %%, %.*f %s/s, %s left%s%s\n", p->label, share * 100,

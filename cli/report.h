@@ -1,6 +1,6 @@
 /* cli/report.h - a run's results for people: the tables of study A, CSV, and figures.
  *
- * Input is the document of `report --json` (docs/cli.md): {run, artifacts: [{net, seed, distilled,
+ * Input is the document of `report --json` (docs/man/cinch.1): {run, artifacts: [{net, seed, distilled,
  * rounds, norm, kept, ...}], failed: [...]}. Nothing here talks to the coordinator.
  */
 #ifndef CINCH_CLI_REPORT_H

@@ -124,10 +124,13 @@ static void draw(struct view *v, const json_t *show, const json_t *jobs)
     v->last = done;
     if (v->c->quiet) return;
     erase(v);
+    if (v->terminal)
+        fputs("\033[?7l", stderr); /* long lines are cut, not wrapped: they are counted */
     draw_summary(v, &n);
     for (size_t i = 0; i < json_array_size(list) && v->lines <= MAX_JOB_LINES; i++)
         if (json_object_get(json_array_get(list, i), "progress")) /* not merely on its way */
             draw_job(v, json_array_get(list, i));
+    if (v->terminal) fputs("\033[?7h", stderr);
 }
 
 static int explain_stall(struct cli *c, struct pr_client *client, const char *run,

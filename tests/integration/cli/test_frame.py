@@ -12,7 +12,7 @@ class Frame(harness.Case):
 
     def test_help_is_one_screen_and_every_command_has_its_own(self):
         out, _ = self.cinch("--help")
-        self.assertLessEqual(len(out.splitlines()), 50)
+        self.assertLessEqual(len(out.splitlines()), 40)
         names = self.commands()
         for must in ("train", "eval", "infer", "inspect", "prune", "data", "version"):
             self.assertIn(must, names)
