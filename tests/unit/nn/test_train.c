@@ -417,6 +417,43 @@ static void zero_epochs(void **state)
     be->ops->destroy(be);
 }
 
+/* Without validation records the last epoch's weights are kept; with labels that one class is missing
+ * from, the score is undefined and the validation loss decides. */
+static void odd_validation_parts(void **state)
+{
+    struct nn_backend *be = backend(1);
+    struct nn_recipe r = busy_recipe("cnn", 2);
+    uint8_t part[130], y[130 * 5];
+    struct ecg_dataset d = ecg.d;
+    struct nn_train_member m = member_of("cnn", 1);
+    struct nn_train t = {.backend = be, .recipe = &r, .m = 1, .member = &m, .data = &d};
+    struct cn_error err;
+    for (int i = 0; i < 130; i++) part[i] = ecg.part[i] == ECG_VALIDATION ? ECG_TEST : ecg.part[i];
+    d.part = part;
+    assert_int_equal(nn_train_run(&t, &err), 0);
+    assert_true(m.best_epoch == 2 && isnan(m.best_score));
+    assert_non_null(strstr(m.model->meta, "\"val_loss\":null"));
+    nn_model_destroy(m.model);
+
+    m = member_of("cnn", 1);
+    memcpy(y, ecg.y, sizeof y);
+    for (int i = 0; i < 130; i++)
+        for (int l = 0; l < 5 && ecg.part[i] == ECG_VALIDATION; l++) y[i * 5 + l] = 0;
+    d.part = ecg.part;
+    d.y = y;
+    assert_int_equal(nn_train_run(&t, &err), 0);
+    assert_true(m.best_epoch >= 1 && isnan(m.best_score));
+    nn_model_destroy(m.model);
+
+    memset(part, ECG_TEST, sizeof part);
+    d.part = part;
+    m = member_of("cnn", 1);
+    assert_int_equal(nn_train_run(&t, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "no training records"));
+    nn_model_destroy(m.model);
+    be->ops->destroy(be);
+}
+
 static int make_data(void **state)
 {
     synthetic_make(&ecg, ECG_MULTI_LABEL, 130, 12, SAMPLES);
@@ -446,6 +483,7 @@ int main(void)
         cmocka_unit_test(a_member_may_leave),
         cmocka_unit_test(wrong_shapes_are_refused),
         cmocka_unit_test(zero_epochs),
+        cmocka_unit_test(odd_validation_parts),
     };
     return cmocka_run_group_tests(tests, make_data, free_data);
 }
