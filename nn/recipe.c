@@ -139,7 +139,7 @@ static void cinch_common(struct nn_recipe *r)
     r->aug_lead = 0.1;
     r->aug_mask = 0.2;
     r->clip = 5;
-    r->finetune_lr = 2e-3;
+    r->finetune_lr = 8e-3; /* a net just pruned hard has much to learn anew */
 }
 
 /* An LSTM needs its few hundred steps to fit the records; augmentation as strong as the others' keeps
