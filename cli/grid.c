@@ -25,6 +25,7 @@
  */
 #include "cli/grid.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@
 
 #include "base/file.h"
 #include "base/yaml.h"
+#include "proto/check.h"
 
 #define MAX_GRID_BYTES (1u << 20)
 
@@ -94,9 +96,10 @@ static int read_name(struct reader *r, const struct cn_yaml *v)
     if (rc) return rc;
     if (!*s || strlen(s) >= sizeof r->g->name)
         return cn_yaml_fail(v, r->err, "name must have 1 to %zu characters", sizeof r->g->name - 1);
-    for (const char *p = s; *p; p++)
-        if ((unsigned char)*p < 32 || *p == '/')
-            return cn_yaml_fail(v, r->err, "name may not hold '/' or control characters");
+    if (!pr_name_valid(s))
+        return cn_yaml_fail(v, r->err,
+                            "name may hold letters, digits and ._-+@: only, and starts with a "
+                            "letter or digit");
     snprintf(r->g->name, sizeof r->g->name, "%s", s);
     return 0;
 }
@@ -437,6 +440,9 @@ static void set_defaults(struct grid *g, const char *path)
     const char *dot = strrchr(base, '.');
     int n = (int)(dot && dot > base ? (size_t)(dot - base) : strlen(base));
     snprintf(g->name, sizeof g->name, "%.*s", n, base);
+    for (char *p = g->name; *p; p++) /* what a name may not hold */
+        if (!isalnum((unsigned char)*p) && !strchr("._-+@:", *p)) *p = '-';
+    if (!pr_name_valid(g->name)) snprintf(g->name, sizeof g->name, "grid");
     g->n_seeds = g->n_distill = 1;
     g->n_rounds = g->n_keep = g->n_norms = 1;
     g->rounds[0] = 1;

@@ -57,6 +57,19 @@ static void defaults(void **state)
     grid_destroy(g);
 }
 
+/* The file's name stands for the run's, as far as a name may hold it. */
+static void default_name(void **state)
+{
+    struct grid *g = NULL;
+    const char *text = "nets: cnn\n";
+    assert_int_equal(grid_parse(&g, "a/my grid (2).v1.yaml", text, strlen(text), NULL), 0);
+    assert_string_equal(g->name, "my-grid--2-.v1");
+    grid_destroy(g);
+    assert_int_equal(grid_parse(&g, ".yaml", text, strlen(text), NULL), 0);
+    assert_string_equal(g->name, "grid");
+    grid_destroy(g);
+}
+
 static void all_keys(void **state)
 {
     struct grid *g = good("name: study-a-small\n"
@@ -154,6 +167,7 @@ static void complaints(void **state)
     bad("nets: [cnn]\nrecipe: {epoch: 3}\n", "2:10", "did you mean 'epochs'");
     bad("nets: [cnn]\nrecipe: missing.yaml\n", "2:9", "missing.yaml");
     bad("nets: [cnn]\nname: a/b\n", "2:7", "name");
+    bad("nets: [cnn]\nname: a b\n", "2:7", "name");
     bad("nets: [cnn]\ndata: some/folder\n", "2:7", "--data");
     bad("nets: [cnn\n", "2:1", "");
     bad("- cnn\n", "1:1", "mapping");
@@ -209,8 +223,9 @@ static void message(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),   cmocka_unit_test(all_keys),    cmocka_unit_test(short_forms),
-        cmocka_unit_test(complaints), cmocka_unit_test(recipe_file), cmocka_unit_test(message),
+        cmocka_unit_test(default_name), cmocka_unit_test(defaults),   cmocka_unit_test(all_keys),
+        cmocka_unit_test(short_forms),  cmocka_unit_test(complaints), cmocka_unit_test(recipe_file),
+        cmocka_unit_test(message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
