@@ -6,7 +6,7 @@ structures, float and int8, one thread, batch 1, random weights, in one interlea
 
 Makes its own virtual environment in bench/.venv on first use (pip install onnxruntime openvino onnx numpy); without a network,
 or with --no-peers, it says so and times cinch alone. Each round times a short block of runs of every engine in turn; a cell
-is the median over rounds of the blocks' medians, a ratio cinch / best peer. --isa caps cinch and, through
+is the least of the blocks' medians, for all engines alike (a busy machine only ever adds), a ratio cinch / best peer. --isa caps cinch and, through
 ONEDNN_MAX_CPU_ISA, OpenVINO; ONNX Runtime cannot be capped and is left out then.
 """
 import argparse
@@ -231,7 +231,7 @@ def measure(options, cinch, net, keep, folder, with_peers):
             for engine, kinds in peers.items():
                 if kind in kinds:
                     times.setdefault((engine, kind), []).append(block_us(kinds[kind], runs))
-    return {key: statistics.median(values) for key, values in times.items()}
+    return {key: min(values) for key, values in times.items()}
 
 
 def cpu_name():

@@ -87,7 +87,7 @@ static void i8_set_lane(struct i8_lanes *lanes, int i, int32_t bias, uint32_t bi
         lanes->round_even[i / 2] = ((int64_t)1 << (k.s - 1)) + ((int64_t)1 << 62);
         lanes->shift_even[i / 2] = k.s;
     }
-    lanes->offset[i] = zero - (int32_t)((uint64_t)1 << (62 - k.s));
+    lanes->offset[i] = (int32_t)((uint32_t)zero - (uint32_t)((uint64_t)1 << (62 - k.s)));
 }
 
 /* Channels of a panel of two vectors are dealt by fours, so that v_packs32 of
