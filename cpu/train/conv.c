@@ -3,8 +3,8 @@
  *
  * Each record's rows are copied into padded rows (zeros at both ends, room to read whole vectors),
  * which costs a few percent and saves every special case; reading rows in place is slower even
- * where it is possible, as a copy streams and the kernels do not. dx is the convolution of the padded dy
- * with the flipped weights. dw: the batch is cut into chunks by the shapes alone, each summed in
+ * where it is possible, as a copy streams and the kernels do not (tiles do, and read in place). dx is
+ * the convolution of the padded dy with the flipped weights. dw: the batch is cut into chunks by the shapes alone, each summed in
  * order by one thread, then the chunks in order: same bits for any number of threads, and members
  * of a gang never meet.
  */
@@ -36,6 +36,8 @@ static void choose_tiles(struct conv_job *j, int largest)
     const struct nn_conv1d *a = j->a;
     const struct cpu_kernels *kn = j->ctx->k;
     int need = 0;
+    /* a block's sums are taken before the tiles' bias is added */
+    if (a->pad >= a->k || (j->block && a->bias)) return;
     if (wino_pays(a->k, a->cin, a->cout)) {
         j->tile_y = wino_of(kn, a->k, a->cin, a->cout, a->tout);
         j->tile_dx = wino_of(kn, a->k, a->cout, a->cin, a->tin);
@@ -277,7 +279,7 @@ static void direct_forward(const struct conv_job *j, int item, const float *x, f
     j->ctx->k->rows(&r);
 }
 
-/* Adds the bias to n records of y: the tiles leave it out, and a fused block has none. */
+/* Adds the bias to n records of y: the tiles leave it out. */
 static void add_bias(const struct conv_job *j, int item, int n, float *y)
 {
     const struct nn_conv1d *a = j->a;
