@@ -283,6 +283,8 @@ def main():
     run = calm.submit(False)
     wait_done(calm, run, patience)
     want, want_models = artifacts(calm, run), models(calm, run)
+    if once(calm, run) or (not args.grid and calm.took_part != {"null0", "null1"}):
+        sys.exit(f"the calm run is not as it should be: only {calm.took_part} finished jobs, or {once(calm, run)}")
     calm.stop()
     print(f"calm: {len(want)} artifacts, {len(want_models)} models", flush=True)
 
@@ -303,14 +305,13 @@ def main():
         got, got_models = artifacts(lab, run), models(lab, run)
         bad += [f"{run} {cell}: other bits than in the calm run" for cell in want if got.get(cell) != want[cell]]
         bad += [f"{run} {cell}: another model" for cell in want_models if got_models.get(cell) != want_models[cell]]
-    if not args.grid and lab.took_part != {"null0", "null1"}:
-        bad.append(f"only {lab.took_part} finished jobs: was the far worker ever there?")
     lab.stop()
     check = subprocess.run([f"{args.bin}/cinchd", "check", "--state", f"{top}/chaos/state"], capture_output=True, text=True)
     if check.returncode:
         bad.append("cinchd check: " + check.stdout + check.stderr)
     print(f"chaos: {len(runs)} grids of {len(want_models) + len(want)} jobs; faults: "
-          + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
+          + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
+          + f"; jobs finished by {', '.join(sorted(lab.took_part))}")
     if bad:
         print("\n".join(bad))
         sys.exit(f"chaos: FAILED with seed {args.seed}; see {top}")
