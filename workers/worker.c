@@ -20,8 +20,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "cpu/measure/measure.h"
-#include "cpu/rt/cinchrt.h"
 #include "workers/worker_private.h"
 
 #define TURN_MS 200
@@ -32,18 +30,6 @@
 #define TUNE_MS 1000
 #define DEFAULT_CHECKPOINT_S 30
 
-/* ---- what is told to the coordinator ---- */
-
-/* Everything a hello points to. */
-struct introduction {
-    Cinch__WorkerInfo info;
-    Cinch__JobKind kind[3];
-    char *allocator[3];
-    ProtobufCBinaryData dataset[PR_MAX_DATASETS];
-    struct cn_hash *hash;
-    Cinch__Held held[PR_MAX_HELD], *held_list[PR_MAX_HELD];
-};
-
 struct talk { /* the talking thread's own; lives as long as worker_run */
     struct worker *w;
     struct introduction in;
@@ -51,30 +37,12 @@ struct talk { /* the talking thread's own; lives as long as worker_run */
     int64_t bye_ms;
 };
 
-static size_t list_held(struct talk *t)
-{
-    struct worker *w = t->w;
-    size_t n = 0;
-    pthread_mutex_lock(&w->lock);
-    for (struct held *h = w->held; h && n < PR_MAX_HELD; h = h->next) {
-        if (atomic_load(&h->stop) == NOT_OURS) continue;
-        cinch__held__init(&t->in.held[n]);
-        t->in.held[n].job = h->job;
-        t->in.held[n].attempt = h->attempt;
-        t->in.held[n].started = atomic_load(&h->started);
-        t->in.held_list[n] = &t->in.held[n];
-        n++;
-    }
-    pthread_mutex_unlock(&w->lock);
-    return n;
-}
-
 static void on_hello(void *arg, Cinch__Hello *hello)
 {
     struct talk *t = arg;
     hello->worker = &t->in.info;
     hello->held = t->in.held_list;
-    hello->n_held = list_held(t);
+    hello->n_held = introduction_held(&t->in, t->w);
 }
 
 static void on_heartbeat(void *arg, Cinch__Heartbeat *beat)
@@ -82,70 +50,8 @@ static void on_heartbeat(void *arg, Cinch__Heartbeat *beat)
     struct talk *t = arg;
     double load = 0;
     beat->held = t->in.held_list;
-    beat->n_held = list_held(t);
+    beat->n_held = introduction_held(&t->in, t->w);
     if (getloadavg(&load, 1) == 1) beat->load = load;
-}
-
-static void introduce_kinds(struct worker *w, struct introduction *in)
-{
-    in->info.kinds = in->kind;
-    if (w->o.role == WORKER_EVALUATE) {
-        in->kind[in->info.n_kinds++] = CINCH__JOB_KIND__EVALUATE;
-        return;
-    }
-    in->kind[in->info.n_kinds++] = CINCH__JOB_KIND__TRAIN;
-    in->kind[in->info.n_kinds++] = CINCH__JOB_KIND__DISTILL;
-    in->kind[in->info.n_kinds++] = CINCH__JOB_KIND__PRUNE;
-}
-
-/* Which allocators can really be preloaded: tried, not believed. */
-static void introduce_allocators(struct worker *w, struct introduction *in)
-{
-    in->info.allocators = in->allocator;
-    for (int a = MEASURE_GLIBC; w->o.role == WORKER_EVALUATE && a <= MEASURE_TCMALLOC; a++) {
-        char detail[128];
-        if (measure_allocator_available((enum measure_allocator)a, detail, sizeof detail))
-            in->allocator[in->info.n_allocators++] = (char *)measure_allocator_names[a];
-        else
-            cn_info("worker", "no %s here (%s): jobs that ask for it go elsewhere",
-                    measure_allocator_names[a], detail);
-    }
-}
-
-static const char *best_isa(void)
-{
-    enum cinchrt_isa isa;
-    const char *cap = getenv("CINCH_ISA");
-    if (cap && *cap && cinchrt_isa_parse(cap, &isa) == 0 && cinchrt_isa_available(isa)) return cap;
-    return cinchrt_isa_name(cinchrt_isa_best());
-}
-
-static int introduce(struct worker *w, struct introduction *in, struct cn_error *err)
-{
-    cinch__worker_info__init(&in->info);
-    in->info.instance = (ProtobufCBinaryData){PR_INSTANCE_BYTES, w->instance};
-    in->info.name = w->name;
-    in->info.host = w->host;
-    in->info.engine = PR_ENGINE;
-    in->info.slots = (uint32_t)w->n_slots;
-    in->info.prefetch = (uint32_t)w->n_slots;
-    in->info.max_gang = (uint32_t)w->o.max_gang;
-    in->info.isa = (char *)best_isa();
-    in->info.core = w->o.role == WORKER_EVALUATE ? w->o.core + 1 : 0;
-    if (w->device) {
-        in->info.gpu_bytes = device_facts(w->device)->memory;
-        in->info.compute_capability = (uint32_t)device_facts(w->device)->capability;
-    }
-    introduce_kinds(w, in);
-    introduce_allocators(w, in);
-    int n = 0;
-    if (datasets_here(w->datasets, &in->hash, &n, PR_MAX_DATASETS))
-        return cn_fail(err, CN_ENOMEM, "out of memory");
-    for (int i = 0; i < n; i++)
-        in->dataset[i] = (ProtobufCBinaryData){CN_HASH_BYTES, in->hash[i].b};
-    in->info.datasets = in->dataset;
-    in->info.n_datasets = (size_t)n;
-    return 0;
 }
 
 static void ask_capacity(struct worker *w)
@@ -472,7 +378,7 @@ int worker_run(struct worker *w, struct cn_error *err)
     struct talk *t = calloc(1, sizeof *t);
     if (!t) return cn_fail(err, CN_ENOMEM, "out of memory for a worker");
     t->w = w;
-    int rc = introduce(w, &t->in, err);
+    int rc = introduce(&t->in, w, err);
     if (rc == 0) rc = open_line(w, t, err);
     if (rc == 0) rc = start_slots(w, err);
     if (rc == 0) rc = talk(w, t, err);

@@ -102,6 +102,21 @@ void queue_add(struct worker *w, struct unit *u);
 /* Takes the queued units that have no lease left to run; the caller destroys the list. */
 struct unit *queue_take_all(struct worker *w);
 
+/* Everything a hello points to. */
+struct introduction {
+    Cinch__WorkerInfo info;
+    Cinch__JobKind kind[3];
+    char *allocator[3];
+    ProtobufCBinaryData dataset[PR_MAX_DATASETS];
+    struct cn_hash *hash; /* owned */
+    Cinch__Held held[PR_MAX_HELD], *held_list[PR_MAX_HELD];
+};
+
+/* introduce.c */
+int introduce(struct introduction *in, struct worker *w, struct cn_error *err);
+/* Lists the leases held in in->held_list; how many. Takes w->lock. */
+size_t introduction_held(struct introduction *in, struct worker *w);
+
 /* slot.c */
 void *slot_main(void *slot);
 void slot_clear(struct slot *s); /* after its thread has ended */
