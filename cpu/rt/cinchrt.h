@@ -1,18 +1,15 @@
-/* cpu/rt/cinchrt.h - run a .cinch artifact: the whole interface of the
- * deployment runtime.
+/* cpu/rt/cinchrt.h - run a .cinch artifact: the whole interface of the deployment runtime.
  *
  *     size_t bytes;
- *     cinchrt_model_size(file, n, CINCHRT_BEST, &bytes);              how much
- * memory a model takes cinchrt_load(&m, file, n, CINCHRT_BEST, malloc(bytes),
- * bytes);  check, pick kernels, pack weights scratch =
- * malloc(cinchrt_scratch_size(m)); cinchrt_run(m, x, logits, probability,
- * scratch);                as often as wanted
+ *     cinchrt_model_size(file, n, CINCHRT_BEST, &bytes);              // memory a model takes
+ *     cinchrt_load(&m, file, n, CINCHRT_BEST, malloc(bytes), bytes);  // check, choose, pack
+ *     scratch = malloc(cinchrt_scratch_size(m));
+ *     cinchrt_run(m, x, logits, probability, scratch);                // as often as wanted
  *
- * C99, no allocation, no global state, no library. `file` is any memory with
- * the file's bytes (mmap, flash); nothing of it is kept after cinchrt_load. A
- * loaded model is constant: threads may share it, each with its own scratch.
- * Memory and scratch need no alignment. Int8 nets give the same bits on every
- * instruction set; float nets differ in the last bits between them. Every
+ * C99, no allocation, no global state, no library. `file` is any memory with the file's bytes
+ * (mmap, flash); nothing of it is kept after cinchrt_load. A loaded model is constant: threads may
+ * share it, each with its own scratch. Memory and scratch need no alignment. Int8 nets give the
+ * same bits on every instruction set; float nets differ in the last bits between them. Every
  * function is safe on hostile files: it checks before it reads.
  */
 #ifndef CINCHRT_H
@@ -121,7 +118,7 @@ int cinchrt_layer_info(const struct cinchrt_model *model, int layer,
  */
 enum cinchrt_probe_type {
     CINCHRT_PROBE_U8,  /* uint8_t, real = (q - zero) * scale */
-    CINCHRT_PROBE_U16, /* the same values kept as int16_t by some instruction sets
+    CINCHRT_PROBE_U16, /* the same values in int16_t; no kernel keeps them so today
                       */
     CINCHRT_PROBE_H16, /* int16_t, real = q / 32768 */
     CINCHRT_PROBE_F32,

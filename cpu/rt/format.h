@@ -2,75 +2,90 @@
  *
  * SPECIFICATION, version 1. Little-endian, IEEE floats. In this order:
  *
- *   struct cinchrt_file_header             52 bytes
- *   float mean[leads], std[leads]          normalisation of the input: x = (mV
- * - mean) / std char label[labels][8]                  zero-padded struct
- * cinchrt_file_layer[layers]      28 bytes each, in execution order one data
- * block per layer               at layer.offset, a multiple of 1 << align_log2,
- * ascending, not overlapping; gaps are zero. The writer takes the largest of
- * 64, 16, 4, 1 bytes that keeps the size rule (below).
+ *     struct cinchrt_file_header            52 bytes
+ *     float mean[leads], std[leads]         of the input: x = (mV - mean) / std
+ *     char label[labels][8]                 zero-padded
+ *     struct cinchrt_file_layer[layers]     28 bytes each, in execution order
+ *     one data block per layer              at layer.offset, a multiple of 1 << align_log2,
+ *                                           ascending, not overlapping; gaps are zero
  *
- * `crc` is the CRC-32 (IEEE 802.3, as zlib's) of bytes 16 .. file_bytes-1.
- * Readers refuse any other version. Size rule for int8 files: 1 byte per weight
- * + 8 per output channel + 512 at most.
+ * The writer aligns to the largest of 64, 16, 4, 1 bytes that keeps the size rule: an int8 file
+ * has at most 1 byte per weight + 8 per output channel + 512. `crc` is the CRC-32 (IEEE 802.3, as
+ * zlib's) of bytes 16 .. file_bytes-1. Readers refuse any other version.
  *
- * LAYERS AND EDGES. Layer i reads edge in0 (and in1): 0 .. i-1 name a layer's
- * output, 255 the net's input [leads, samples]. An edge is [channels, time];
- * `cin` repeats the channels of in0, `cin1` those of in1. Types of edges: U8
- * real = (q - zero) * scale, 0 <= q <= qmax (255 or 127); zero, scale, qmax
- * stand in the layer that writes it (of the net's input: in the header) H16
- * int16, real = q / 32768: output of LSTM_I8 F32  float The last layer is a
- * LINEAR with flag LOGITS, or (LINEAR_I8) with a U8 output that is dequantised;
- * its cout is `labels`. The head is sigmoid or softmax of the logits, in float.
+ * LAYERS AND EDGES. Layer i reads edge in0 (and in1): 0 .. i-1 name a layer's output, 255 the
+ * net's input [leads, samples]. An edge is [channels, time]; `cin` repeats the channels of in0,
+ * `cin1` those of in1. Types of edges:
  *
- * DATA BLOCKS, arrays one after another without gaps (orders of indices as in
- * PyTorch): CONV_I8       i32 bias[cout], f32 mult[cout], (f32 mult1[cout] if
- * in1), i8 w[cout][cin][k], (i8 w1[cout][cin1] if in1) LINEAR_I8     i32
- * bias[cout], f32 mult[cout], i8 w[cout][cin * time]     input flattened
- * [channel][time] MEAN_I8       nothing; `param` is the multiplier's f32
- * LSTM_I8       i16 bias[4H], u16 mx[4H], u16 mh[4H], u8 cell[H], i8
- * w_ih[4H][cin], i8 w_hh[4H][H] gates i f g o; cout = H; zero and qmax are
- * those of the 8-bit copy of h that feeds back; its scale is 1/param, param
- * in 1..32767 LAYERNORM_I8  i32 bias[cin], i16 gamma[cin]; `param` is the
- * multiplier's f32 CONV_F32      f32 bias[cout], f32 w[cout][cin][k], (f32
- * w1[cout][cin1] if in1) LINEAR_F32    f32 bias[cout], f32 w[cout][cin * time]
- *   MEAN_F32      nothing
- *   LSTM_F32      f32 bias[4H] (both of PyTorch's added), f32 w_ih[4H][cin],
- * f32 w_hh[4H][H] LAYERNORM_F32 f32 gamma[cin], f32 beta[cin] LSTM_DYN      f32
- * bias[4H], f32 scale_ih, f32 scale_hh, i8 w_ih[4H][cin], i8 w_hh[4H][H]
- *   LINEAR_DYN    f32 bias[cout], f32 scale, i8 w[cout][cin * time]
+ *     U8    real = (q - zero) * scale, 0 <= q <= qmax (255 or 127); zero, scale, qmax stand in
+ *           the layer that writes it (of the net's input: in the header)
+ *     H16   int16, real = q / 32768: output of LSTM_I8
+ *     F32   float
  *
- * INTEGER RULES (the only arithmetic between the two ends of an int8 net). >>
- * is arithmetic (floor), sat16 clamps to [-32768, 32767]. rq(a, M)
- * requantisation: M > 0 is a float32, M = m * 2^-s with 2^23 <= m < 2^24, 1 <=
- * s <= 62; rq = (a * m + 2^(s-1)) >> s in 64 bits: one rounding, half up.
- * mulhrs(a, b) = (a * b + 2^14) >> 15 input      q = clamp(rint(x * (1 /
- * scale)) + zero, 0, qmax): both products in float32, rint to even, NaN gives 0
- * CONV_I8    a(o,t) = bias[o] + sum w[o][c][j] * (x[c][t+j-pad] - zx), x
- * outside [0, T) is zx with in1: a += rq(sum w1[o][c] * (x1[c][t] - z1),
- * mult1[o]) pool: maximum of a over `pool` consecutive t, a shorter tail is
- * dropped q = clamp(zero + rq(a, mult[o]), RELU ? zero : 0, qmax) LINEAR_I8  as
- * CONV_I8 over the whole input; with LOGITS: logit = (float)a * mult[o] MEAN_I8
- * q = clamp(zero + rq(sum_t (x - zx), M), 0, qmax) LSTM_I8    per row r: px =
- * sat16(rq16(sum w_ih * (x - zx), mx[r]) + bias[r]); bias, gates: Q4.11 v =
- * sat16(px + sat16(rq16(sum w_hh * (hq - zero), mh[r]))) i = sig(v_i), f =
- * sig(v_f), g = tanh16(sat16(2 * v_g)), o = sig(v_o)        Q15 c =
- * sat16(mulhrs(f, c) + mulhrs(mulhrs(i, g), 1 << n)), n = cell[u] in 3..12: c
- * is Q(n) h = mulhrs(o, tanh16(clamp(c, -lim, lim) << (12-n))), lim = 32767 >>
- * (12-n) hq = clamp(zero + mulhrs(h, param), 0, qmax); at the start c = 0, hq =
- * zero rq16(a, v): m = 2048 | (v & 2047), s = 30 - (v >> 11) in 1..30: (a*m +
- * 2^(s-1)) >> s tanh16(a): a in Q3.12, odd; 32 parabolas, tables in
- * lstm_tables.h sig(v) = 16384 + (tanh16(v) >> 1) LAYERNORM_I8  over the C
- * channels at each t, h of type H16: S1 = sum h, S2 = sum h*h, mu = (2*S1 + C)
- * floordiv 2C, D = C*S2 - S1*S1 + 10737*C*C (r, s) = rstd(D, C): 14-bit r with
- * r * 2^-s near 2^10 * C / sqrt(D), integer only (layernorm.h) n = sat16(((h -
- * mu) * r + 2^(s-1))
- * >> s): Q10 q = max over `pool` t of clamp(zero + rq(gamma * n + bias, M), 0,
- * qmax) LSTM_DYN, LINEAR_DYN  the study's way, float allowed: x_t and h_t are
- * quantised at each step to 0 .. qmax by their own minimum and maximum (zero
- * always inside the range), products in int32, everything else in float. Every
- * sum must fit: a reader refuses a layer in which |bias| + 255 * sum |w| of a
- * channel could reach 2^31, or a requantised value 2^30.
+ * The last layer is a LINEAR with flag LOGITS, or (LINEAR_I8) with a U8 output that is
+ * dequantised; its cout is `labels`. The head is sigmoid or softmax of the logits, in float.
+ *
+ * DATA BLOCKS, arrays one after another without gaps (orders of indices as in PyTorch):
+ *
+ *     CONV_I8        i32 bias[cout], f32 mult[cout], (f32 mult1[cout] if in1),
+ *                    i8 w[cout][cin][k], (i8 w1[cout][cin1] if in1)
+ *     LINEAR_I8      i32 bias[cout], f32 mult[cout], i8 w[cout][cin * time];
+ *                    the input is flattened [channel][time]
+ *     MEAN_I8        nothing; `param` is the multiplier's f32
+ *     LSTM_I8        i16 bias[4H], u16 mx[4H], u16 mh[4H], u8 cell[H],
+ *                    i8 w_ih[4H][cin], i8 w_hh[4H][H]; gates i f g o; cout = H;
+ *                    zero and qmax are those of the 8-bit copy of h that feeds back, whose
+ *                    scale is 1/param, param in 1..32767
+ *     LAYERNORM_I8   i32 bias[cin], i16 gamma[cin]; `param` is the multiplier's f32
+ *     CONV_F32       f32 bias[cout], f32 w[cout][cin][k], (f32 w1[cout][cin1] if in1)
+ *     LINEAR_F32     f32 bias[cout], f32 w[cout][cin * time]
+ *     MEAN_F32       nothing
+ *     LSTM_F32       f32 bias[4H] (both of PyTorch's added), f32 w_ih[4H][cin], f32 w_hh[4H][H]
+ *     LAYERNORM_F32  f32 gamma[cin], f32 beta[cin]
+ *     LSTM_DYN       f32 bias[4H], f32 scale_ih, f32 scale_hh, i8 w_ih[4H][cin], i8 w_hh[4H][H]
+ *     LINEAR_DYN     f32 bias[cout], f32 scale, i8 w[cout][cin * time]
+ *
+ * INTEGER RULES, the only arithmetic between the two ends of an int8 net. >> is arithmetic
+ * (floor), sat16 clamps to [-32768, 32767].
+ *
+ *     rq(a, M)      requantisation: M > 0 is a float32, M = m * 2^-s, 2^23 <= m < 2^24,
+ *                   1 <= s <= 62: (a * m + 2^(s-1)) >> s in 64 bits. One rounding, half up.
+ *     mulhrs(a, b)  (a * b + 2^14) >> 15
+ *     input         q = clamp(rint(x * (1 / scale)) + zero, 0, qmax); quotient and product in
+ *                   float32, rint to even, NaN gives 0
+ *     CONV_I8       a(o,t) = bias[o] + sum w[o][c][j] * (x[c][t+j-pad] - zx);
+ *                   x outside [0, T) is zx
+ *                   with in1: a += rq(sum w1[o][c] * (x1[c][t] - z1), mult1[o])
+ *                   pool: maximum of a over `pool` consecutive t, a shorter tail is dropped
+ *                   q = clamp(zero + rq(a, mult[o]), RELU ? zero : 0, qmax)
+ *     LINEAR_I8     as CONV_I8 over the whole input; with LOGITS: logit = (float)a * mult[o]
+ *     MEAN_I8       q = clamp(zero + rq(sum_t (x - zx), M), 0, qmax)
+ *     LSTM_I8       per row r, gates and bias in Q4.11:
+ *                   px = sat16(sat16(rq16(sum w_ih * (x - zx), mx[r])) + bias[r])
+ *                   v = sat16(px + sat16(rq16(sum w_hh * (hq - zero), mh[r])))
+ *                   then per unit, in Q15:
+ *                   i = sig(v_i), f = sig(v_f), g = tanh16(sat16(2 * v_g)), o = sig(v_o)
+ *                   c = sat16(mulhrs(f, c) + mulhrs(mulhrs(i, g), 1 << n)), c in Q(n) with
+ *                   n = cell[u] in 3..12
+ *                   h = mulhrs(o, tanh16(clamp(c, -lim, lim) << (12-n))), lim = 32767 >> (12-n)
+ *                   hq = clamp(zero + mulhrs(h, param), 0, qmax)
+ *                   at the start c = 0, hq = zero
+ *     rq16(a, v)    m = 2048 | (v & 2047), s = 30 - (v >> 11) in 1..30: (a*m + 2^(s-1)) >> s
+ *     tanh16(a)     a in Q3.12, odd; 32 parabolas (fixed.h, tables.h)
+ *     sig(v)        16384 + (tanh16(v) >> 1)
+ *     LAYERNORM_I8  over the C channels at each t, h of type H16:
+ *                   S1 = sum h, S2 = sum h*h, mu = floor((2*S1 + C) / 2C)
+ *                   D = C*S2 - S1*S1 + 10737*C*C
+ *                   (r, s) = rt_rstd(D, C) of fixed.h: r * 2^-s near 2^10 * C / sqrt(D)
+ *                   n = sat16(((h - mu) * r + 2^(s-1)) >> s), in Q10
+ *                   q = max over `pool` t of clamp(zero + rq(gamma * n + bias, M), 0, qmax)
+ *
+ * LSTM_DYN and LINEAR_DYN are the study's way, float allowed: x_t and h_t are quantised at each
+ * step to 0 .. qmax by their own minimum and maximum (zero always inside the range), products in
+ * int32, everything else in float.
+ *
+ * Every sum must fit: a reader refuses a layer in which |bias| + 255 * sum |w| of a channel could
+ * reach 2^31, or a requantised value 2^30.
  */
 #ifndef CINCHRT_FORMAT_H
 #define CINCHRT_FORMAT_H

@@ -1,7 +1,6 @@
-/* cpu/rt/i8_conv.inc.h - int8 convolution and linear layer for one instruction
- * set; a template. The includer has included a vec*.h and defined RT_DOT_VNNI
- * or not, and TILE_M   time steps per register tile, a multiple of 6 (pools of
- * 1, 2, 3, 6 fit) SUFFIX   the instruction set's name
+/* cpu/rt/i8_conv.inc.h - int8 convolution and linear layer for one instruction set; a template. The
+ * includer has included a vec*.h, after defining RT_DOT_VNNI or not, and defined TILE_M: the time
+ * steps of a register tile, a multiple of 6, so that pools of 1, 2 and 3 fit.
  *
  * Output channels lie in lanes, TILE_M steps and two vectors of channels make a
  * tile that stays in registers while the window is walked; its 32-bit words (4

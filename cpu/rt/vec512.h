@@ -30,7 +30,6 @@ typedef __m512 vf;
 #define v_low(a) _mm512_and_si512(a, _mm512_set1_epi64(0xffffffff))
 #define v_high(a) _mm512_srli_epi64(a, 32)
 #define v_srlv64(a, n) _mm512_srlv_epi64(a, n)
-#define v_sllv64(a, n) _mm512_sllv_epi64(a, n)
 #define v_sll64(a, n) _mm512_slli_epi64(a, n)
 #define v_join(even, odd) _mm512_mask_blend_epi32(0xaaaa, even, odd)
 #define v_adds16(a, b) _mm512_adds_epi16(a, b)
@@ -135,7 +134,6 @@ static inline v_table32 v_table_load(const int16_t *t)
 #define vf_fnma(a, b, c) _mm512_fnmadd_ps(a, b, c) /* c - a*b */
 #define vf_max(a, b) _mm512_max_ps(a, b)
 #define vf_min(a, b) _mm512_min_ps(a, b)
-#define vf_from32(v) _mm512_cvtepi32_ps(v)
 #define vf_round32(v) _mm512_cvtps_epi32(v) /* to the nearest, ties to even */
 #define vf_sum(v) _mm512_reduce_add_ps(v)
 #define vf_rint(v) _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
