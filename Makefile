@@ -28,7 +28,8 @@ asan:  ## build and test under AddressSanitizer
 ubsan:  ## ... UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-ubsan CMAKE_FLAGS="-DCINCH_SANITIZE=undefined -DCINCH_GPU=off"
 tsan:  ## ... ThreadSanitizer
-	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DCINCH_SANITIZE=thread -DCINCH_GPU=off"
+	@TSAN_OPTIONS="suppressions=$(CURDIR)/tools/tsan.supp $$TSAN_OPTIONS" \
+		$(MAKE) --no-print-directory test BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DCINCH_SANITIZE=thread -DCINCH_GPU=off"
 
 chaos: all  ## 20 minutes of kill -9, stops and cut connections while a real grid runs (SECONDS=1200)
 	@tools/samples.sh $(BUILD)
