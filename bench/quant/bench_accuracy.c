@@ -1,9 +1,9 @@
 /* bench/quant/bench_accuracy.c - what int8 costs: float minus int8 macro-AUROC, of each checkpoint given and on
  * average, for the quantiser's modes (best7: mode best with 7-bit activations) or, with --techniques, for each
- * technique of mode best alone. `test`: on the test fold; `all`: on every record, where chance moves fewer ranks.
- * rmse: of the probabilities on the calibration records. accuracy.sh trains the checkpoints.
+ * technique of mode best alone. `test`: on the test fold; `all` (with --all): on every record, where chance moves fewer ranks. rmse: of the
+ * probabilities on the calibration records. accuracy.sh trains the checkpoints.
  *
- * usage: bench_accuracy [--techniques] --data DIR MODEL.safetensors..
+ * usage: bench_accuracy [--techniques] [--all] --data DIR MODEL.safetensors..
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +31,7 @@ static const struct way techniques[] = {
     {"observer choice", {.mode = QUANT_FULL, .observer_choice = QUANT_ON}},
     {"best", {.mode = QUANT_BEST}},
     {NULL, {.mode = QUANT_FLOAT}}};
+static int score_all; /* --all */
 static const struct way real_way = {"float", {.mode = QUANT_FLOAT}};
 
 struct outcome {
@@ -49,7 +50,8 @@ static int one_way(const struct nn_model *m, const struct ecg_dataset *d, const 
     o->bytes = a.n;
     o->rmse = a.report.output_rmse;
     if (!rc) rc = score_artifact(&a, d, ECG_TEST, &o->test, &err);
-    if (!rc) rc = score_artifact(&a, d, SCORE_ALL, &o->all, &err);
+    o->all = 0;
+    if (!rc && score_all) rc = score_artifact(&a, d, SCORE_ALL, &o->all, &err);
     if (rc) fprintf(stderr, "bench_accuracy: %s\n", err.text);
     quant_artifact_release(&a);
     return rc;
@@ -57,8 +59,9 @@ static int one_way(const struct nn_model *m, const struct ecg_dataset *d, const 
 
 static void print_line(const char *name, const struct outcome *o)
 {
-    printf("  %-16s %7zu B  drop %+.5f test %+.5f all  rmse %.4f  %5.1f s\n", name, o->bytes,
-           o->test, o->all, o->rmse, o->seconds);
+    printf("  %-16s %7zu B  drop %+.5f test", name, o->bytes, o->test);
+    if (score_all) printf(" %+.5f all", o->all);
+    printf("  rmse %.4f  %5.1f s\n", o->rmse, o->seconds);
     fflush(stdout);
 }
 
@@ -113,20 +116,25 @@ int main(int argc, char **argv)
     struct ecg_dataset *d = NULL;
     struct cn_error err;
     struct outcome sum[MAX_WAYS] = {{0}};
-    int first = argc > 1 && !strcmp(argv[1], "--techniques") ? 2 : 1;
-    const struct way *ways = first == 2 ? techniques : modes;
-    if (argc < first + 3 || strcmp(argv[first], "--data") != 0) {
-        fprintf(stderr, "usage: bench_accuracy [--techniques] --data DIR MODEL.safetensors..\n");
+    const struct way *ways = modes;
+    int i = 1;
+    for (; i < argc && strcmp(argv[i], "--data") != 0; i++) {
+        if (!strcmp(argv[i], "--techniques")) ways = techniques;
+        if (!strcmp(argv[i], "--all")) score_all = 1;
+    }
+    if (argc < i + 3) {
+        fprintf(stderr,
+                "usage: bench_accuracy [--techniques] [--all] --data DIR MODEL.safetensors..\n");
         return 2;
     }
-    struct ecg_build build = {.dir = argv[first + 1]};
-    int rc = ecg_dataset_open(&d, &build, &err);
+    struct ecg_build build = {.dir = argv[i + 1]};
+    int first = i + 2, rc = ecg_dataset_open(&d, &build, &err);
     if (rc) {
         fprintf(stderr, "bench_accuracy: %s\n", err.text);
         return 2;
     }
-    for (int i = first + 2; !rc && i < argc; i++) rc = one_model(argv[i], d, ways, sum);
-    if (!rc) print_means(ways, sum, argc - first - 2);
+    for (i = first; !rc && i < argc; i++) rc = one_model(argv[i], d, ways, sum);
+    if (!rc) print_means(ways, sum, argc - first);
     ecg_dataset_close(d);
     return rc ? 1 : 0;
 }
