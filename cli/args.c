@@ -221,8 +221,8 @@ int cli_need(struct cli *c, const void *value, const char *name)
                    c->command);
 }
 
-int cli_int_list(struct cli *c, const char *text, const char *name, int lo, int hi, int *out,
-                 int cap, int *n)
+int cli_int_list(struct cli *c, const char *text, const char *name, int most, int *out, int cap,
+                 int *n)
 {
     *n = 0;
     for (const char *p = text;; p++) {
@@ -232,8 +232,8 @@ int cli_int_list(struct cli *c, const char *text, const char *name, int lo, int 
         if (end == p || errno || (*end && *end != ','))
             return cn_fail(&c->err, CN_EINVALID,
                            "%s: '%s' is not a list of whole numbers such as 16,32,48", name, text);
-        if (v < lo || v > hi)
-            return cn_fail(&c->err, CN_EINVALID, "%s: %ld is outside %d .. %d", name, v, lo, hi);
+        if (v < 1 || v > most)
+            return cn_fail(&c->err, CN_EINVALID, "%s: %ld is outside 1 .. %d", name, v, most);
         if (*n == cap) return cn_fail(&c->err, CN_EINVALID, "%s: more than %d numbers", name, cap);
         out[(*n)++] = (int)v;
         if (!*end) return 0;

@@ -93,9 +93,9 @@ int cli_parse(struct cli *c, struct cli_use *use, int argc, char **argv);
 /* CN_EINVALID "--name is missing" unless `value` is set. */
 int cli_need(struct cli *c, const void *value, const char *name);
 
-/* "16,32,48" into out[cap]; *n of them. Each in [lo, hi]. */
-int cli_int_list(struct cli *c, const char *text, const char *name, int lo, int hi, int *out,
-                 int cap, int *n);
+/* "16,32,48" into out[cap]; *n of them. Each in [1, most]. */
+int cli_int_list(struct cli *c, const char *text, const char *name, int most, int *out, int cap,
+                 int *n);
 
 /* ------------------------------------------------------------------------------------ commands */
 

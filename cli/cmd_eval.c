@@ -54,7 +54,7 @@ static int select_rows(struct cli *c, const struct args *a, struct result *r, ui
     const struct ecg_dataset *d = r->d;
     int fold[MAX_FOLDS], n_folds = 0;
     bool wanted[MAX_FOLDS + 1] = {false};
-    int rc = cli_int_list(c, a->folds, "--folds", 1, MAX_FOLDS, fold, MAX_FOLDS, &n_folds);
+    int rc = cli_int_list(c, a->folds, "--folds", MAX_FOLDS, fold, MAX_FOLDS, &n_folds);
     if (rc) return rc;
     for (int i = 0; i < n_folds; i++) wanted[fold[i]] = true;
     size_t labels = (size_t)d->n_labels;

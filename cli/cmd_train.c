@@ -63,7 +63,7 @@ static int build_net(struct cli *c, const struct args *a, struct nn_shape shape,
                      struct nn_net **net)
 {
     int widths[NN_MAX_WIDTHS], n = 0, rc = 0;
-    if (a->widths) rc = cli_int_list(c, a->widths, "--widths", 1, 4096, widths, NN_MAX_WIDTHS, &n);
+    if (a->widths) rc = cli_int_list(c, a->widths, "--widths", 4096, widths, NN_MAX_WIDTHS, &n);
     if (!rc) rc = nn_net_build(net, a->net, a->widths ? widths : NULL, n, shape, &c->err);
     return rc;
 }

@@ -14,6 +14,7 @@ static const struct cli_command commands[] = {
     {"bench", "how long one inference takes", cmd_bench, NULL},
     {"infer", "classify raw records", cmd_infer, NULL},
     {"inspect", "what is inside a checkpoint or an artifact", cmd_inspect, NULL},
+    {"export", "a checkpoint or an artifact as ONNX or C source", cmd_export, NULL},
     {"data", "add, list, verify and show datasets", cmd_data, NULL},
     {"run", "a whole grid in this process, to artifacts and a report", cmd_run, "Grids"},
     {"submit", "file a grid with a coordinator", cmd_submit, NULL},

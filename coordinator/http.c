@@ -372,6 +372,7 @@ static void asked(struct http *h, struct MHD_Connection *con)
     pthread_mutex_unlock(&h->lock);
 }
 
+/* Its signature is libmicrohttpd's. */
 static enum MHD_Result handle(void *arg, struct MHD_Connection *con, const char *url,
                               const char *method, const char *version, const char *data,
                               size_t *n_data, void **state)

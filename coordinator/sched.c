@@ -1,17 +1,16 @@
 /* coordinator/sched.c - what each event does to jobs and workers. See sched.h for the rules; the
  * choice of what runs next is in queue.c.
  *
- * The states of a job and what moves it (all else is impossible and changes nothing):
+ * The states of a job and what moves it ("-": impossible, changes nothing):
  *
- *              ready     wait      block     lease   succeed    crash  fail    lost   adopt cancel
- * retry waiting    ready     -         blocked   -       -          -      -       -      -
- * cancelled  - ready      -         -         -         leased  -          -      failed  - leased
- * cancelled  - leased     -         -         -         -       succeeded  ready  failed  ready  -
- * cancelled  - succeeded  -         -         -         -       -          -      -       -      -
- * -          - failed     -         -         -         -       -          -      -       -      -
- * -          waiting cancelled  -         -         -         -       -          -      -       -
- * -       -          waiting blocked    ready     waiting   -         -       -          -      -
- * -      -       cancelled  -
+ *            ready  wait     block    lease   succeed    crash  fail    lost   adopt   cancel     retry
+ * waiting    ready  -        blocked  -       -          -      -       -      -       cancelled  -
+ * ready      -      -        -        leased  -          -      failed  -      leased  cancelled  -
+ * leased     -      -        -        -       succeeded  ready  failed  ready  -       cancelled  -
+ * succeeded  -      -        -        -       -          -      -       -      -       -          -
+ * failed     -      -        -        -       -          -      -       -      -       -          waiting
+ * cancelled  -      -        -        -       -          -      -       -      -       -          waiting
+ * blocked    ready  waiting  -        -       -          -      -       -      -       cancelled  -
  */
 #include "coordinator/sched.h"
 

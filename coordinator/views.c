@@ -249,21 +249,21 @@ static void view_job(struct coordinator *c, uint32_t id, struct buf *b)
 
 /* ---- logs and events */
 
-static void put_event(struct buf *b, int64_t time, int why, int state, uint32_t run, uint32_t job,
-                      uint32_t attempt, const char *worker, const char *text)
+static void put_event(struct buf *b, const struct st_event *e)
 {
-    put_time(b, "time", time);
-    buf_printf(b, ",\"type\":\"%s\"", job ? why_text(why) : "run");
-    if (run) buf_printf(b, ",\"run\":\"r%u\"", run);
-    if (job) buf_printf(b, ",\"job\":\"j%u\",\"state\":\"%s\"", job, sc_state_name(state));
-    if (attempt) buf_printf(b, ",\"attempt\":%u", attempt);
-    if (*worker) {
+    put_time(b, "time", e->time);
+    buf_printf(b, ",\"type\":\"%s\"", e->job ? why_text(e->why) : "run");
+    if (e->run) buf_printf(b, ",\"run\":\"r%u\"", e->run);
+    if (e->job)
+        buf_printf(b, ",\"job\":\"j%u\",\"state\":\"%s\"", e->job, sc_state_name(e->state));
+    if (e->attempt) buf_printf(b, ",\"attempt\":%u", e->attempt);
+    if (*e->worker) {
         buf_puts(b, ",");
-        put_str(b, "worker", worker);
+        put_str(b, "worker", e->worker);
     }
-    if (*text) {
+    if (*e->text) {
         buf_puts(b, ",");
-        put_str(b, "text", text);
+        put_str(b, "text", e->text);
     }
 }
 
@@ -277,7 +277,14 @@ void view_happening(const struct coordinator *c, uint64_t seq, const struct happ
         put_str(b, "worker", h->worker);
         if (*h->text) buf_printf(b, ",%s", h->text);
     } else {
-        put_event(b, h->time, h->why, h->state, h->run, h->job, h->attempt, h->worker, h->text);
+        put_event(b, &(struct st_event){.time = h->time,
+                                        .why = h->why,
+                                        .state = h->state,
+                                        .run = h->run,
+                                        .job = h->job,
+                                        .attempt = h->attempt,
+                                        .worker = h->worker,
+                                        .text = h->text});
     }
     buf_puts(b, "}");
 }
@@ -294,7 +301,7 @@ static int put_log(void *arg, const struct st_event *e)
 {
     struct listing *l = arg;
     buf_printf(l->b, "%s{\"seq\":%llu,", l->n++ ? "," : "", (unsigned long long)e->seq);
-    put_event(l->b, e->time, e->why, e->state, e->run, e->job, e->attempt, e->worker, e->text);
+    put_event(l->b, e);
     buf_puts(l->b, "}");
     return 0;
 }

@@ -40,6 +40,18 @@ class Way(harness.Case):
 
         self.artifact("m.safetensors", whole)
 
+    def exported(self, artifact, kind):
+        """The C source is a program with -DSYMBOL_MAIN: it must compile, and ONNX must be written."""
+        source = self.json("export", artifact, "--c", "-o", "net.c")
+        self.assertEqual((source["form"], source["kind"], source["net"]), ("c", kind, "cnn"))
+        built = subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-Dnet_MAIN", self.path("net.c"), "-o", self.path("net")],
+                               capture_output=True, text=True)
+        self.assertEqual(built.returncode, 0, built.stderr)
+        model = self.json("export", artifact, "--onnx", "-o", "net.onnx")
+        self.assertEqual(model["bytes"], os.path.getsize(self.path("net.onnx")))
+        self.refuses("export", artifact, "-o", "net.x", part="--onnx or --c")
+        self.assertFalse(os.path.exists(self.path("net.x")))
+
     def artifact(self, model, whole):
         made = self.json("quantize", model, "--data", PTBXL, "-o", "a.cinch")
         self.assertEqual(made["bytes"], os.path.getsize(self.path("a.cinch")))
@@ -53,6 +65,9 @@ class Way(harness.Case):
         self.assertEqual(as_int8["kind"], "int8")
         self.assertAlmostEqual(as_int8["auroc"]["macro"], whole["auroc"]["macro"], delta=0.02)
         self.assertEqual(self.json("inspect", "a.cinch")["kind"], "int8")
+
+        self.exported("a.cinch", "int8")
+        self.exported(model, "float")
 
         record = os.path.join(PTBXL, "records100", "00000", "00009_lr")
         one = self.json("infer", "a.cinch", record)

@@ -99,13 +99,13 @@ static void lists(void **state)
 {
     struct cli c = {0};
     int out[4], n = 0;
-    assert_int_equal(cli_int_list(&c, "16,32,48", "--widths", 1, 64, out, 4, &n), 0);
+    assert_int_equal(cli_int_list(&c, "16,32,48", "--widths", 64, out, 4, &n), 0);
     assert_int_equal(n, 3);
     assert_int_equal(out[2], 48);
-    assert_int_equal(cli_int_list(&c, "16,,48", "--widths", 1, 64, out, 4, &n), CN_EINVALID);
-    assert_int_equal(cli_int_list(&c, "16,99", "--widths", 1, 64, out, 4, &n), CN_EINVALID);
-    assert_int_equal(cli_int_list(&c, "1,2,3,4,5", "--widths", 1, 64, out, 4, &n), CN_EINVALID);
-    assert_int_equal(cli_int_list(&c, "16,", "--widths", 1, 64, out, 4, &n), CN_EINVALID);
+    assert_int_equal(cli_int_list(&c, "16,,48", "--widths", 64, out, 4, &n), CN_EINVALID);
+    assert_int_equal(cli_int_list(&c, "16,99", "--widths", 64, out, 4, &n), CN_EINVALID);
+    assert_int_equal(cli_int_list(&c, "1,2,3,4,5", "--widths", 64, out, 4, &n), CN_EINVALID);
+    assert_int_equal(cli_int_list(&c, "16,", "--widths", 64, out, 4, &n), CN_EINVALID);
 }
 
 static void exit_codes(void **state)

@@ -1,0 +1,110 @@
+/* cli/cmd_export.c - `cinch export`: a checkpoint or an artifact in another tool's form, ONNX or C source. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "cli/commands.h"
+#include "cli/model.h"
+#include "cpu/quant/quant.h"
+#include "export/export.h"
+
+#define SYMBOL_MAX 40
+
+struct args {
+    const char *file, *out, *symbol;
+    bool onnx, c;
+};
+
+static int parse(struct cli *c, struct args *a, int argc, char **argv)
+{
+    const struct cli_option options[] = {
+        OPT_FLAG("onnx", 0, &a->onnx, "an ONNX model: float, or int8 as QuantizeLinear graph"),
+        OPT_FLAG("c", 0, &a->c, "one C99 source file without library or malloc"),
+        OPT_TEXT("symbol", 0, &a->symbol, "NAME", "prefix in the C source; from the file's name"),
+        OPT_TEXT("out", 'o', &a->out, "PATH", "the file to write"), OPT_END};
+    struct cli_use use = {"FILE --onnx | --c -o PATH",
+                          "Writes a checkpoint (as float) or an artifact (as it is) for other "
+                          "tools.",
+                          options,
+                          1,
+                          1,
+                          0,
+                          NULL};
+    int rc = cli_parse(c, &use, argc, argv);
+    if (rc) return rc;
+    a->file = use.word[0];
+    if (a->onnx == a->c) return cn_fail(&c->err, CN_EINVALID, "say --onnx or --c, one of the two");
+    return cli_need(c, a->out, "-o");
+}
+
+/* "out/cnn-s0.c" -> "cnn_s0": a C identifier from the file's name. */
+static void symbol_of(const char *path, char out[SYMBOL_MAX + 1])
+{
+    const char *name = strrchr(path, '/');
+    name = name ? name + 1 : path;
+    size_t n = 0;
+    if (!isalpha((unsigned char)*name)) out[n++] = 'm';
+    for (; *name && *name != '.' && n < SYMBOL_MAX; name++)
+        out[n++] = isalnum((unsigned char)*name) ? *name : '_';
+    out[n] = 0;
+}
+
+/* The bytes of an artifact: the file's own, or a checkpoint's converted to a float one. */
+static int artifact_bytes(struct cli *c, const struct args *a, const struct cli_model *m,
+                          struct quant_artifact *converted, char **own, const void **data,
+                          size_t *n)
+{
+    if (m->rt) {
+        int rc = cn_file_read(a->file, (size_t)1 << 30, own, n, &c->err);
+        *data = *own;
+        return rc;
+    }
+    struct quant_options opt = {.mode = QUANT_FLOAT};
+    int rc = quant_convert(converted, m->net, NULL, &opt, &c->err);
+    *data = converted->data;
+    *n = converted->n;
+    return rc;
+}
+
+static int write_form(struct cli *c, const struct args *a, const void *data, size_t n,
+                      size_t *written)
+{
+    char symbol[SYMBOL_MAX + 1], *text = NULL;
+    void *bytes = NULL;
+    symbol_of(a->out, symbol);
+    int rc = a->onnx ? export_onnx(data, n, &bytes, written, &c->err)
+                     : export_c(data, n, a->symbol ? a->symbol : symbol, &text, written, &c->err);
+    if (!rc) rc = cn_file_write(a->out, a->onnx ? bytes : text, *written, &c->err);
+    free(bytes);
+    free(text);
+    return rc;
+}
+
+int cmd_export(struct cli *c, int argc, char **argv)
+{
+    struct args a = {0};
+    struct cli_model m = {0};
+    struct quant_artifact converted = {0};
+    char *own = NULL;
+    const void *data = NULL;
+    size_t n = 0, written = 0;
+    int rc = parse(c, &a, argc, argv);
+    if (rc) return rc;
+    rc = cli_model_open(c, a.file, &m);
+    if (rc) return rc;
+    rc = artifact_bytes(c, &a, &m, &converted, &own, &data, &n);
+    if (!rc) rc = write_form(c, &a, data, n, &written);
+    if (!rc && c->json)
+        rc = cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:s, s:I}", "path", a.out, "form",
+                                          a.onnx ? "onnx" : "c", "net", m.name, "kind", m.kind,
+                                          "bytes", (json_int_t)written));
+    else if (!rc && !c->quiet)
+        printf("%s: %s of a %s %s, %zu bytes\n", a.out, a.onnx ? "ONNX model" : "C source", m.kind,
+               m.name, written);
+    quant_artifact_release(&converted);
+    free(own);
+    cli_model_close(&m);
+    return rc;
+}
