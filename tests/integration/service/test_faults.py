@@ -21,7 +21,7 @@ latency: {runs: 10}
 
 
 class Faults(ServiceCase):
-    epochs = 150
+    epochs = 300
 
     @classmethod
     def setUpClass(cls):
@@ -66,7 +66,7 @@ class Faults(ServiceCase):
             kills += 1
             trainer = s.trainer()
             s.until("the job's return", lambda: s.log_says(trainer, "resumed"))
-            time.sleep(random.uniform(0.1, 1.5))  # anywhere: with a newer checkpoint or without
+            time.sleep(random.uniform(0.05, 0.4))  # anywhere: with a newer checkpoint or without
         self.end(run)
         self.assertGreaterEqual(kills, 2)
 
