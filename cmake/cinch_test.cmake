@@ -1,3 +1,10 @@
+# A sanitizer makes everything several times slower.
+macro(cinch_sanitized_timeout)
+  if(CINCH_SANITIZE)
+    math(EXPR T_TIMEOUT "${T_TIMEOUT} * 5")
+  endif()
+endmacro()
+
 # cinch_test(NAME LABEL unit|golden|integration|gpu|chaos|fuzz|browser SOURCES ... [LIBS ...] [TIMEOUT s]):
 # one cmocka program under CTest. A test that exits with 77 counts as skipped; it must print why.
 function(cinch_test NAME)
@@ -8,6 +15,7 @@ function(cinch_test NAME)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 120)
   endif()
+  cinch_sanitized_timeout()
   add_executable(test_${NAME} ${T_SOURCES})
   set_target_properties(test_${NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   cinch_isa_flags(${T_SOURCES})
@@ -30,6 +38,7 @@ function(cinch_script_test NAME)
   if(NOT T_TIMEOUT)
     set(T_TIMEOUT 300)
   endif()
+  cinch_sanitized_timeout()
   add_test(NAME ${NAME} COMMAND ${T_COMMAND} WORKING_DIRECTORY ${CMAKE_BINARY_DIR})
   set_tests_properties(${NAME} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77
     ENVIRONMENT "CINCH_SOURCE_DIR=${CMAKE_SOURCE_DIR};CINCH_BIN=${CMAKE_BINARY_DIR}/bin")
