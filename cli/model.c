@@ -58,6 +58,7 @@ static int open_artifact(struct cli *c, const struct cn_map *file, struct cli_mo
     m->std = info->std;
     m->params = info->weights;
     m->macs = info->macs;
+    m->macs_nonzero = info->macs_nonzero;
     if (m->labels > ECG_MAX_LABELS || m->leads > ECG_MAX_LEADS)
         return cn_fail(&c->err, CN_ECORRUPT, "%s: %d leads and %d labels; at most %d and %d",
                        m->path, m->leads, m->labels, ECG_MAX_LEADS, ECG_MAX_LABELS);
@@ -81,6 +82,7 @@ static int open_checkpoint(struct cli *c, const struct cn_map *file, struct cli_
     m->std = m->net->std;
     m->params = net->n_params;
     m->macs = nn_net_macs(net, NULL);
+    m->macs_nonzero = nn_model_macs_nonzero(m->net, NULL);
     for (int i = 0; i < m->labels; i++) m->label[i] = m->net->label[i];
     return 0;
 }

@@ -21,7 +21,7 @@ struct cli_model {
     float hz;
     const float *mean, *std; /* [leads], mV */
     const char *label[ECG_MAX_LABELS];
-    uint64_t params, macs;
+    uint64_t params, macs, macs_nonzero;
 };
 
 /* CN_ENOTFOUND, or CN_ECORRUPT for a damaged file of either kind or neither. */

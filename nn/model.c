@@ -112,6 +112,30 @@ void nn_model_destroy(struct nn_model *m)
     free(m);
 }
 
+/* Tensors of a layer that its input is multiplied with, first in its list. */
+static int matrices_of(const struct nn_layer *l)
+{
+    return l->op == NN_LSTM ? 2 : l->op == NN_CONV1D || l->op == NN_LINEAR ? 1 : 0;
+}
+
+uint64_t nn_model_macs_nonzero(const struct nn_model *m, uint64_t *layer_macs)
+{
+    const struct nn_net *net = m->net;
+    uint64_t sum = 0;
+    for (int i = 0; i < net->n_layers; i++) {
+        const struct nn_layer *l = &net->layer[i];
+        uint64_t weights = 0;
+        for (int k = 0; k < matrices_of(l); k++) {
+            const struct nn_tensor *t = &net->tensor[l->tensor + k];
+            for (size_t j = 0; j < t->count; j++) weights += m->params[t->offset + j] != 0;
+        }
+        /* every weight serves each output step once; a linear layer has one */
+        if (layer_macs) layer_macs[i] = weights * (uint64_t)l->tout;
+        sum += weights * (uint64_t)l->tout;
+    }
+    return sum;
+}
+
 /* Reading */
 
 struct model_source {

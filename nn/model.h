@@ -30,6 +30,11 @@ int nn_model_create(struct nn_model **out, struct nn_net *net /* taken */, uint6
 int nn_model_copy(struct nn_model **out, const struct nn_model *m, struct cn_error *err);
 void nn_model_destroy(struct nn_model *m); /* accepts NULL */
 
+/* Multiply-accumulates of one inference whose weight is not zero, of the whole net and per layer
+ * (layer_macs NULL or net->n_layers long): nn_net_macs with a pruned model's zeros left out. What is
+ * left by structured pruning counts in both. */
+uint64_t nn_model_macs_nonzero(const struct nn_model *m, uint64_t *layer_macs);
+
 int nn_model_load(struct nn_model **out, const char *path, struct cn_error *err);
 int nn_model_parse(struct nn_model **out, const char *name, const void *data, size_t n,
                    struct cn_error *err);

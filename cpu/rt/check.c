@@ -309,31 +309,43 @@ static int check_block(const struct rt_layer *l, const uint8_t *block)
     }
 }
 
-static void count_work(struct cinchrt_model *m, const struct rt_layer *l)
+/* Bytes of one weight in the layer's matrices; 0: it has none. */
+static size_t weight_width(int op)
 {
+    if (op == CINCHRT_CONV_F32 || op == CINCHRT_LINEAR_F32 || op == CINCHRT_LSTM_F32) return 4;
+    return op == CINCHRT_CONV_I8 || op == CINCHRT_LINEAR_I8 || op == CINCHRT_LSTM_I8 ||
+           op == CINCHRT_LINEAR_DYN || op == CINCHRT_LSTM_DYN;
+}
+
+static uint64_t count_nonzero(const uint8_t *w, size_t n, size_t width)
+{
+    uint64_t count = 0;
+    size_t i;
+    for (i = 0; i < n; i++) count += width == 1 ? w[i] != 0 : rt_f32(w + 4 * i) != 0;
+    return count;
+}
+
+/* Weights and multiply-accumulates: matrices only. They end every data block that has them. */
+static void count_work(struct cinchrt_model *m, struct rt_layer *l, const uint8_t *block)
+{
+    size_t width = weight_width(l->f.op);
     uint64_t w = 0, times = 1;
-    switch (l->f.op) {
-    case CINCHRT_CONV_I8:
-    case CINCHRT_CONV_F32:
+    if (is_conv(l->f.op)) {
         w = (uint64_t)l->f.cout * ((uint64_t)l->f.cin * l->f.k + l->f.cin1);
         times = (uint64_t)l->tfull;
-        break;
-    case CINCHRT_LSTM_I8:
-    case CINCHRT_LSTM_F32:
-    case CINCHRT_LSTM_DYN:
+    } else if (is_linear(l->f.op)) {
+        w = (uint64_t)l->f.cout * l->f.cin * (uint64_t)l->tin;
+    } else if (width) { /* LSTM */
         w = 4ull * l->f.cout * ((uint64_t)l->f.cin + l->f.cout);
         times = (uint64_t)l->tin;
-        break;
-    case CINCHRT_LINEAR_I8:
-    case CINCHRT_LINEAR_F32:
-    case CINCHRT_LINEAR_DYN:
-        w = (uint64_t)l->f.cout * l->f.cin * (uint64_t)l->tin;
-        break;
-    default:
-        break;
     }
-    m->info.weights += w;
-    m->info.macs += w * times;
+    l->weights = w;
+    l->macs = w * times;
+    l->macs_nonzero =
+        times * count_nonzero(block + l->block_bytes - width * (size_t)w, (size_t)w, width);
+    m->info.weights += l->weights;
+    m->info.macs += l->macs;
+    m->info.macs_nonzero += l->macs_nonzero;
 }
 
 static int read_layer(struct reader *r, int i)
@@ -366,7 +378,7 @@ static int read_layer(struct reader *r, int i)
     r->free_from = f->offset + (size_t)bytes;
     if ((code = make_edge(r, l)) < 0) return code;
     if ((code = check_block(l, r->file + f->offset)) < 0) return code;
-    count_work(r->m, l);
+    count_work(r->m, l, r->file + f->offset);
     return 0;
 }
 

@@ -94,7 +94,8 @@ struct cinchrt_info {
     const float *mean, *std;  /* [leads], mV */
     const char *const *label; /* [labels] */
     enum cinchrt_isa isa;     /* the one chosen */
-    uint64_t weights, macs;   /* of one inference */
+    uint64_t weights, macs;   /* of the matrices; of one inference */
+    uint64_t macs_nonzero;    /* macs whose weight, as stored, is not zero */
     size_t file_bytes;
 };
 /* Facts of a loaded model; the pointers live as long as its memory. */
@@ -106,7 +107,7 @@ struct cinchrt_layer_info {
     int in0, in1;       /* -1 the net's input, -2 none */
     int cin, tin, cin1, cout, tout;
     int k, pad, pool, relu;
-    uint64_t weights, macs;
+    uint64_t weights, macs, macs_nonzero;
     float scale; /* of the quantised output; 0 where it is not */
     int zero, qmax;
 };

@@ -184,32 +184,6 @@ static int edge_name(int name)
     return name == CINCHRT_NET_INPUT ? -1 : name == CINCHRT_NO_INPUT ? -2 : name;
 }
 
-/* Weights and multiply-accumulates, as `cinch inspect` prints them: matrices
- * only. */
-static void layer_work(const struct rt_layer *l, struct cinchrt_layer_info *info)
-{
-    uint64_t inner = 0, times = 1, rows = l->f.cout;
-    if (l->f.k) inner = (uint64_t)l->f.cin * l->f.k + l->f.cin1, times = (uint64_t)l->tfull;
-    switch (l->f.op) {
-    case CINCHRT_LSTM_I8:
-    case CINCHRT_LSTM_F32:
-    case CINCHRT_LSTM_DYN:
-        rows = 4 * rows;
-        inner = (uint64_t)l->f.cin + l->f.cout;
-        times = (uint64_t)l->tin;
-        break;
-    case CINCHRT_LINEAR_I8:
-    case CINCHRT_LINEAR_F32:
-    case CINCHRT_LINEAR_DYN:
-        inner = (uint64_t)l->f.cin * (uint64_t)l->tin;
-        break;
-    default:
-        break;
-    }
-    info->weights = rows * inner;
-    info->macs = rows * inner * times;
-}
-
 int cinchrt_layer_info(const struct cinchrt_model *model, int layer,
                        struct cinchrt_layer_info *info)
 {
@@ -226,7 +200,7 @@ int cinchrt_layer_info(const struct cinchrt_model *model, int layer,
     info->k = l->f.k, info->pad = l->f.pad, info->pool = l->f.pool;
     info->relu = (l->f.flags & CINCHRT_RELU) != 0;
     info->scale = l->f.scale, info->zero = l->f.zero, info->qmax = l->f.qmax;
-    layer_work(l, info);
+    info->weights = l->weights, info->macs = l->macs, info->macs_nonzero = l->macs_nonzero;
     return 0;
 }
 

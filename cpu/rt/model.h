@@ -58,6 +58,7 @@ struct rt_layer {
     int in, in1, out;     /* edges; in1 -1: none */
     int tin, tfull, tout; /* tfull: before pooling */
     size_t block_bytes;
+    uint64_t weights, macs, macs_nonzero; /* of its matrices; see cinchrt_layer_info */
     const struct rt_kernel *kernel;
     const void *packed;
 };

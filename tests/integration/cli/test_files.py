@@ -31,7 +31,8 @@ class Way(harness.Case):
         self.assertEqual(sum(layer["params"] for layer in inside["layers"]), 37157)
         self.assertEqual(sum(layer["macs"] for layer in inside["layers"]), inside["macs"])
         self.assertEqual(inside["bytes"], os.path.getsize(self.path("m.safetensors")))
-        self.keys(inside["layers"][0], "name", "kind", "shape", "params", "macs")
+        self.keys(inside["layers"][0], "name", "kind", "shape", "params", "macs", "macs_nonzero")
+        self.assertEqual(inside["macs_nonzero"], inside["macs"])
 
         pruned = self.json("prune", "m.safetensors", "--data", PTBXL, "--keep", "0.5", "--rounds", "2", "--norm", "L2", "--epochs", "1",
                            "--teacher", "m.safetensors", "-o", "p.safetensors")

@@ -43,6 +43,49 @@ static void parameter_counts(void **state)
     }
 }
 
+/* Run-time complexity: weights at zero are left out, each as often as it would have been used;
+ * biases, normalisation and zeros removed as structures do not enter. */
+static void macs_without_zeros(void **state)
+{
+    static const char *const names[] = {"rnn", "cnn", "resnet", "beat"};
+    static const struct {
+        const char *net, *tensor;
+        int zeros;       /* its first elements */
+        uint64_t saving; /* multiply-accumulates */
+    } want[] = {
+        {"beat", "conv2.weight", 7, 7 * 126},
+        {"beat", "fc1.weight", 100, 100},
+        {"beat", "conv1.bias", 5, 0},
+        {"cnn", "conv1.weight", 3, 3 * 998},
+        {"cnn", "bn1.weight", 3, 0},
+        {"rnn", "lstm.weight_ih_l0", 2, 2 * 1000},
+        {"rnn", "lstm.weight_hh_l0", 5, 5000},
+        {"rnn", "lstm.bias_hh_l0", 5, 0},
+        {"resnet", "block3.convs.weight", 1, 1000},
+    };
+    struct cn_error err;
+    for (int i = 0; i < 4; i++) {
+        uint64_t all[NN_MAX_LAYERS], nonzero[NN_MAX_LAYERS], sum = 0;
+        struct nn_model *m;
+        assert_int_equal(nn_model_create(&m, build(names[i], NULL, 0), 3, NULL, &err), 0);
+        const uint64_t full = nn_net_macs(m->net, all);
+        assert_int_equal(nn_model_macs_nonzero(m, nonzero), full);
+        assert_memory_equal(all, nonzero, sizeof *all * (size_t)m->net->n_layers);
+        for (size_t k = 0; k < sizeof want / sizeof *want; k++) {
+            if (strcmp(want[k].net, names[i]) != 0) continue;
+            const struct nn_tensor *t = m->net->tensor;
+            while (strcmp(t->name, want[k].tensor) != 0) t++;
+            for (int z = 0; z < want[k].zeros; z++)
+                m->params[t->offset + (size_t)z] = z % 2 ? -0.0f : 0;
+            sum += want[k].saving;
+            assert_int_equal(nn_model_macs_nonzero(m, nonzero), full - sum);
+            assert_int_equal(nonzero[t->layer], all[t->layer] - want[k].saving);
+            all[t->layer] -= want[k].saving;
+        }
+        nn_model_destroy(m);
+    }
+}
+
 /* The lengths that the studies name. */
 static void layer_lengths(void **state)
 {
@@ -270,11 +313,12 @@ static void fuzz_seed_is_valid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parameter_counts), cmocka_unit_test(layer_lengths),
-        cmocka_unit_test(nine_percentages), cmocka_unit_test(bad_nets),
-        cmocka_unit_test(model_round_trip), cmocka_unit_test(initialisation),
-        cmocka_unit_test(damaged_files),    cmocka_unit_test(hostile_headers),
-        cmocka_unit_test(save_and_load),    cmocka_unit_test(fuzz_seed_is_valid),
+        cmocka_unit_test(parameter_counts),   cmocka_unit_test(layer_lengths),
+        cmocka_unit_test(macs_without_zeros), cmocka_unit_test(nine_percentages),
+        cmocka_unit_test(bad_nets),           cmocka_unit_test(model_round_trip),
+        cmocka_unit_test(initialisation),     cmocka_unit_test(damaged_files),
+        cmocka_unit_test(hostile_headers),    cmocka_unit_test(save_and_load),
+        cmocka_unit_test(fuzz_seed_is_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,69 @@ static void test_caller_mistakes(void **state)
     free(file);
 }
 
+/* Facts of the file in all layers and in total. */
+static struct cinchrt_info info_of(const uint8_t *file, size_t n, struct cinchrt_layer_info *layer)
+{
+    struct cinchrt_model *m;
+    struct cinchrt_info info;
+    size_t bytes;
+    char *mem;
+    assert_int_equal(cinchrt_model_size(file, n, CINCHRT_ISA_PORTABLE, &bytes), 0);
+    mem = malloc(bytes);
+    assert_int_equal(cinchrt_load(&m, file, n, CINCHRT_ISA_PORTABLE, mem, bytes), 0);
+    info = *cinchrt_info(m);
+    for (int i = 0; i < info.layers; i++) assert_int_equal(cinchrt_layer_info(m, i, &layer[i]), 0);
+    free(mem);
+    return info;
+}
+
+/* Zeros written over the last weights of each layer: each is used once per output step. */
+static void test_macs_nonzero(void **state)
+{
+    static const char *const nets[] = {"cnn", "rnn", "beat", "resnet"};
+    struct cinchrt_layer_info before[CINCHRT_MAX_LAYERS], after[CINCHRT_MAX_LAYERS];
+    for (int i = 0; i < 4; i++)
+        for (int kind = 0; kind < 3; kind++) {
+            size_t n;
+            uint8_t *file = rt_make_net(nets[i], kind, NULL, 255, 4, &n);
+            struct cinchrt_info all = info_of(file, n, before);
+            struct cinchrt_file_header h;
+            uint64_t saved = 0, sum = 0;
+            memcpy(&h, file, sizeof h);
+            for (int l = 0; l < h.layers; l++) {
+                struct cinchrt_file_layer f;
+                size_t width = before[l].op[strlen(before[l].op) - 2] == '3' ? 4 : 1; /* _f32 */
+                memcpy(&f, file + sizeof h + 8u * h.leads + 8u * h.labels + sizeof f * (size_t)l,
+                       sizeof f);
+                if (!before[l].weights) continue;
+                /* every data block with matrices ends with them, and so before the next begins */
+                size_t end = n;
+                if (l + 1 < h.layers)
+                    memcpy(&f,
+                           file + sizeof h + 8u * h.leads + 8u * h.labels +
+                               sizeof f * (size_t)(l + 1),
+                           sizeof f),
+                        end = f.offset;
+                memset(file + end - 3 * width, 0, 3 * width);
+            }
+            seal(file, n);
+            struct cinchrt_info less = info_of(file, n, after);
+            for (int l = 0; l < h.layers; l++) {
+                assert_int_equal(after[l].macs, before[l].macs);
+                if (!before[l].weights) continue;
+                uint64_t times = before[l].macs / before[l].weights;
+                /* int8 weights that the generator drew as zero were none before either */
+                saved = before[l].macs_nonzero - after[l].macs_nonzero;
+                assert_true(saved <= 3 * times && saved >= 2 * times && saved % times == 0);
+                sum += after[l].macs_nonzero;
+            }
+            assert_int_equal(less.macs, all.macs);
+            assert_int_equal(less.macs_nonzero, sum);
+            assert_true(less.macs_nonzero < all.macs_nonzero && all.macs_nonzero <= all.macs);
+            free(file);
+        }
+}
+
 static void test_isa_names(void **state)
 {
     enum cinchrt_isa isa;
@@ -169,6 +232,7 @@ int main(void)
         cmocka_unit_test(test_layer_lies),
         cmocka_unit_test(test_sums_that_overflow),
         cmocka_unit_test(test_caller_mistakes),
+        cmocka_unit_test(test_macs_nonzero),
         cmocka_unit_test(test_isa_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
