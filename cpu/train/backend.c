@@ -108,6 +108,7 @@ static void use_fast_ops(struct nn_backend_ops *ops)
     ops->add_forward = fast_add_forward;
     ops->add_backward = fast_add_backward;
     ops->maxpool_forward = fast_maxpool_forward;
+    ops->maxpool_backward = fast_maxpool_backward;
     ops->mean_forward = fast_mean_forward;
     ops->lstm_save_floats = fast_lstm_save_floats;
     ops->lstm_forward = fast_lstm_forward;

@@ -20,6 +20,7 @@ int fast_relu_backward(struct nn_backend *be, const struct nn_eltwise *a);
 int fast_add_forward(struct nn_backend *be, const struct nn_eltwise *a);
 int fast_add_backward(struct nn_backend *be, const struct nn_eltwise *a);
 int fast_maxpool_forward(struct nn_backend *be, const struct nn_pool *a);
+int fast_maxpool_backward(struct nn_backend *be, const struct nn_pool *a);
 int fast_mean_forward(struct nn_backend *be, const struct nn_mean *a);
 int fast_linear_forward(struct nn_backend *be, const struct nn_linear *a);
 int fast_linear_backward(struct nn_backend *be, const struct nn_linear *a);

@@ -104,10 +104,38 @@ static void maxpool_forward_row(void *arg, int item, int thread)
     }
 }
 
+static void narrow_pool_row(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_pool *a = j->a;
+    int64_t out = (int64_t)item * a->tout;
+    struct pool_row r = {.t_pool = a->tout, .pool = a->k, .nan = 1, .sign = 1};
+    r.c = a->x + (int64_t)item * a->tin;
+    r.c_max = a->y + out;
+    r.arg = a->arg ? a->arg + out : NULL;
+    j->k->pool(&r);
+}
+
 int fast_maxpool_forward(struct nn_backend *be, const struct nn_pool *a)
 {
-    if (a->k < WIDE_POOL) return ref_maxpool_forward(be, a);
-    return run(be, a, a->rows, maxpool_forward_row);
+    return run(be, a, a->rows, a->k < WIDE_POOL ? narrow_pool_row : maxpool_forward_row);
+}
+
+static void maxpool_backward_row(void *arg, int item, int thread)
+{
+    const struct job *j = arg;
+    const struct nn_pool *a = j->a;
+    int64_t out = (int64_t)item * a->tout;
+    float *dx = a->dx + (int64_t)item * a->tin;
+    int covered = a->tout * a->k;
+    j->k->unpool(a->arg + out, a->dy + out, dx, a->k, a->tout);
+    memset(dx + covered, 0, sizeof(float) * (size_t)(a->tin - covered));
+}
+
+int fast_maxpool_backward(struct nn_backend *be, const struct nn_pool *a)
+{
+    if (a->k >= WIDE_POOL) return ref_maxpool_backward(be, a);
+    return run(be, a, a->rows, maxpool_backward_row);
 }
 
 static void mean_forward_row(void *arg, int item, int thread)

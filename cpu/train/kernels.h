@@ -51,9 +51,11 @@ struct dots_args {
     int add;   /* 1: dw += */
 };
 
-/* Max-pool of one row before its normalisation: the first largest of sign * c in each window. */
+/* Max-pool of one row, before its normalisation where one follows: the first largest of sign * c in
+ * each window. */
 struct pool_row {
     int t_pool, pool;
+    int nan;        /* 1: the last NaN of a window wins, as in PyTorch; 0: it need not */
     float sign;     /* of the normalisation's weight: 1, -1, or 0 (the first of each window) */
     const float *c; /* [t_pool * pool, at least] */
     float *c_max;   /* [t_pool] c where the maximum stood */
@@ -179,6 +181,8 @@ struct cpu_kernels {
     void (*wino_grad)(int k, const struct wino_row *a); /* A dy */
     void (*wino_out)(int k, const struct wino_out *a);
     void (*pool)(const struct pool_row *a);
+    /* dx [n * k]: dy[p] at place arg[p] of window p, zero elsewhere */
+    void (*unpool)(const uint8_t *arg, const float *dy, float *dx, int k, int n);
     void (*bn_forward)(const struct bn_row *a);
     void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);
     void (*bn_expand)(const struct bn_grad_row *a);

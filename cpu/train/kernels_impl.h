@@ -19,6 +19,7 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .wino_grad = ISA(f32_wino_grad),
     .wino_out = ISA(f32_wino_out),
     .pool = ISA(f32_pool),
+    .unpool = ISA(f32_unpool),
     .bn_forward = ISA(f32_bn_forward),
     .bn_reduce = ISA(f32_bn_reduce),
     .bn_expand = ISA(f32_bn_expand),

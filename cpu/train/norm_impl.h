@@ -24,7 +24,7 @@ static void ISA(f32_bn_forward)(const struct bn_row *args)
 }
 
 /* Windows p.. of a pool of k = 2 or 3; n of the VL are real. */
-INLINE void pool_block(const int k, const struct pool_row *a, int p, int n)
+INLINE void pool_block(const int k, const int nan, const struct pool_row *a, int p, int n)
 {
     float tail[3 * VL];
     vf c[3], best, at, value;
@@ -44,7 +44,7 @@ INLINE void pool_block(const int k, const struct pool_row *a, int p, int n)
     UNROLL(2)
     for (int j = 1; j < k; j++) {
         vf z = v_mul(v_set(a->sign), c[j]);
-        vm m = v_gt(z, best);
+        vm m = nan ? v_or(v_gt(z, best), v_nan(z)) : v_gt(z, best);
         best = v_select(m, z, best);
         at = v_select(m, v_set((float)j), at);
         value = v_select(m, c[j], value);
@@ -59,20 +59,30 @@ static void pool_any(const struct pool_row *a)
         const float *c = a->c + p * a->pool;
         int at = 0;
         for (int j = 1; j < a->pool; j++)
-            if (a->sign * c[j] > a->sign * c[at]) at = j;
+            if (a->sign * c[j] > a->sign * c[at] || (a->nan && c[j] != c[j])) at = j;
         a->c_max[p] = c[at];
         if (a->arg) a->arg[p] = (uint8_t)at;
     }
 }
 
+INLINE void pool_blocks(const int k, const int nan, const struct pool_row *a)
+{
+    int p = 0;
+    for (; p + VL <= a->t_pool; p += VL) pool_block(k, nan, a, p, VL);
+    if (p < a->t_pool) pool_block(k, nan, a, p, a->t_pool - p);
+}
+
 static void ISA(f32_pool)(const struct pool_row *args)
 {
     const struct pool_row a = *args;
-    int p = 0;
-    if (a.pool == 2)
-        for (; p < a.t_pool; p += VL) pool_block(2, &a, p, a.t_pool - p < VL ? a.t_pool - p : VL);
+    if (a.pool == 2 && a.nan)
+        pool_blocks(2, 1, &a);
+    else if (a.pool == 3 && a.nan)
+        pool_blocks(3, 1, &a);
+    else if (a.pool == 2)
+        pool_blocks(2, 0, &a);
     else if (a.pool == 3)
-        for (; p < a.t_pool; p += VL) pool_block(3, &a, p, a.t_pool - p < VL ? a.t_pool - p : VL);
+        pool_blocks(3, 0, &a);
     else
         pool_any(&a);
 }
@@ -130,11 +140,24 @@ static void expand_pool(const struct bn_grad_row *a)
 }
 
 #if VL == 16
-/* Sixteen windows of k = 2 or 3, n of them real: output vector q takes windows (16q + lane) / k by a
- * permutation. Columns up to the row's end are written, and those behind the last window too. */
-INLINE void expand_block(const int k, const struct bn_grad_row *a, int p, int n)
+/* Vector q of the k that sixteen windows of k = 2 or 3 span: e[w] at place arg[w] of window w, else
+ * 0. Its lanes take windows (16q + lane) / k by a permutation. */
+INLINE vf spread(const int k, const int q, vi arg, vf e)
 {
     const vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    vi i = _mm512_add_epi32(lane, _mm512_set1_epi32(16 * q));
+    /* i / 3 for i < 48 as (43 i) >> 7 */
+    vi window = k == 2 ? _mm512_srli_epi32(i, 1)
+                       : _mm512_srli_epi32(_mm512_mullo_epi32(i, _mm512_set1_epi32(43)), 7);
+    vi place = _mm512_sub_epi32(i, _mm512_mullo_epi32(window, _mm512_set1_epi32(k)));
+    vm hit = _mm512_cmpeq_epi32_mask(_mm512_permutexvar_epi32(window, arg), place);
+    return _mm512_maskz_permutexvar_ps(hit, window, e);
+}
+
+/* Sixteen windows of k = 2 or 3, n of them real. Columns up to the row's end are written, and those
+ * behind the last window too. */
+INLINE void expand_block(const int k, const struct bn_grad_row *a, int p, int n)
+{
     vm real = n >= VL ? (vm)0xFFFF : v_first(n);
     vf d = v_sub(_mm512_maskz_loadu_ps(real, a->c_max + p), v_set(a->mean));
     vf dy = relu_back(a, _mm512_maskz_loadu_ps(real, a->dy + p), d), e = v_mul(v_set(a->a), dy);
@@ -143,14 +166,8 @@ INLINE void expand_block(const int k, const struct bn_grad_row *a, int p, int n)
     for (int q = 0; q < k; q++) {
         int t = p * k + q * VL;
         if (t >= a->t) break;
-        vi i = _mm512_add_epi32(lane, _mm512_set1_epi32(16 * q));
-        /* i / 3 for i < 48 as (43 i) >> 7 */
-        vi window = k == 2 ? _mm512_srli_epi32(i, 1)
-                           : _mm512_srli_epi32(_mm512_mullo_epi32(i, _mm512_set1_epi32(43)), 7);
-        vi place = _mm512_sub_epi32(i, _mm512_mullo_epi32(window, _mm512_set1_epi32(k)));
-        vm hit = _mm512_cmpeq_epi32_mask(_mm512_permutexvar_epi32(window, arg), place);
         vf base = bn_base(a, v_load_tail(a->c + t, a->t - t));
-        base = _mm512_mask_add_ps(base, hit, base, _mm512_permutexvar_ps(window, e));
+        base = v_add(base, spread(k, q, arg, e));
         v_store_tail(a->dc + t, base, a->t - t);
     }
 }
@@ -163,6 +180,35 @@ INLINE void expand_blocks(const int k, const struct bn_grad_row *a)
     for (; p * k < a->t; p += VL) expand_block(k, a, p, a->t_pool > p ? a->t_pool - p : 0);
 }
 #endif
+
+#if VL == 16
+INLINE void unpool_block(const int k, vm real, vi at, const float *dy, float *dx, int floats)
+{
+    vf e = _mm512_maskz_loadu_ps(real, dy);
+    UNROLL(3)
+    for (int q = 0; q < k; q++)
+        if (q * VL < floats) v_store_tail(dx + q * VL, spread(k, q, at, e), floats - q * VL);
+}
+
+INLINE void unpool_blocks(const int k, const uint8_t *arg, const float *dy, float *dx, int n)
+{
+    for (int p = 0; p < n; p += VL) {
+        vm real = n - p >= VL ? (vm)0xFFFF : v_first(n - p);
+        vi at = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(real, arg + p));
+        unpool_block(k, real, at, dy + p, dx + p * k, (n - p) * k);
+    }
+}
+#endif
+
+static void ISA(f32_unpool)(const uint8_t *arg, const float *dy, float *dx, int k, int n)
+{
+#if VL == 16
+    if (k == 2) return unpool_blocks(2, arg, dy, dx, n);
+    if (k == 3) return unpool_blocks(3, arg, dy, dx, n);
+#endif
+    for (int p = 0; p < n; p++)
+        for (int j = 0; j < k; j++) dx[p * k + j] = arg[p] == j ? dy[p] : 0;
+}
 
 static void ISA(f32_bn_expand)(const struct bn_grad_row *args)
 {

@@ -100,6 +100,14 @@ INLINE vm v_gt(vf a, vf b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
 }
+INLINE vm v_nan(vf a)
+{
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+}
+INLINE vm v_or(vm a, vm b)
+{
+    return a | b;
+}
 INLINE vf v_keep(vm m, vf a)
 {
     return _mm512_maskz_mov_ps(m, a);
@@ -240,6 +248,14 @@ INLINE vm v_gt(vf a, vf b)
 {
     return _mm256_cmp_ps(a, b, _CMP_GT_OQ);
 }
+INLINE vm v_nan(vf a)
+{
+    return _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
+}
+INLINE vm v_or(vm a, vm b)
+{
+    return _mm256_or_ps(a, b);
+}
 INLINE vf v_keep(vm m, vf a)
 {
     return _mm256_and_ps(m, a);
@@ -336,6 +352,14 @@ INLINE vf v_div(vf a, vf b)
 INLINE vm v_gt(vf a, vf b)
 {
     return a > b;
+}
+INLINE vm v_nan(vf a)
+{
+    return a != a;
+}
+INLINE vm v_or(vm a, vm b)
+{
+    return a | b;
 }
 INLINE vf v_keep(vm m, vf a)
 {
