@@ -1,29 +1,53 @@
-/* cli/cmd_infer.c - `cinch infer`: classifies raw WFDB records with a checkpoint or an artifact. */
+/* cli/cmd_infer.c - `cinch infer`: classifies raw WFDB records with a checkpoint or an artifact. What a
+ * record is depends on the net: 10 s of 12 leads, answered here, or the annotated beats of a
+ * long recording (cli/infer_beats.c). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/commands.h"
-#include "cli/model.h"
+#include "cli/infer.h"
 #include "cli/table.h"
+#include "ecg/mitdb.h"
 #include "ecg/preprocess.h"
 #include "ecg/registry.h"
 
-struct args {
-    const char *file, *data;
-    int n;
-    char **record;
-};
+int infer_rows(struct cli *c, const struct cli_model *m, const float *x, int n, float *p)
+{
+    struct ecg_dataset d = {.n = n,
+                            .n_leads = m->leads,
+                            .n_samples = m->samples,
+                            .n_labels = m->labels,
+                            .hz = m->hz,
+                            .task = m->softmax ? ECG_ONE_LABEL : ECG_MULTI_LABEL,
+                            .x = x};
+    uint8_t *y = calloc((size_t)n, (size_t)m->labels);
+    uint32_t *idx = calloc((size_t)n, sizeof *idx);
+    int rc = y && idx ? 0 : cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    memcpy(d.mean, m->mean, (size_t)m->leads * sizeof *d.mean);
+    memcpy(d.std, m->std, (size_t)m->leads * sizeof *d.std);
+    for (int i = 0; !rc && i < n; i++) idx[i] = (uint32_t)i;
+    d.y = y;
+    if (!rc) rc = cli_model_predict(c, m, &d, idx, n, 1, p);
+    free(y);
+    free(idx);
+    return rc;
+}
+
+json_t *infer_probability(const struct cli_model *m, const float *p)
+{
+    json_t *o = json_object();
+    for (int l = 0; l < m->labels; l++)
+        json_object_set_new(o, m->label[l], cli_json_real((double)p[l]));
+    return o;
+}
 
 /* Reads and preprocesses every record into x[n, leads, samples]. */
-static int read_records(struct cli *c, const struct args *a, const struct cli_model *m, float *x)
+static int read_records(struct cli *c, const struct infer_args *a, const struct cli_model *m,
+                        float *x)
 {
     struct ecg_norm norm = {m->mean, m->std};
     char path[4096];
-    if (m->leads != ECG_PTBXL_LEADS || m->samples != ECG_PTBXL_SAMPLES)
-        return cn_fail(&c->err, CN_EUNSUPPORTED,
-                       "%s takes %d x %d samples; infer reads 12-lead records of 10 s at 100 Hz",
-                       m->path, m->leads, m->samples);
     for (int i = 0; i < a->n; i++) {
         int rc = ecg_record_locate(a->data, a->record[i], path, sizeof path, &c->err);
         if (rc) return rc;
@@ -34,7 +58,8 @@ static int read_records(struct cli *c, const struct args *a, const struct cli_mo
     return 0;
 }
 
-static int answer(struct cli *c, const struct args *a, const struct cli_model *m, const float *p)
+static int answer(struct cli *c, const struct infer_args *a, const struct cli_model *m,
+                  const float *p)
 {
     char heads[160] = "RECORD", align[ECG_MAX_LABELS + 2] = "l";
     json_t *list = json_array();
@@ -47,14 +72,11 @@ static int answer(struct cli *c, const struct args *a, const struct cli_model *m
     for (int i = 0; i < a->n; i++) {
         char line[4400];
         size_t at = (size_t)snprintf(line, sizeof line, "%.4096s", a->record[i]);
-        json_t *prob = json_object();
-        for (int l = 0; l < m->labels; l++) {
-            double v = p[i * m->labels + l];
-            json_object_set_new(prob, m->label[l], cli_json_real(v));
-            at += (size_t)snprintf(line + at, sizeof line - at, "\t%.3f", v);
-        }
-        json_array_append_new(list,
-                              json_pack("{s:s, s:o}", "record", a->record[i], "probability", prob));
+        const float *own = p + i * m->labels;
+        for (int l = 0; l < m->labels; l++)
+            at += (size_t)snprintf(line + at, sizeof line - at, "\t%.3f", (double)own[l]);
+        json_array_append_new(list, json_pack("{s:s, s:o}", "record", a->record[i], "probability",
+                                              infer_probability(m, own)));
         cli_table_add(t, "%s", line);
     }
     if (!c->json) cli_table_print(t, stdout);
@@ -64,41 +86,57 @@ static int answer(struct cli *c, const struct args *a, const struct cli_model *m
     return 0;
 }
 
-/* The records as a small dataset of their own, so that both kinds of model read them. */
-static int classify(struct cli *c, const struct args *a, const struct cli_model *m, float *x,
-                    float *p)
+static int infer_twelve_leads(struct cli *c, const struct infer_args *a, const struct cli_model *m)
 {
-    struct ecg_dataset d = {.n = a->n,
-                            .n_leads = m->leads,
-                            .n_samples = m->samples,
-                            .n_labels = m->labels,
-                            .hz = m->hz,
-                            .task = m->softmax ? ECG_ONE_LABEL : ECG_MULTI_LABEL,
-                            .x = x};
-    uint8_t *y = calloc((size_t)a->n, (size_t)m->labels);
-    uint32_t *idx = calloc((size_t)a->n, sizeof *idx);
-    int rc = y && idx ? 0 : cn_fail(&c->err, CN_ENOMEM, "out of memory");
-    memcpy(d.mean, m->mean, (size_t)m->leads * sizeof *d.mean);
-    memcpy(d.std, m->std, (size_t)m->leads * sizeof *d.std);
-    for (int i = 0; !rc && i < a->n; i++) idx[i] = (uint32_t)i;
-    d.y = y;
+    float *x = malloc((size_t)a->n * (size_t)m->leads * (size_t)m->samples * sizeof *x);
+    float *p = malloc((size_t)a->n * (size_t)m->labels * sizeof *p);
+    int rc = x && p ? 0 : cn_fail(&c->err, CN_ENOMEM, "out of memory");
     if (!rc) rc = read_records(c, a, m, x);
-    if (!rc) rc = cli_model_predict(c, m, &d, idx, a->n, 1, p);
-    free(y);
-    free(idx);
+    if (!rc) rc = infer_rows(c, m, x, a->n, p);
+    if (!rc) rc = answer(c, a, m, p);
+    free(x);
+    free(p);
     return rc;
+}
+
+/* The two kinds of input that can be made from a record. */
+static int infer(struct cli *c, const struct infer_args *a, const struct cli_model *m)
+{
+    if (m->leads == 1 && m->samples == ECG_BEAT_SAMPLES && m->softmax) {
+        if (a->annotations && a->n > 1)
+            return cn_fail(&c->err, CN_EINVALID,
+                           "--annotations belongs to one record, but %d are given", a->n);
+        return infer_beats(c, a, m);
+    }
+    if (m->leads != ECG_PTBXL_LEADS || m->samples != ECG_PTBXL_SAMPLES)
+        return cn_fail(
+            &c->err, CN_EUNSUPPORTED,
+            "%s takes %d leads x %d samples; infer makes two kinds of input from records: "
+            "%d leads x %d samples at %d Hz, and beats of 1 x %d at %d Hz",
+            m->path, m->leads, m->samples, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, ECG_PTBXL_HZ,
+            ECG_BEAT_SAMPLES, ECG_MITDB_HZ);
+    if (a->annotations)
+        return cn_fail(&c->err, CN_EINVALID,
+                       "--annotations is for nets that classify beats; %s is net %s, which takes "
+                       "whole records",
+                       m->path, m->name);
+    return infer_twelve_leads(c, a, m);
 }
 
 int cmd_infer(struct cli *c, int argc, char **argv)
 {
-    struct args a = {0};
+    struct infer_args a = {0};
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a.data, "DIR", "a folder or known name that holds the records"),
+        OPT_TEXT("annotations", 0, &a.annotations, "FILE",
+                 "R peaks of the one record; its own .atr (nets that classify beats)"),
         OPT_END};
     struct cli_use use = {
         "FILE RECORD..",
         "Probability of each label for raw WFDB records, each a path or the name of "
-        "one in a known\ndataset, such as 00009_lr.",
+        "one in a known\ndataset, such as 00009_lr; for nets that classify beats, of every "
+        "annotated "
+        "beat of\nrecords such as 208.",
         options,
         2,
         -1,
@@ -107,18 +145,11 @@ int cmd_infer(struct cli *c, int argc, char **argv)
     struct cli_model m = {0};
     int rc = cli_parse(c, &use, argc, argv);
     if (rc) return rc;
-    a.file = use.word[0];
     a.record = use.word + 1;
     a.n = use.n_words - 1;
-    rc = cli_model_open(c, a.file, &m);
+    rc = cli_model_open(c, use.word[0], &m);
     if (rc) return rc;
-    float *x = malloc((size_t)a.n * (size_t)m.leads * (size_t)m.samples * sizeof *x);
-    float *p = malloc((size_t)a.n * (size_t)m.labels * sizeof *p);
-    if (!x || !p) rc = cn_fail(&c->err, CN_ENOMEM, "out of memory");
-    if (!rc) rc = classify(c, &a, &m, x, p);
-    if (!rc) rc = answer(c, &a, &m, p);
-    free(x);
-    free(p);
+    rc = infer(c, &a, &m);
     cli_model_close(&m);
     return rc;
 }

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "ecg/annotation.h"
+#include "ecg/beats.h"
 #include "ecg/dataset.h"
 #include "ecg/mitdb.h"
 #include "ecg/verify.h"
@@ -367,6 +368,81 @@ static void a_record_without_annotations_is_left_out(void **state)
     ecg_dataset_close(d);
 }
 
+/* Beats of one record are the rows that the cache holds of it, bit for bit. */
+static void beats_of_one_record(void **state)
+{
+    char dir[256], path[512], id[24];
+    struct ecg_dataset *d;
+    struct ecg_beats b;
+    struct cn_error err;
+    four_records(dir, "one");
+    must(open_beats(&d, dir, ECG_SPLIT_INTER_PATIENT, 0, &err), &err);
+    snprintf(path, sizeof path, "%s/101", dir);
+    told[0] = 0;
+    must(ecg_beats_read(&b, path, NULL, &err), &err);
+    assert_string_equal(told, "");
+    assert_int_equal(b.n, 15);
+    assert_int_equal(b.left_out, 1); /* the one at 5900 */
+    assert_string_equal(b.lead, "MLII");
+    assert_int_equal(b.lead_missing, 0);
+    for (int i = 0; i < b.n; i++) {
+        snprintf(id, sizeof id, "101:%d", (int)b.sample[i]);
+        int row = row_of(d, id);
+        assert_true(row >= 0 && d->y[row * 5 + ecg_beat_class(b.code[i])] == 1);
+        assert_memory_equal(b.x + i * 260, d->x + row * 260, 260 * sizeof(float));
+    }
+    ecg_beats_clear(&b);
+    ecg_dataset_close(d);
+
+    snprintf(path, sizeof path, "%s/100.hea", dir);
+    must(ecg_beats_read(&b, path, NULL, &err), &err);
+    assert_non_null(strstr(told, "100.hea: no lead MLII; taking its first, V5"));
+    assert_true(b.lead_missing && b.n == 9);
+    assert_string_equal(b.lead, "V5");
+    ecg_beats_clear(&b);
+}
+
+/* Annotations from elsewhere, and every record that cannot be taken. */
+static void records_without_usable_beats(void **state)
+{
+    char dir[256], path[512], other[512];
+    struct ecg_beats b;
+    struct cn_error err;
+    four_records(dir, "unusable");
+    snprintf(path, sizeof path, "%s/124", dir);
+    snprintf(other, sizeof other, "%s/100.atr", dir);
+    must(ecg_beats_read(&b, path, other, &err), &err);
+    assert_int_equal(b.n, 9);
+    for (int i = 0; i < b.n; i++) assert_int_equal(b.code[i], 1); /* 100's, not 124's */
+    ecg_beats_clear(&b);
+    snprintf(other, sizeof other, "%s/101.atr", dir);
+    must_fail(ecg_beats_read(&b, path, other, &err), CN_ECORRUPT, &err,
+              "but the record has 3000 samples");
+    snprintf(other, sizeof other, "%s/none.qrs", dir);
+    must_fail(ecg_beats_read(&b, path, other, &err), CN_ENOTFOUND, &err, "none.qrs");
+    snprintf(other, sizeof other, "%s/124.atr", dir);
+    assert_int_equal(unlink(other), 0);
+    must_fail(ecg_beats_read(&b, path, NULL, &err), CN_ENOTFOUND, &err,
+              "124.atr: no such file; beats are classified around annotated R peaks");
+    assert_non_null(strstr(err.text, "--annotations FILE"));
+    fake_beats(dir, "124", 3000, "MLII", "V1", "\34\52");
+    told[0] = 0;
+    must_fail(ecg_beats_read(&b, path, NULL, &err), CN_EINVALID, &err,
+              "none of its 10 annotations is a beat");
+    assert_non_null(strstr(told, "5 annotations with codes that WFDB does not define"));
+    assert_int_equal(truncate(other, 9), 0);
+    must_fail(ecg_beats_read(&b, path, NULL, &err), CN_ECORRUPT, &err, "124.atr: truncated");
+    snprintf(other, sizeof other, "%s/104.hea", dir);
+    fake_replace(other, "2 360 3000", "2 250 3000");
+    must_fail(ecg_beats_read(&b, other, NULL, &err), CN_EINVALID, &err,
+              "3000 samples at 250 Hz; nets that classify beats take records of at least 260 "
+              "samples at 360 Hz");
+    fake_replace(other, "2 250 3000", "2 360 3000");
+    fake_replace(other, "212 200 11", "212 200/mmHg 11");
+    must_fail(ecg_beats_read(&b, other, NULL, &err), CN_EUNSUPPORTED, &err, "not a voltage");
+    assert_true(!b.x && !b.sample && !b.code);
+}
+
 int main(void)
 {
     cn_log_sink(listen, NULL);
@@ -382,6 +458,8 @@ int main(void)
         cmocka_unit_test(damaged_folders),
         cmocka_unit_test(unknown_symbols_are_told),
         cmocka_unit_test(a_record_without_annotations_is_left_out),
+        cmocka_unit_test(beats_of_one_record),
+        cmocka_unit_test(records_without_usable_beats),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     fake_clear();
