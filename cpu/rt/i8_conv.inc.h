@@ -9,7 +9,7 @@
  * maximum of the accumulators (requantisation is monotone), then bias,
  * requantisation and clamp. Without VNNI the input is first widened to 16 bits
  * and multiplied by pairs (VPMADDWD), which is exact for all 8-bit values where
- * VPMADDUBSW would saturate.
+ * VPMADDUBSW would saturate; kernels of 3, 5 and 7 taps go through i8_wino.inc.h there.
  *
  * The zero-points: sum w (x - z) = sum w x - z sum w, the second part goes into
  * the bias at load. All in 32-bit wrapping arithmetic, whose true result fits
@@ -59,15 +59,6 @@ static int i8_depth(int rows, int stride)
 static int i8_blocks(const struct rt_layer *l)
 {
     return (l->f.cout + VL - 1) / VL;
-}
-
-static size_t i8_conv_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
-{
-    size_t blocks = (size_t)i8_blocks(l), depth1 = 0;
-    size_t depth = (size_t)i8_depth(i8_rows(l), m->edge[l->in].stride);
-    if (l->in1 >= 0) depth1 = (size_t)i8_depth(1, m->edge[l->in1].stride);
-    return sizeof(struct i8_packed) + blocks * sizeof(struct i8_lanes) * (depth1 ? 2 : 1) +
-           blocks * (depth + depth1) * VL * 4;
 }
 
 /* Lane constants from bias (before folding), multiplier bits and the output's
@@ -143,48 +134,31 @@ static int32_t i8_spread_channel(const struct i8_spread *s, int o)
     return sum;
 }
 
-static void i8_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l,
-                         const uint8_t *block, void *dst)
+/* A vector's constants, in registers where there are enough. */
+struct i8_rounder {
+    vi m, m_high, round_even, round_odd, shift_even, shift_odd, offset;
+};
+static inline __attribute__((always_inline)) struct i8_rounder
+i8_rounder_of(const struct i8_lanes *k)
 {
-    struct rt_block b = rt_block_of(l, block);
-    struct i8_packed *p = dst;
-    const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
-    const struct rt_edge *side_in = l->in1 >= 0 ? &m->edge[l->in1] : 0;
-    int blocks = i8_blocks(l), rows = i8_rows(l), o;
-    struct i8_lanes *lanes = (struct i8_lanes *)(p + 1), *side = lanes + blocks;
-    struct i8_spread main_w = {b.w, 0, l->f.cout, l->f.cin, rows, in->stride, blocks, 0};
-    struct i8_spread side_w = {b.w1,   0, l->f.cout, l->f.cin1, 1, side_in ? side_in->stride : 0,
-                               blocks, 0};
-    memset(dst, 0, i8_conv_pack_size(m, l));
-    p->blocks = blocks;
-    p->depth = main_w.depth = i8_depth(rows, in->stride);
-    p->depth1 = side_w.depth = side_in ? i8_depth(1, side_in->stride) : 0;
-    main_w.to = (uint8_t *)(side + (side_in ? blocks : 0));
-    side_w.to = main_w.to + (size_t)blocks * (size_t)p->depth * VL * 4;
-    for (o = 0; o < blocks * VL; o++) {
-        /* lanes behind the last channel: weights and bias 0, any multiplier */
-        uint32_t half = 0x3f000000u;
-        int real = o < l->f.cout, at, lane = i8_lane(o, blocks, &at);
-        int32_t bias =
-            real ? (int32_t)rt_u32(b.bias + 4 * o) - in->zero * i8_spread_channel(&main_w, o) : 0;
-        i8_set_lane(&lanes[at], lane, bias, real ? rt_u32(b.mult + 4 * o) : half, out->zero);
-        if (!side_in) continue;
-        bias = real ? -side_in->zero * i8_spread_channel(&side_w, o) : 0;
-        i8_set_lane(&side[at], lane, bias, real ? rt_u32(b.mult1 + 4 * o) : half, 0);
-    }
+    struct i8_rounder r;
+    r.m = v_load(k->m), r.m_high = v_high(r.m);
+    r.round_even = v_load(k->round_even), r.round_odd = v_load(k->round_odd);
+    r.shift_even = v_load(k->shift_even), r.shift_odd = v_load(k->shift_odd);
+    r.offset = v_load(k->offset);
+    return r;
 }
 
 /* rq(a) + offset's zero: low 32 bits of (a*m + 2^(s-1)) >> s. The 2^62 in
  * `round` makes the sum positive, so a logical shift serves; `offset` takes its
  * shifted image away again. */
-static inline vi i8_requant(vi a, const struct i8_lanes *k)
+static inline __attribute__((always_inline)) vi i8_requant(vi a, const struct i8_rounder *r)
 {
-    vi m = v_load(k->m);
-    vi even = v_add64(v_mul64(a, m), v_load(k->round_even));
-    vi odd = v_add64(v_mul64(v_high(a), v_high(m)), v_load(k->round_odd));
-    even = v_srlv64(even, v_load(k->shift_even));
-    odd = v_srlv64(odd, v_load(k->shift_odd));
-    return v_add32(v_join(even, v_sll64(odd, 32)), v_load(k->offset));
+    vi even = v_add64(v_mul64(a, r->m), r->round_even);
+    vi odd = v_add64(v_mul64(v_high(a), r->m_high), r->round_odd);
+    even = v_srlv64(even, r->shift_even);
+    odd = v_srlv64(odd, r->shift_odd);
+    return v_add32(v_join(even, v_sll64(odd, 32)), r->offset);
 }
 
 struct i8_job {
@@ -222,6 +196,16 @@ struct i8_job {
         }                                                                                          \
     }
 
+/* Side sums of vector v at `to`, `rows` of them each `step` further on: to the main sums' unit, plus bias. */
+static __attribute__((noinline)) void i8_side_round(const struct i8_job *j, int v, int32_t *to,
+                                                    int rows, int step)
+{
+    const struct i8_rounder r = i8_rounder_of(&j->side[v]);
+    vi bias = v_load(j->bias + v * VL);
+    int i;
+    for (i = 0; i < rows; i++, to += step) v_store(to, v_add32(i8_requant(v_load(to), &r), bias));
+}
+
 /* Sums of the side input, requantised to the main sums' unit, plus bias: where
  * the main sums start. Apart from the tile and not inlined, to leave it all the
  * registers. */
@@ -241,11 +225,7 @@ struct i8_job {
             _Pragma("GCC unroll 4") for (v = 0; v < NV; v++)                                       \
                 v_store(to + (i * NV + v) * VL, acc[i][v]);                                        \
         }                                                                                          \
-        for (i = 0; i < M; i++)                                                                    \
-            for (v = 0; v < NV; v++) {                                                             \
-                vi a = i8_requant(v_load(to + (i * NV + v) * VL), &j->side[v]);                    \
-                v_store(to + (i * NV + v) * VL, v_add32(a, v_load(j->bias + v * VL)));             \
-            }                                                                                      \
+        for (v = 0; v < NV; v++) i8_side_round(j, v, to + v * VL, M, NV * VL);                     \
     }
 
 #define I8_TILE(M, NV)                                                                             \
@@ -271,6 +251,12 @@ I8_TILE_OF(TILE_M, 2)
 I8_TILE_OF(TILE_M, 1)
 I8_TILE(1, 2)
 I8_TILE(1, 1)
+#if !defined RT_DOT_VNNI && TILE_M != 6
+I8_WALK(6, 2) /* i8_wino.inc.h's side tiles */
+I8_WALK(6, 1)
+I8_SIDE(6, 2)
+I8_SIDE(6, 1)
+#endif
 
 static void i8_finish_logits(const struct i8_job *j, const int32_t *sums, uint8_t *y, int nv)
 {
@@ -287,14 +273,15 @@ static __attribute__((noinline)) void i8_finish_2(const struct i8_job *j, const 
                                                   uint8_t *y, int rows)
 {
     vi lo = v_set16(j->lo), hi = v_set16(j->hi);
+    const struct i8_rounder first = i8_rounder_of(&j->lanes[0]);
+    const struct i8_rounder second = i8_rounder_of(&j->lanes[1]);
     int i;
     if (j->logits) {
         i8_finish_logits(j, sums, y, 2);
         return;
     }
     for (i = 0; i < rows; i++, y += j->yrow, sums += 2 * VL) {
-        vi a = v_packs32(i8_requant(v_load(sums), &j->lanes[0]),
-                         i8_requant(v_load(sums + VL), &j->lanes[1]));
+        vi a = v_packs32(i8_requant(v_load(sums), &first), i8_requant(v_load(sums + VL), &second));
         a = v_min16(v_max16(a, lo), hi);
         if (j->part == VL)
             v_store_bytes16(y, a);
@@ -307,13 +294,14 @@ static __attribute__((noinline)) void i8_finish_1(const struct i8_job *j, const 
                                                   uint8_t *y, int rows)
 {
     vi lo = v_set32(j->lo), hi = v_set32(j->hi);
+    const struct i8_rounder first = i8_rounder_of(&j->lanes[0]);
     int i;
     if (j->logits) {
         i8_finish_logits(j, sums, y, 1);
         return;
     }
     for (i = 0; i < rows; i++, y += j->yrow, sums += VL) {
-        vi a = i8_requant(v_load(sums), &j->lanes[0]);
+        vi a = i8_requant(v_load(sums), &first);
         v_store_bytes32(y, v_min32(v_max32(a, lo), hi), j->part);
     }
 }
@@ -405,53 +393,171 @@ static const uint8_t *i8_widen(const struct rt_edge *e, const uint8_t *rows, uin
 }
 #endif
 
+#ifdef RT_DOT_VNNI
+#define i8_wino_outputs(m, l) 0
+#else
+#include "cpu/rt/i8_wino.inc.h"
+#endif
+
+/* Words of a channel's weights: of its window, or of its images at 8 points. */
+static int i8_weight_words(const struct cinchrt_model *m, const struct rt_layer *l)
+{
+    if (i8_wino_outputs(m, l)) return 8 * i8_depth(1, m->edge[l->in].stride);
+    return i8_depth(i8_rows(l), m->edge[l->in].stride);
+}
+
+static size_t i8_conv_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
+{
+    size_t blocks = (size_t)i8_blocks(l), depth1 = 0;
+    size_t depth = (size_t)i8_weight_words(m, l);
+    if (l->in1 >= 0) depth1 = (size_t)i8_depth(1, m->edge[l->in1].stride);
+    return sizeof(struct i8_packed) + blocks * sizeof(struct i8_lanes) * (depth1 ? 2 : 1) +
+           blocks * (depth + depth1) * VL * 4;
+}
+
+typedef int32_t i8_spread_fn(const struct i8_spread *s, int o);
+
+static void i8_conv_pack(const struct cinchrt_model *m, const struct rt_layer *l,
+                         const uint8_t *block, void *dst)
+{
+    struct rt_block b = rt_block_of(l, block);
+    struct i8_packed *p = dst;
+    const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
+    const struct rt_edge *side_in = l->in1 >= 0 ? &m->edge[l->in1] : 0;
+    int blocks = i8_blocks(l), rows = i8_rows(l), o;
+    i8_spread_fn *spread = i8_spread_channel;
+    struct i8_lanes *lanes = (struct i8_lanes *)(p + 1), *side = lanes + blocks;
+    struct i8_spread main_w = {b.w, 0, l->f.cout, l->f.cin, rows, in->stride, blocks, 0};
+    struct i8_spread side_w = {b.w1,   0, l->f.cout, l->f.cin1, 1, side_in ? side_in->stride : 0,
+                               blocks, 0};
+#ifndef RT_DOT_VNNI
+    if (i8_wino_outputs(m, l)) spread = i8_wino_spread;
+#endif
+    memset(dst, 0, i8_conv_pack_size(m, l));
+    p->blocks = blocks;
+    p->depth = main_w.depth = i8_weight_words(m, l);
+    p->depth1 = side_w.depth = side_in ? i8_depth(1, side_in->stride) : 0;
+    main_w.to = (uint8_t *)(side + (side_in ? blocks : 0));
+    side_w.to = main_w.to + (size_t)blocks * (size_t)p->depth * VL * 4;
+    for (o = 0; o < blocks * VL; o++) {
+        /* lanes behind the last channel: weights and bias 0, any multiplier */
+        uint32_t half = 0x3f000000u;
+        int real = o < l->f.cout, at, lane = i8_lane(o, blocks, &at);
+        int32_t bias = real ? (int32_t)rt_u32(b.bias + 4 * o) - in->zero * spread(&main_w, o) : 0;
+        i8_set_lane(&lanes[at], lane, bias, real ? rt_u32(b.mult + 4 * o) : half, out->zero);
+        if (!side_in) continue;
+        bias = real ? -side_in->zero * i8_spread_channel(&side_w, o) : 0;
+        i8_set_lane(&side[at], lane, bias, real ? rt_u32(b.mult1 + 4 * o) : half, 0);
+    }
+}
+
 static size_t i8_conv_scratch(const struct cinchrt_model *m, const struct rt_layer *l)
 {
 #ifdef RT_DOT_VNNI
     (void)m, (void)l;
     return 0;
 #else
-    size_t n = i8_wide_bytes(&m->edge[l->in]);
+    size_t n = i8_wino_outputs(m, l) ? i8_wino_scratch(m, l) : i8_wide_bytes(&m->edge[l->in]);
     return l->in1 < 0 ? n : n + i8_wide_bytes(&m->edge[l->in1]);
 #endif
 }
 
+/* What the panels of a layer share, and where they begin. */
+struct i8_layer {
+    const struct i8_packed *p;
+    const struct i8_lanes *lanes;
+    const uint8_t *w, *w1;
+    uint8_t *y;
+    int stride; /* of the output */
+};
+
+/* The job of the panel that begins with block b; 1 when it has two. */
+static int i8_job_of(const struct i8_layer *s, struct i8_job *j, int b)
+{
+    int pair = b + 1 < s->p->blocks, nv = pair ? 2 : 1;
+    j->lanes = s->lanes + b;
+    j->side = s->lanes + s->p->blocks + b;
+    memcpy(j->bias, j->lanes[0].bias, 4 * VL);
+    if (pair) memcpy(j->bias + VL, j->lanes[1].bias, 4 * VL);
+    j->w = s->w + (size_t)b * (size_t)s->p->depth * VL * 4;
+    j->w1 = s->w1 + (size_t)b * (size_t)s->p->depth1 * VL * 4;
+    j->y = s->y + (size_t)b * VL * (j->logits ? 4 : 1);
+    j->part = s->stride - (b + nv - 1) * VL;
+    if (j->part > VL) j->part = VL;
+    return pair;
+}
+
+#ifndef RT_DOT_VNNI
+/* All chunks of tiles of a layer; x at the first step's window. */
+static void i8_wino_run(const struct cinchrt_model *m, const struct rt_layer *l,
+                        const struct i8_layer *layer, struct i8_job *j, uint8_t *tmp)
+{
+    const struct rt_edge *in = &m->edge[l->in];
+    struct i8_wino s;
+    size_t tiles, first;
+    int b;
+    s.j = j;
+    s.m = i8_wino_outputs(m, l);
+    s.total = (size_t)l->tout * l->f.pool;
+    s.words = i8_wino_words(m, l);
+    s.vrow = i8_wino_row(m, l);
+    s.point = WINO8_TILES * s.vrow + WINO8_SKEW;
+    s.v = tmp;
+    s.products = (int32_t *)(void *)(tmp + 8 * s.point);
+    s.xrow = (size_t)in->stride;
+    tiles = (s.total + (size_t)s.m - 1) / (size_t)s.m;
+    for (first = 0; first < tiles; first += WINO8_TILES) {
+        size_t n = tiles - first < WINO8_TILES ? tiles - first : WINO8_TILES;
+        i8_wino_transform(&s, j->x, first, n);
+        for (b = 0; b < layer->p->blocks; b += 2) {
+            int pair = i8_job_of(layer, j, b);
+            i8_wino_panel(&s, pair, first, n);
+        }
+    }
+}
+#endif
+
 static void i8_conv_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
 {
     const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
-    const struct i8_packed *p = l->packed;
-    const struct i8_lanes *lanes = (const struct i8_lanes *)(p + 1);
-    const uint8_t *w = (const uint8_t *)(lanes + (p->depth1 ? 2 : 1) * p->blocks);
-    const uint8_t *w1 = w + (size_t)p->blocks * (size_t)p->depth * VL * 4;
-    const uint8_t *x = rt_rows(m, l->in, scratch), *x1 = 0;
+    const uint8_t *x = rt_rows(m, l->in, scratch);
+    size_t row = (size_t)in->stride;
+    struct i8_layer s;
     struct i8_job j;
     int b;
     memset(&j, 0, sizeof j);
-    if (l->in1 >= 0)
-        x1 = rt_rows(m, l->in1, scratch), j.row1 = ELEMENT * (size_t)m->edge[l->in1].stride;
-#ifndef RT_DOT_VNNI
-    if (x1) x1 = i8_widen(&m->edge[l->in1], x1, scratch + m->tmp + i8_wide_bytes(in));
-    x = i8_widen(in, x, scratch + m->tmp);
-#endif
-    j.row = ELEMENT * (size_t)in->stride;
-    j.x = x - (size_t)l->f.pad * j.row;
-    j.x1 = x1;
-    j.depth = p->depth, j.depth1 = p->depth1;
+    s.p = l->packed;
+    s.lanes = (const struct i8_lanes *)(s.p + 1);
+    s.w = (const uint8_t *)(s.lanes + (s.p->depth1 ? 2 : 1) * s.p->blocks);
+    s.w1 = s.w + (size_t)s.p->blocks * (size_t)s.p->depth * VL * 4;
+    s.y = rt_rows(m, l->out, scratch);
+    s.stride = out->stride;
+    if (l->in1 >= 0) {
+        j.x1 = rt_rows(m, l->in1, scratch);
+        j.row1 = ELEMENT * (size_t)m->edge[l->in1].stride;
+    }
     j.pool = l->f.pool;
     j.logits = l->f.flags & CINCHRT_LOGITS;
     j.lo = l->f.flags & CINCHRT_RELU ? out->zero : 0, j.hi = out->qmax;
     j.yrow = (size_t)out->stride;
-    for (b = 0; b < p->blocks; b += 2) {
-        int pair = b + 1 < p->blocks, nv = pair ? 2 : 1;
-        j.lanes = lanes + b;
-        j.side = lanes + p->blocks + b;
-        memcpy(j.bias, j.lanes[0].bias, 4 * VL);
-        if (pair) memcpy(j.bias + VL, j.lanes[1].bias, 4 * VL);
-        j.w = w + (size_t)b * (size_t)p->depth * VL * 4;
-        j.w1 = w1 + (size_t)b * (size_t)p->depth1 * VL * 4;
-        j.y = rt_rows(m, l->out, scratch) + (size_t)b * VL * (j.logits ? 4 : 1);
-        j.part = out->stride - (b + nv - 1) * VL;
-        if (j.part > VL) j.part = VL;
+    j.depth = s.p->depth, j.depth1 = s.p->depth1;
+#ifndef RT_DOT_VNNI
+    uint8_t *tmp = scratch + m->tmp;
+    if (j.x1) {
+        j.x1 = i8_widen(&m->edge[l->in1], j.x1, tmp);
+        tmp += i8_wide_bytes(&m->edge[l->in1]);
+    }
+    if (i8_wino_outputs(m, l)) {
+        j.x = x - (size_t)l->f.pad * row;
+        i8_wino_run(m, l, &s, &j, tmp);
+        return;
+    }
+    x = i8_widen(in, x, tmp);
+#endif
+    j.row = ELEMENT * row;
+    j.x = x - (size_t)l->f.pad * j.row;
+    for (b = 0; b < s.p->blocks; b += 2) {
+        int pair = i8_job_of(&s, &j, b);
         i8_panel(&j, pair, (size_t)l->tout);
     }
 }

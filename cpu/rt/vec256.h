@@ -24,6 +24,8 @@ typedef __m256 vf;
 #define v_sra32(a, n) _mm256_sra_epi32(a, _mm_cvtsi32_si128(n))
 #define v_sub32(a, b) _mm256_sub_epi32(a, b)
 #define v_shl32(a, n) _mm256_sll_epi32(a, _mm_cvtsi32_si128(n))
+#define v_slli32(a, n) _mm256_slli_epi32(a, n)
+#define v_srai32(a, n) _mm256_srai_epi32(a, n)
 #define v_mul64(a, b) _mm256_mul_epi32(a, b)
 #define v_add64(a, b) _mm256_add_epi64(a, b)
 #define v_low(a) _mm256_and_si256(a, _mm256_set1_epi64x(0xffffffff))

@@ -25,6 +25,8 @@ typedef __m512 vf;
 #define v_sra32(a, n) _mm512_sra_epi32(a, _mm_cvtsi32_si128(n))
 #define v_sub32(a, b) _mm512_sub_epi32(a, b)
 #define v_shl32(a, n) _mm512_sll_epi32(a, _mm_cvtsi32_si128(n))
+#define v_slli32(a, n) _mm512_slli_epi32(a, n)
+#define v_srai32(a, n) _mm512_srai_epi32(a, n)
 #define v_mul64(a, b) _mm512_mul_epi32(a, b) /* even lanes, 32 x 32 -> 64 */
 #define v_add64(a, b) _mm512_add_epi64(a, b)
 #define v_low(a) _mm512_and_si512(a, _mm512_set1_epi64(0xffffffff))
