@@ -178,40 +178,60 @@ static inline void f32_wino_output(const float *p, vf *y, int m)
     y[m - 1] = vf_add(y[m - 1], q7);
 }
 
-/* Outputs of tile `first` + i, vector v of the panel. Those that the tile
- * before wrote are left alone. */
+/* Outputs of tile `tile`, i-th of the chunk, vector v of the panel. Those that the tile before wrote
+ * are left alone. m and pool are constants in each use, so that y stays in registers. */
 static inline __attribute__((always_inline)) void
-f32_wino_write(const struct f32_wino *s, size_t tile, size_t i, int v, int n, int m)
+f32_wino_write(const struct f32_wino *s, size_t tile, size_t i, int v, int n, int m, int pool)
 {
     const struct f32_job *j = s->j;
-    size_t start = f32_wino_start(s, tile), skip = tile * (size_t)m - start, t;
-    size_t pool = (size_t)j->pool, q;
+    size_t start = f32_wino_start(s, tile);
+    int skip = (int)(tile * (size_t)m - start), t, q;
+    float *to = j->y + start / (size_t)pool * j->yrow + v * VL;
     vf y[6], bias = s->side ? vf_zero() : vf_load(j->bias + v * VL);
     f32_wino_output(s->products + (2 * i + (size_t)v) * VL, y, m);
-    for (t = skip; t < (size_t)m; t += pool) {
-        float *to = j->y + (start + t) / pool * j->yrow + v * VL;
+    _Pragma("GCC unroll 6") for (t = 0; t < m; t += pool, to += j->yrow)
+    {
         vf a = y[t];
-        for (q = 1; q < pool; q++) a = vf_max(a, y[t + q]);
+        _Pragma("GCC unroll 6") for (q = 1; q < pool; q++) a = vf_max(a, y[t + q]);
+        if (t < skip) continue;
         a = vf_add(a, s->side ? vf_load(to) : bias);
         if (j->relu) a = vf_max(a, vf_zero());
         vf_store_part(to, a, n);
     }
 }
 
-static void f32_wino_back(const struct f32_wino *s, size_t first, size_t n, int nv)
+#define F32_WINO_BACK(M, POOL)                                                                     \
+    static void f32_wino_back_##M##_##POOL(const struct f32_wino *s, size_t first, size_t n,       \
+                                           int nv)                                                 \
+    {                                                                                              \
+        size_t i;                                                                                  \
+        int v;                                                                                     \
+        for (i = 0; i < n; i++)                                                                    \
+            for (v = 0; v < nv; v++)                                                               \
+                f32_wino_write(s, first + i, i, v, v == nv - 1 ? s->j->part : VL, M, POOL);        \
+    }
+F32_WINO_BACK(6, 1)
+F32_WINO_BACK(6, 2)
+F32_WINO_BACK(6, 3)
+F32_WINO_BACK(6, 6)
+F32_WINO_BACK(4, 1)
+F32_WINO_BACK(4, 2)
+F32_WINO_BACK(4, 4)
+F32_WINO_BACK(2, 1)
+F32_WINO_BACK(2, 2)
+
+typedef void f32_wino_back_fn(const struct f32_wino *s, size_t first, size_t n, int nv);
+
+/* By m / 2 and pool, a divisor of m. */
+static f32_wino_back_fn *f32_wino_back_of(int m, int pool)
 {
-    size_t i;
-    int v;
-    for (i = 0; i < n; i++)
-        for (v = 0; v < nv; v++) {
-            int part = v == nv - 1 ? s->j->part : VL;
-            if (s->m == 6)
-                f32_wino_write(s, first + i, i, v, part, 6);
-            else if (s->m == 4)
-                f32_wino_write(s, first + i, i, v, part, 4);
-            else
-                f32_wino_write(s, first + i, i, v, part, 2);
-        }
+    static f32_wino_back_fn *const back[4][7] = {
+        {0},
+        {0, f32_wino_back_2_1, f32_wino_back_2_2},
+        {0, f32_wino_back_4_1, f32_wino_back_4_2, 0, f32_wino_back_4_4},
+        {0, f32_wino_back_6_1, f32_wino_back_6_2, f32_wino_back_6_3, 0, 0, f32_wino_back_6_6},
+    };
+    return back[m / 2][pool];
 }
 
 /* All panels of the layer; `side`: y holds bias and side input already. */
@@ -222,6 +242,7 @@ static void f32_wino_run(const struct cinchrt_model *m, const struct rt_layer *l
     const float *bias = j->bias;
     float *y = j->y;
     int blocks = f32_blocks(l), b;
+    f32_wino_back_fn *back = f32_wino_back_of(f32_wino_outputs(m, l), l->f.pool);
     struct f32_wino s;
     size_t tiles, first;
     s.j = j;
@@ -244,7 +265,7 @@ static void f32_wino_run(const struct cinchrt_model *m, const struct rt_layer *l
             j->part = out->stride - (b + nv - 1) * VL;
             if (j->part > VL) j->part = VL;
             (nv == 2 ? f32_wino_multiply_2 : f32_wino_multiply_1)(&s, n);
-            f32_wino_back(&s, first, n, nv);
+            back(&s, first, n, nv);
         }
     }
 }

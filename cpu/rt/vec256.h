@@ -99,6 +99,23 @@ static inline void v_store_bytes32(uint8_t *p, vi v, int n)
     }
 }
 
+static inline vi v_pick3(vi a, vi b, vi c)
+{
+    return _mm256_blend_epi32(_mm256_blend_epi32(a, b, 0x92), c, 0x24);
+}
+
+/* Lane i of a, b, c to words 3i, 3i + 1, 3i + 2. Each is turned so that a blend finds every word in
+ * its place. */
+static inline void v_store_by3(uint8_t *p, vi a, vi b, vi c)
+{
+    a = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 3, 6, 1, 4, 7, 2, 5));
+    b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(5, 0, 3, 6, 1, 4, 7, 2));
+    c = _mm256_permutevar8x32_epi32(c, _mm256_setr_epi32(2, 5, 0, 3, 6, 1, 4, 7));
+    v_store(p, v_pick3(a, b, c));
+    v_store(p + 32, v_pick3(c, a, b));
+    v_store(p + 64, v_pick3(b, c, a));
+}
+
 #define v_widen_lo(v) _mm256_cvtepi16_epi32(_mm256_castsi256_si128(v))
 #define v_widen_hi(v) _mm256_cvtepi16_epi32(_mm256_extracti128_si256(v, 1))
 static inline vi v_narrow16(vi lo, vi hi)

@@ -88,6 +88,23 @@ static inline void v_store_bytes32(uint8_t *p, vi v, int n)
         _mm_mask_storeu_epi32(p, (__mmask8)((1 << (n >> 2)) - 1), b);
 }
 
+/* Lane i of a, b, c to words 3i, 3i + 1, 3i + 2. */
+static inline void v_store_by3(uint8_t *p, vi a, vi b, vi c)
+{
+    vi ab0 = _mm512_setr_epi32(0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5);
+    vi ab1 = _mm512_setr_epi32(21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26);
+    vi ab2 = _mm512_setr_epi32(0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0);
+    vi c0 = _mm512_setr_epi32(0, 0, 0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0);
+    vi c1 = _mm512_setr_epi32(0, 5, 0, 0, 6, 0, 0, 7, 0, 0, 8, 0, 0, 9, 0, 0);
+    vi c2 = _mm512_setr_epi32(10, 0, 0, 11, 0, 0, 12, 0, 0, 13, 0, 0, 14, 0, 0, 15);
+    vi q = _mm512_permutex2var_epi32(a, ab0, b);
+    v_store(p, _mm512_mask_permutexvar_epi32(q, 0x4924, c0, c));
+    q = _mm512_permutex2var_epi32(a, ab1, b);
+    v_store(p + 64, _mm512_mask_permutexvar_epi32(q, 0x2492, c1, c));
+    q = _mm512_permutex2var_epi32(a, ab2, b);
+    v_store(p + 128, _mm512_mask_permutexvar_epi32(q, 0x9249, c2, c));
+}
+
 /* Signed 16-bit -> 32-bit, lower and upper half of the lanes. */
 #define v_widen_lo(v) _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v))
 #define v_widen_hi(v) _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1))
