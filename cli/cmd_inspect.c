@@ -42,6 +42,8 @@ static json_t *artifact_layers(const struct cinchrt_model *rt)
         const int shape[2] = {l.cout, l.tout};
         json_t *o = layer_json(name, l.op, shape, l.weights, l.macs, l.macs_nonzero);
         json_object_set_new(o, "kernel", json_string(l.kernel));
+        json_object_set_new(o, "bytes", json_integer((json_int_t)l.bytes));
+        json_object_set_new(o, "sparse", json_boolean(l.sparse));
         if (l.scale > 0) {
             json_object_set_new(o, "scale", json_real(l.scale));
             json_object_set_new(o, "zero", json_integer(l.zero));
@@ -72,6 +74,35 @@ static json_t *describe(const struct cli_model *m)
     return doc;
 }
 
+static long long integer(const json_t *layer, const char *key)
+{
+    return (long long)json_integer_value(json_object_get(layer, key));
+}
+
+static void print_layers(const json_t *list, bool artifact)
+{
+    struct cli_table *t = cli_table_create(
+        artifact ? "LAYER\tKIND\tOUTPUT\tPARAMS\tMACS\tNONZERO\tBYTES\tSTORED\tKERNEL"
+                 : "LAYER\tKIND\tOUTPUT\tPARAMS\tMACS\tNONZERO",
+        artifact ? "llrrrrrll" : "llrrrr");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *l = json_array_get(list, i), *shape = json_object_get(l, "shape");
+        char stored[200] = "";
+        if (artifact)
+            snprintf(stored, sizeof stored, "\t%lld\t%s\t%s", integer(l, "bytes"),
+                     json_is_true(json_object_get(l, "sparse")) ? "sparse" : "dense",
+                     json_string_value(json_object_get(l, "kernel")));
+        cli_table_add(t, "%s\t%s\t%lldx%lld\t%lld\t%lld\t%lld%s",
+                      json_string_value(json_object_get(l, "name")),
+                      json_string_value(json_object_get(l, "kind")),
+                      (long long)json_integer_value(json_array_get(shape, 0)),
+                      (long long)json_integer_value(json_array_get(shape, 1)), integer(l, "params"),
+                      integer(l, "macs"), integer(l, "macs_nonzero"), stored);
+    }
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+}
+
 static void print(const struct cli_model *m, const json_t *doc)
 {
     printf("%s: %s, %s, %llu parameters, %.3f M multiply-accumulates, %zu bytes\n", m->path,
@@ -82,26 +113,7 @@ static void print(const struct cli_model *m, const json_t *doc)
     printf("input %d leads x %d samples at %g Hz, labels", m->leads, m->samples, m->hz);
     for (int i = 0; i < m->labels; i++) printf(" %s", m->label[i]);
     printf("\n\n");
-    const json_t *list = json_object_get(doc, "layers");
-    struct cli_table *t =
-        cli_table_create(m->rt ? "LAYER\tKIND\tOUTPUT\tPARAMS\tMACS\tNONZERO\tKERNEL"
-                               : "LAYER\tKIND\tOUTPUT\tPARAMS\tMACS\tNONZERO",
-                         m->rt ? "llrrrrl" : "llrrrr");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *l = json_array_get(list, i), *shape = json_object_get(l, "shape");
-        const char *kernel = json_string_value(json_object_get(l, "kernel"));
-        cli_table_add(t, "%s\t%s\t%lldx%lld\t%lld\t%lld\t%lld\t%s",
-                      json_string_value(json_object_get(l, "name")),
-                      json_string_value(json_object_get(l, "kind")),
-                      (long long)json_integer_value(json_array_get(shape, 0)),
-                      (long long)json_integer_value(json_array_get(shape, 1)),
-                      (long long)json_integer_value(json_object_get(l, "params")),
-                      (long long)json_integer_value(json_object_get(l, "macs")),
-                      (long long)json_integer_value(json_object_get(l, "macs_nonzero")),
-                      kernel ? kernel : "");
-    }
-    cli_table_print(t, stdout);
-    cli_table_destroy(t);
+    print_layers(json_object_get(doc, "layers"), m->rt != NULL);
 }
 
 int cmd_inspect(struct cli *c, int argc, char **argv)

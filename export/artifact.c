@@ -1,6 +1,7 @@
 /* export/artifact.c - see artifact.h. The runtime checks the file first, so nothing is checked again here. */
 #include "export/artifact.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "cpu/rt/cinchrt.h"
@@ -131,7 +132,22 @@ static enum export_type edge_type(const struct export_layer *l)
     return l->f.op < CINCHRT_CONV_F32 ? EXPORT_U8 : EXPORT_F32;
 }
 
-static void open_layer(struct export_artifact *a, const uint8_t *file, size_t table, int i)
+/* The layer's block in plain form. */
+static int find_block(struct export_layer *l, const uint8_t *file, struct cn_error *err)
+{
+    const uint8_t *at = file + l->f.offset;
+    if (l->f.flags & CINCHRT_SPARSE) {
+        l->plain = malloc((size_t)cinchrt_layer_bytes(&l->f, (uint32_t)l->tin));
+        if (!l->plain) return cn_fail(err, CN_ENOMEM, "no memory to export");
+        cinchrt_sparse_unpack(&l->f, (uint32_t)l->tin, at, l->plain);
+        at = l->plain;
+    }
+    open_block(l, at);
+    return 0;
+}
+
+static int open_layer(struct export_artifact *a, const uint8_t *file, size_t table, int i,
+                      struct cn_error *err)
 {
     struct export_layer *l = &a->layer[i];
     memcpy(&l->f, file + table + sizeof l->f * (size_t)i, sizeof l->f);
@@ -141,19 +157,19 @@ static void open_layer(struct export_artifact *a, const uint8_t *file, size_t ta
     l->tin = a->edge[l->in].t;
     l->tout = (int)cinchrt_layer_time(&l->f, (uint32_t)l->tin);
     l->tfull = export_is_conv(l) ? l->tin + 2 * l->f.pad - l->f.k + 1 : l->tin;
-    open_block(l, file + l->f.offset);
     a->edge[i + 1] =
         (struct export_edge){edge_type(l), l->f.cout, l->tout, l->f.scale, l->f.zero, l->f.qmax};
     if (l->f.op < CINCHRT_CONV_F32) a->edge[0].type = EXPORT_U8;
+    return find_block(l, file, err);
 }
 
 int export_open(struct export_artifact *a, const void *file, size_t n, struct cn_error *err)
 {
     size_t bytes, at = sizeof a->h;
     const uint8_t *p = file;
+    memset(a, 0, sizeof *a);
     int rc = cinchrt_model_size(file, n, CINCHRT_ISA_PORTABLE, &bytes);
     if (rc) return cn_fail(err, CN_ECORRUPT, "not a usable artifact: %s", cinchrt_error_text(rc));
-    memset(a, 0, sizeof *a);
     memcpy(&a->h, p, sizeof a->h);
     a->n = a->h.layers;
     for (int i = 0; i < a->h.leads; i++) {
@@ -165,6 +181,13 @@ int export_open(struct export_artifact *a, const void *file, size_t n, struct cn
     at += 8 * (size_t)a->h.labels;
     a->edge[0] = (struct export_edge){EXPORT_F32,    a->h.leads,   a->h.samples,
                                       a->h.in_scale, a->h.in_zero, a->h.in_qmax};
-    for (int i = 0; i < a->n; i++) open_layer(a, p, at, i);
-    return 0;
+    for (int i = 0; !rc && i < a->n; i++) rc = open_layer(a, p, at, i, err);
+    if (rc) export_close(a);
+    return rc;
+}
+
+void export_close(struct export_artifact *a)
+{
+    for (int i = 0; i < a->n; i++) free(a->layer[i].plain);
+    memset(a, 0, sizeof *a);
 }

@@ -23,6 +23,7 @@ struct export_layer {
     const uint8_t *cell;                         /* LSTM_I8 */
     const uint8_t *scale;                        /* *_DYN: one float per matrix */
     const uint8_t *gamma;                        /* LAYERNORM; bias is beta */
+    uint8_t *plain; /* owned: the block of a sparse layer with its zeros; else NULL */
 };
 
 struct export_artifact {
@@ -35,8 +36,10 @@ struct export_artifact {
         edge[CINCHRT_MAX_LAYERS + 1]; /* 0: the net's input; i + 1: layer i's output */
 };
 
-/* Opens a file in memory; `a` points into it. CN_ECORRUPT with the runtime's reason. */
+/* Opens a file in memory; `a` points into it until export_close, which also accepts a zeroed one.
+ * CN_ECORRUPT with the runtime's reason, CN_ENOMEM. */
 int export_open(struct export_artifact *a, const void *file, size_t n, struct cn_error *err);
+void export_close(struct export_artifact *a);
 
 int export_is_conv(const struct export_layer *l);
 int export_is_linear(const struct export_layer *l);

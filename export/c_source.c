@@ -503,7 +503,7 @@ int export_c(const void *file, size_t n, const char *symbol, char **out, size_t 
              struct cn_error *err)
 {
     struct export_text text = {0};
-    struct export_artifact *a = malloc(sizeof *a);
+    struct export_artifact *a = calloc(1, sizeof *a);
     struct source s = {.a = a, .symbol = symbol, .out = &text};
     *out = NULL;
     *out_n = 0;
@@ -518,6 +518,7 @@ int export_c(const void *file, size_t n, const char *symbol, char **out, size_t 
         write_main(&s);
         if (text.failed) rc = cn_fail(err, CN_ENOMEM, "no memory to export");
     }
+    if (a) export_close(a);
     free(a);
     if (rc) {
         export_text_release(&text);

@@ -388,7 +388,7 @@ static void write_model(struct writer *w, struct export_text *model)
 
 int export_onnx(const void *file, size_t n, void **out, size_t *out_n, struct cn_error *err)
 {
-    struct export_artifact *a = malloc(sizeof *a);
+    struct export_artifact *a = calloc(1, sizeof *a);
     struct writer *w = calloc(1, sizeof *w);
     struct export_text model = {0};
     *out = NULL;
@@ -403,6 +403,7 @@ int export_onnx(const void *file, size_t n, void **out, size_t *out_n, struct cn
         if (w->graph.failed || model.failed) rc = cn_fail(err, CN_ENOMEM, "no memory to export");
         export_text_release(&w->graph);
     }
+    if (a) export_close(a);
     free(a);
     free(w);
     if (rc) {

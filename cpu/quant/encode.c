@@ -22,6 +22,7 @@ struct encoder {
     struct cinchrt_file_header header;
     struct cinchrt_file_layer layer[QUANT_MAX_NODES];
     uint64_t bytes[QUANT_MAX_NODES]; /* of each data block */
+    uint8_t *block[QUANT_MAX_NODES]; /* owned */
     uint8_t *file;
     size_t size;
 };
@@ -228,11 +229,11 @@ static size_t block_layernorm(const struct quant_node *node, uint8_t *at)
     return n;
 }
 
-static int write_block(struct encoder *e, int i, struct cn_error *err)
+/* The data block in plain form, e->bytes[i] bytes at `at`. */
+static int write_block(const struct encoder *e, int i, uint8_t *at, struct cn_error *err)
 {
     const struct quant_plan *p = e->p;
     const struct quant_node *node = &p->g->node[i];
-    uint8_t *at = e->file + e->layer[i].offset;
     struct quant_weights q = {0};
     size_t n = 0;
     int weights = quant_node_rows(node) > 0 && p->mode != QUANT_FLOAT;
@@ -252,6 +253,24 @@ static int write_block(struct encoder *e, int i, struct cn_error *err)
     if (n == e->bytes[i]) return 0;
     return cn_fail(err, CN_EINTERNAL, "layer '%s' was written with %zu bytes, the format says %llu",
                    node->name, n, (unsigned long long)e->bytes[i]);
+}
+
+/* Makes a layer's data block, and stores it sparse where that is smaller. */
+static int make_block(struct encoder *e, int i, struct cn_error *err)
+{
+    uint8_t *plain = malloc((size_t)e->bytes[i] + 1), *sparse = malloc((size_t)e->bytes[i] + 1);
+    int rc = plain && sparse ? 0 : cn_fail(err, CN_ENOMEM, "no memory for an artifact");
+    if (!rc) rc = write_block(e, i, plain, err);
+    uint64_t n =
+        rc ? 0 : cinchrt_sparse_pack(&e->layer[i], (uint32_t)e->p->g->node[i].tin, plain, sparse);
+    if (n) {
+        e->layer[i].flags |= CINCHRT_SPARSE;
+        e->header.version = CINCHRT_VERSION_SPARSE;
+        e->bytes[i] = n;
+    }
+    e->block[i] = n ? sparse : plain;
+    free(n ? plain : sparse);
+    return rc;
 }
 
 /* Sets the blocks' offsets for an alignment of 1 << log2; returns the file's size. */
@@ -342,30 +361,39 @@ static int check_limits(const struct quant_graph *g, struct cn_error *err)
     return 0;
 }
 
+/* Lays the finished blocks out as a file. */
+static int write_file(struct encoder *e, struct cn_error *err)
+{
+    static const int aligns[] = {6, 4, 2, 0};
+    int at =
+        e->header.version == CINCHRT_VERSION_SPARSE ? 3 : 0; /* no gaps where bytes are saved */
+    do e->size = place_blocks(e, aligns[at]);
+    while (e->size > size_limit(e) && ++at < 4);
+    if (e->size > UINT32_MAX) return cn_fail(err, CN_ELIMIT, "net '%s' is too large", e->p->g->net);
+    e->file = calloc(1, e->size);
+    if (!e->file) return cn_fail(err, CN_ENOMEM, "no memory for an artifact of %zu bytes", e->size);
+    write_head(e);
+    for (int i = 0; i < e->p->g->n; i++)
+        put(e->file + e->layer[i].offset, e->block[i], (size_t)e->bytes[i]);
+    uint32_t crc = cinchrt_crc32(e->file + CINCHRT_CRC_START, e->size - CINCHRT_CRC_START);
+    memcpy(e->file + offsetof(struct cinchrt_file_header, crc), &crc, sizeof crc);
+    return 0;
+}
+
 int quant_encode(void **data, size_t *n, const struct quant_plan *p, const struct nn_model *m,
                  struct cn_error *err)
 {
-    static const int aligns[] = {6, 4, 2, 0};
     struct encoder e = {.p = p, .m = m};
-    int rc = check_limits(p->g, err), at = 0;
+    int rc = check_limits(p->g, err);
     *data = NULL;
     *n = 0;
     if (rc) return rc;
     describe_header(&e);
     for (int i = 0; i < p->g->n; i++) describe_layer(&e, i);
-    do e.size = place_blocks(&e, aligns[at]);
-    while (e.size > size_limit(&e) && ++at < 4);
-    if (e.size > UINT32_MAX) return cn_fail(err, CN_ELIMIT, "net '%s' is too large", p->g->net);
-    e.file = calloc(1, e.size);
-    if (!e.file) return cn_fail(err, CN_ENOMEM, "no memory for an artifact of %zu bytes", e.size);
-    write_head(&e);
-    for (int i = 0; !rc && i < p->g->n; i++) rc = write_block(&e, i, err);
-    if (rc) {
-        free(e.file);
-        return rc;
-    }
-    uint32_t crc = cinchrt_crc32(e.file + CINCHRT_CRC_START, e.size - CINCHRT_CRC_START);
-    memcpy(e.file + offsetof(struct cinchrt_file_header, crc), &crc, sizeof crc);
+    for (int i = 0; !rc && i < p->g->n; i++) rc = make_block(&e, i, err);
+    if (!rc) rc = write_file(&e, err);
+    for (int i = 0; i < p->g->n; i++) free(e.block[i]);
+    if (rc) return rc;
     *data = e.file;
     *n = e.size;
     return 0;

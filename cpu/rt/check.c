@@ -14,9 +14,9 @@ struct reader {
     const uint8_t *file;
     size_t n;
     struct cinchrt_file_header h;
-    size_t table;     /* offset of the layer records */
-    size_t free_from; /* first byte behind the last data block */
-    int input_typed;
+    size_t table;            /* offset of the layer records */
+    size_t free_from;        /* first byte behind the last data block */
+    int input_typed, sparse; /* sparse: a layer that is so was seen */
 };
 
 static int finite_f32(float v)
@@ -68,7 +68,8 @@ static int read_header(struct reader *r)
     if (r->n < sizeof *h) return CINCHRT_ETRUNCATED;
     memcpy(h, r->file, sizeof *h);
     if (memcmp(h->magic, CINCHRT_MAGIC, 4) != 0) return CINCHRT_EMAGIC;
-    if (h->version != CINCHRT_VERSION) return CINCHRT_EVERSION;
+    if (h->version != CINCHRT_VERSION && h->version != CINCHRT_VERSION_SPARSE)
+        return CINCHRT_EVERSION;
     if (h->file_bytes != r->n) return CINCHRT_ETRUNCATED;
     if (h->crc != cinchrt_crc32(r->file + CINCHRT_CRC_START, r->n - CINCHRT_CRC_START))
         return CINCHRT_ECRC;
@@ -125,8 +126,10 @@ static int check_fields(const struct reader *r, const struct cinchrt_file_layer 
     int allowed = is_conv(f->op)     ? CINCHRT_RELU
                   : is_linear(f->op) ? CINCHRT_RELU | CINCHRT_LOGITS
                                      : 0;
+    int sparse = r->h.version == CINCHRT_VERSION_SPARSE && cinchrt_weight_bytes(f->op);
     int has_param =
         f->op == CINCHRT_MEAN_I8 || f->op == CINCHRT_LSTM_I8 || f->op == CINCHRT_LAYERNORM_I8;
+    if (sparse) allowed |= CINCHRT_SPARSE;
     if (f->flags & ~allowed || f->reserved || f->cin == 0 || f->cout == 0 ||
         f->cin > CINCHRT_MAX_CHANNELS || f->cout > CINCHRT_MAX_CHANNELS)
         return CINCHRT_EFORMAT;
@@ -194,12 +197,15 @@ static int make_edge(struct reader *r, const struct rt_layer *l)
     return 0;
 }
 
-/* Sum of |w| over n int8 weights. */
-static int64_t magnitude(const uint8_t *w, size_t n)
+/* Sum of |w| over the next n int8 weights. */
+static int64_t magnitude(struct rt_walk *w, size_t n)
 {
     int64_t sum = 0;
     size_t i;
-    for (i = 0; i < n; i++) sum += w[i] < 128 ? w[i] : 256 - w[i];
+    for (i = 0; i < n; i++) {
+        int v = rt_next_i8(w);
+        sum += v < 0 ? -v : v;
+    }
     return sum;
 }
 
@@ -224,13 +230,15 @@ static int64_t abs_i32(const uint8_t *p)
 static int check_sums_conv(const struct rt_layer *l, const uint8_t *block)
 {
     struct rt_block b = rt_block_of(l, block);
+    struct rt_walk w = rt_walk_of(l, block), w1 = w;
     size_t inner =
         l->f.op == CINCHRT_CONV_I8 ? (size_t)l->f.cin * l->f.k : (size_t)l->f.cin * (size_t)l->tin;
     size_t o;
+    if (b.w1) magnitude(&w1, l->f.cout * inner); /* on to the second matrix */
     for (o = 0; o < l->f.cout; o++) {
-        int64_t most = abs_i32(b.bias + 4 * o) + 255 * magnitude(b.w + o * inner, inner);
+        int64_t most = abs_i32(b.bias + 4 * o) + 255 * magnitude(&w, inner);
         if (b.w1) {
-            int64_t side = 255 * magnitude(b.w1 + o * l->f.cin1, l->f.cin1);
+            int64_t side = 255 * magnitude(&w1, l->f.cin1);
             if (side >= (int64_t)1 << 31 || !requant_fits(side, rt_u32(b.mult1 + 4 * o), &most))
                 return CINCHRT_ERANGE;
         }
@@ -249,12 +257,13 @@ static int check_sums_lstm(const struct rt_layer *l, const uint8_t *block)
 {
     size_t hidden = l->f.cout, rows = 4 * hidden, r;
     const uint8_t *mx = block + 2 * rows, *mh = mx + 2 * rows, *cell = mh + 2 * rows;
-    const uint8_t *wih = cell + hidden, *whh = wih + rows * l->f.cin;
+    struct rt_walk wih = rt_walk_of(l, block), whh = wih;
     if (hidden > 1024 || l->f.param < 1 || l->f.param > 32767) return CINCHRT_ERANGE;
+    magnitude(&whh, rows * l->f.cin); /* on to the second matrix */
     for (r = 0; r < rows; r++) {
         if (rt_u16(mx + 2 * r) >> 11 > 29 || rt_u16(mh + 2 * r) >> 11 > 29) return CINCHRT_ERANGE;
-        if (255 * magnitude(wih + r * l->f.cin, l->f.cin) >= (int64_t)1 << 31 ||
-            255 * magnitude(whh + r * hidden, hidden) >= (int64_t)1 << 31)
+        if (255 * magnitude(&wih, l->f.cin) >= (int64_t)1 << 31 ||
+            255 * magnitude(&whh, hidden) >= (int64_t)1 << 31)
             return CINCHRT_ERANGE;
     }
     for (r = 0; r < hidden; r++)
@@ -283,6 +292,16 @@ static int check_floats(const uint8_t *p, size_t n)
     return 0;
 }
 
+/* A block of floats only. */
+static int check_all_floats(const struct rt_layer *l, const uint8_t *block)
+{
+    size_t head = l->block_bytes - 4 * (size_t)l->weights, map;
+    if (!(l->f.flags & CINCHRT_SPARSE)) return check_floats(block, l->block_bytes / 4);
+    map = head + ((size_t)l->weights + 7) / 8;
+    if (check_floats(block, head / 4) < 0) return CINCHRT_ERANGE;
+    return check_floats(block + map, (l->stored_bytes - map) / 4);
+}
+
 static int check_block(const struct rt_layer *l, const uint8_t *block)
 {
     switch (l->f.op) {
@@ -303,56 +322,58 @@ static int check_block(const struct rt_layer *l, const uint8_t *block)
     case CINCHRT_LSTM_F32:
     case CINCHRT_LAYERNORM_F32:
         if (l->f.cout > 1024) return CINCHRT_ERANGE;
-        return check_floats(block, l->block_bytes / 4);
+        return check_all_floats(l, block);
     default:
-        return check_floats(block, l->block_bytes / 4);
+        return check_all_floats(l, block);
     }
 }
 
-/* Bytes of one weight in the layer's matrices; 0: it has none. */
-static size_t weight_width(int op)
+static uint64_t count_nonzero(const struct rt_layer *l, const uint8_t *block)
 {
-    if (op == CINCHRT_CONV_F32 || op == CINCHRT_LINEAR_F32 || op == CINCHRT_LSTM_F32) return 4;
-    return op == CINCHRT_CONV_I8 || op == CINCHRT_LINEAR_I8 || op == CINCHRT_LSTM_I8 ||
-           op == CINCHRT_LINEAR_DYN || op == CINCHRT_LSTM_DYN;
-}
-
-static uint64_t count_nonzero(const uint8_t *w, size_t n, size_t width)
-{
+    size_t width = cinchrt_weight_bytes(l->f.op), weights = (size_t)l->weights, i;
+    const uint8_t *w = block + (l->block_bytes - width * weights);
     uint64_t count = 0;
-    size_t i;
-    for (i = 0; i < n; i++) count += width == 1 ? w[i] != 0 : rt_f32(w + 4 * i) != 0;
+    if (l->f.flags & CINCHRT_SPARSE)
+        return (l->stored_bytes - (size_t)(w - block) - (weights + 7) / 8) / width;
+    for (i = 0; i < weights; i++) count += width == 1 ? w[i] != 0 : rt_f32(w + 4 * i) != 0;
     return count;
 }
 
-/* Weights and multiply-accumulates: matrices only. They end every data block that has them. */
+/* Multiply-accumulates: of matrices only. */
 static void count_work(struct cinchrt_model *m, struct rt_layer *l, const uint8_t *block)
 {
-    size_t width = weight_width(l->f.op);
-    uint64_t w = 0, times = 1;
-    if (is_conv(l->f.op)) {
-        w = (uint64_t)l->f.cout * ((uint64_t)l->f.cin * l->f.k + l->f.cin1);
-        times = (uint64_t)l->tfull;
-    } else if (is_linear(l->f.op)) {
-        w = (uint64_t)l->f.cout * l->f.cin * (uint64_t)l->tin;
-    } else if (width) { /* LSTM */
-        w = 4ull * l->f.cout * ((uint64_t)l->f.cin + l->f.cout);
-        times = (uint64_t)l->tin;
-    }
-    l->weights = w;
-    l->macs = w * times;
-    l->macs_nonzero =
-        times * count_nonzero(block + l->block_bytes - width * (size_t)w, (size_t)w, width);
+    uint64_t times = is_linear(l->f.op) ? 1 : (uint64_t)l->tfull;
+    l->macs = l->weights * times;
+    l->macs_nonzero = count_nonzero(l, block) * times;
     m->info.weights += l->weights;
     m->info.macs += l->macs;
     m->info.macs_nonzero += l->macs_nonzero;
+}
+
+/* Finds the layer's data block in the file. */
+static int place_block(struct reader *r, struct rt_layer *l)
+{
+    const struct cinchrt_file_layer *f = &l->f;
+    uint64_t plain = cinchrt_layer_bytes(f, (uint32_t)l->tin), stored = plain;
+    if (f->offset > r->n || f->offset < r->free_from) return CINCHRT_EFORMAT;
+    if (f->offset & ((1u << r->h.align_log2) - 1)) return CINCHRT_EFORMAT;
+    if (f->flags & CINCHRT_SPARSE) {
+        stored = cinchrt_sparse_bytes(f, (uint32_t)l->tin, r->file + f->offset, r->n - f->offset);
+        if (!stored) return CINCHRT_EFORMAT;
+        r->sparse = 1;
+    }
+    if (stored > r->n - f->offset) return CINCHRT_EFORMAT;
+    l->weights = cinchrt_layer_weights(f, (uint32_t)l->tin);
+    l->block_bytes = (size_t)plain;
+    l->stored_bytes = (size_t)stored;
+    r->free_from = f->offset + (size_t)stored;
+    return 0;
 }
 
 static int read_layer(struct reader *r, int i)
 {
     struct rt_layer *l = &r->m->layer[i];
     struct cinchrt_file_layer *f = &l->f;
-    uint64_t bytes;
     int code;
     memcpy(f, r->file + r->table + sizeof *f * (size_t)i, sizeof *f);
     l->index = i;
@@ -370,12 +391,7 @@ static int read_layer(struct reader *r, int i)
         if (r->m->edge[l->in1].t != l->tfull) return CINCHRT_EFORMAT;
     }
     if (is_conv(f->op) && r->m->edge[l->in].pad < f->pad) r->m->edge[l->in].pad = f->pad;
-    bytes = cinchrt_layer_bytes(f, (uint32_t)l->tin);
-    if (bytes > r->n || f->offset > r->n - bytes || f->offset < r->free_from)
-        return CINCHRT_EFORMAT;
-    if (f->offset & ((1u << r->h.align_log2) - 1)) return CINCHRT_EFORMAT;
-    l->block_bytes = (size_t)bytes;
-    r->free_from = f->offset + (size_t)bytes;
+    if ((code = place_block(r, l)) < 0) return code;
     if ((code = make_edge(r, l)) < 0) return code;
     if ((code = check_block(l, r->file + f->offset)) < 0) return code;
     count_work(r->m, l, r->file + f->offset);
@@ -399,7 +415,8 @@ int rt_check(struct cinchrt_model *m, const uint8_t *file, size_t n)
     in->first = in->last = -1;
     for (i = 0; i < m->n_layers; i++)
         if ((code = read_layer(&r, i)) < 0) return code;
-    if (!r.input_typed) return CINCHRT_EFORMAT;
+    if (!r.input_typed || r.sparse != (r.h.version == CINCHRT_VERSION_SPARSE))
+        return CINCHRT_EFORMAT;
     if (in->type == RT_F32) in->zero = 0;
     return 0;
 }

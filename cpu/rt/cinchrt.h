@@ -108,7 +108,9 @@ struct cinchrt_layer_info {
     int cin, tin, cin1, cout, tout;
     int k, pad, pool, relu;
     uint64_t weights, macs, macs_nonzero;
-    float scale; /* of the quantised output; 0 where it is not */
+    size_t bytes; /* of its data in the file */
+    int sparse;   /* 1: stored there without the weights that are zero */
+    float scale;  /* of the quantised output; 0 where it is not */
     int zero, qmax;
 };
 int cinchrt_layer_info(const struct cinchrt_model *model, int layer,

@@ -1,6 +1,6 @@
 /* cpu/rt/format.h - the .cinch file: what cpu/quant writes and cpu/rt runs.
  *
- * SPECIFICATION, version 1. Little-endian, IEEE floats. In this order:
+ * SPECIFICATION, versions 1 and 2. Little-endian, IEEE floats. In this order:
  *
  *     struct cinchrt_file_header            52 bytes
  *     float mean[leads], std[leads]         of the input: x = (mV - mean) / std
@@ -11,7 +11,8 @@
  *
  * The writer aligns to the largest of 64, 16, 4, 1 bytes that keeps the size rule: an int8 file
  * has at most 1 byte per weight + 8 per output channel + 512. `crc` is the CRC-32 (IEEE 802.3, as
- * zlib's) of bytes 16 .. file_bytes-1. Readers refuse any other version.
+ * zlib's) of bytes 16 .. file_bytes-1. A file has version 2 when some layer of it is SPARSE, else
+ * version 1; readers refuse any other, and the flag SPARSE in version 1.
  *
  * LAYERS AND EDGES. Layer i reads edge in0 (and in1): 0 .. i-1 name a layer's output, 255 the
  * net's input [leads, samples]. An edge is [channels, time]; `cin` repeats the channels of in0,
@@ -44,6 +45,17 @@
  *     LAYERNORM_F32  f32 gamma[cin], f32 beta[cin]
  *     LSTM_DYN       f32 bias[4H], f32 scale_ih, f32 scale_hh, i8 w_ih[4H][cin], i8 w_hh[4H][H]
  *     LINEAR_DYN     f32 bias[cout], f32 scale, i8 w[cout][cin * time]
+ *
+ * SPARSE LAYERS. Matrices (the arrays w..., which end every block that has any) hold W weights, 1 or 4
+ * bytes wide, in the order above. In a layer with the flag SPARSE their place is taken by
+ *
+ *     u8 bitmap[ceil(W / 8)]   bit i & 7 of byte i >> 3 tells that weight i is not zero; bits past W
+ *                              are 0
+ *     the weights that are not zero, in order
+ *
+ * The arrays before them stay as they are. Writers decide layer by layer and store sparse only what
+ * that makes smaller; readers refuse a sparse layer that is not smaller than its plain form, a stored
+ * weight of zero, and W > 2^26. A float weight of -0 is read back as +0.
  *
  * INTEGER RULES, the only arithmetic between the two ends of an int8 net. >> is arithmetic
  * (floor), sat16 clamps to [-32768, 32767].
@@ -95,6 +107,7 @@
 
 #define CINCHRT_MAGIC "CNCH"
 #define CINCHRT_VERSION 1
+#define CINCHRT_VERSION_SPARSE 2
 #define CINCHRT_CRC_START 16 /* the CRC covers the file from this byte on */
 #define CINCHRT_NET_INPUT 255
 #define CINCHRT_NO_INPUT 254
@@ -105,6 +118,7 @@
 #define CINCHRT_MAX_LEADS 64
 #define CINCHRT_MAX_LABELS 128
 #define CINCHRT_MAX_KERNEL 64
+#define CINCHRT_MAX_SPARSE (1u << 26) /* weights of a sparse layer */
 
 enum cinchrt_op {
     CINCHRT_CONV_I8 = 1,
@@ -128,6 +142,7 @@ enum {
     CINCHRT_RELU = 1,   /* CONV, LINEAR */
     CINCHRT_LOGITS = 2, /* LINEAR: float output; always set on LINEAR_F32 and
                          LINEAR_DYN that end a net */
+    CINCHRT_SPARSE = 4, /* CONV, LINEAR, LSTM: matrices without their zeros */
 };
 
 struct cinchrt_file_header {
@@ -151,7 +166,7 @@ struct cinchrt_file_header {
 
 struct cinchrt_file_layer {
     uint8_t op;    /* enum cinchrt_op */
-    uint8_t flags; /* CINCHRT_RELU, CINCHRT_LOGITS */
+    uint8_t flags; /* CINCHRT_RELU, CINCHRT_LOGITS, CINCHRT_SPARSE */
     uint8_t k;     /* CONV: kernel length; else 0 */
     uint8_t pad;   /* CONV: zeros on both sides, < k */
     uint8_t in0, in1;
@@ -173,10 +188,23 @@ typedef char cinchrt_layer_is_28_bytes[sizeof(struct cinchrt_file_layer) == 28 ?
 /* CRC-32 of n bytes (IEEE 802.3, as zlib's crc32(0, data, n)). */
 uint32_t cinchrt_crc32(const void *data, size_t n);
 
-/* Steps of time that a layer yields from tin (0: impossible), and the bytes of
- * its data block. `l` need hold only op, k, pad, pool, in1, cin, cout, cin1. */
+/* Steps of time that a layer yields from tin (0: impossible), the bytes of its data block in plain
+ * form, and its weights (W above). `l` need hold only op, k, pad, pool, in1, cin, cout, cin1. */
 uint32_t cinchrt_layer_time(const struct cinchrt_file_layer *l, uint32_t tin);
 uint64_t cinchrt_layer_bytes(const struct cinchrt_file_layer *l, uint32_t tin);
+uint64_t cinchrt_layer_weights(const struct cinchrt_file_layer *l, uint32_t tin);
+size_t cinchrt_weight_bytes(int op); /* 1 or 4; 0: no matrices */
+
+/* Data blocks in sparse form. `bytes`: how many of the `room` bytes at `stored` the block takes, 0
+ * when they are no block as specified above. `unpack`: from a block that `bytes` accepted to its plain
+ * form of cinchrt_layer_bytes. `pack`: the other way, into as much room; the bytes written, 0 when the
+ * plain form is no larger. */
+uint64_t cinchrt_sparse_bytes(const struct cinchrt_file_layer *l, uint32_t tin,
+                              const uint8_t *stored, uint64_t room);
+void cinchrt_sparse_unpack(const struct cinchrt_file_layer *l, uint32_t tin, const uint8_t *stored,
+                           uint8_t *plain);
+uint64_t cinchrt_sparse_pack(const struct cinchrt_file_layer *l, uint32_t tin, const uint8_t *plain,
+                             uint8_t *stored);
 
 /* The 16-bit multiplier of LSTM_I8's rows, and back. The first gives the least one >= x (to 2^-20) with 9 significant
  * bits, because kernels multiply faster by those than by all 12: choose it first and the weights' scale

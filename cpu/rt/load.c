@@ -61,7 +61,7 @@ static int place_edges(struct cinchrt_model *m)
 
 static int choose(struct cinchrt_model *m, enum cinchrt_isa cap)
 {
-    size_t bytes = rt_round(sizeof *m, RT_ALIGN);
+    size_t bytes = rt_round(sizeof *m, RT_ALIGN), most = 0;
     int i, code, level;
     m->isa = cap == CINCHRT_BEST ? cinchrt_isa_best() : cap;
     for (i = 0; i < m->n_layers; i++) {
@@ -75,9 +75,14 @@ static int choose(struct cinchrt_model *m, enum cinchrt_isa cap)
         if (!m->transpose) m->transpose = t->transpose;
     }
     if ((code = place_edges(m)) < 0) return code;
-    for (i = 0; i < m->n_layers; i++)
-        bytes += rt_round(m->layer[i].kernel->pack_size(m, &m->layer[i]), RT_ALIGN);
-    m->packed_bytes = bytes + RT_ALIGN;
+    for (i = 0; i < m->n_layers; i++) {
+        const struct rt_layer *l = &m->layer[i];
+        bytes += rt_round(l->kernel->pack_size(m, l), RT_ALIGN);
+        /* a sparse block is unpacked behind what is packed so far, where the next layers come later */
+        if (l->f.flags & CINCHRT_SPARSE && bytes + l->block_bytes > most)
+            most = bytes + l->block_bytes;
+    }
+    m->packed_bytes = (bytes > most ? bytes : most) + RT_ALIGN;
     return 0;
 }
 
@@ -129,9 +134,15 @@ int cinchrt_load(struct cinchrt_model **model, const void *file, size_t n, enum 
     at = (uint8_t *)m + rt_round(sizeof *m, RT_ALIGN);
     for (i = 0; i < m->n_layers; i++) {
         struct rt_layer *l = &m->layer[i];
+        const uint8_t *block = (const uint8_t *)file + l->f.offset;
+        uint8_t *end = at + rt_round(l->kernel->pack_size(m, l), RT_ALIGN);
+        if (l->f.flags & CINCHRT_SPARSE) {
+            cinchrt_sparse_unpack(&l->f, (uint32_t)l->tin, block, end);
+            block = end;
+        }
         l->packed = at;
-        l->kernel->pack(m, l, (const uint8_t *)file + l->f.offset, at);
-        at += rt_round(l->kernel->pack_size(m, l), RT_ALIGN);
+        l->kernel->pack(m, l, block, at);
+        at = end;
     }
     *model = m;
     return 0;
@@ -200,6 +211,7 @@ int cinchrt_layer_info(const struct cinchrt_model *model, int layer,
     info->k = l->f.k, info->pad = l->f.pad, info->pool = l->f.pool;
     info->relu = (l->f.flags & CINCHRT_RELU) != 0;
     info->scale = l->f.scale, info->zero = l->f.zero, info->qmax = l->f.qmax;
+    info->bytes = l->stored_bytes, info->sparse = (l->f.flags & CINCHRT_SPARSE) != 0;
     info->weights = l->weights, info->macs = l->macs, info->macs_nonzero = l->macs_nonzero;
     return 0;
 }

@@ -55,9 +55,9 @@ struct rt_kernel {
 struct rt_layer {
     struct cinchrt_file_layer f;
     int index;
-    int in, in1, out;     /* edges; in1 -1: none */
-    int tin, tfull, tout; /* tfull: before pooling */
-    size_t block_bytes;
+    int in, in1, out;                     /* edges; in1 -1: none */
+    int tin, tfull, tout;                 /* tfull: before pooling */
+    size_t block_bytes, stored_bytes;     /* of its data block: in plain form, and in the file */
     uint64_t weights, macs, macs_nonzero; /* of its matrices; see cinchrt_layer_info */
     const struct rt_kernel *kernel;
     const void *packed;
@@ -126,6 +126,26 @@ static inline size_t rt_round(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
+/* Walks a checked layer's weights in their order, however the file stores them. */
+struct rt_walk {
+    const uint8_t *map, *at; /* map NULL: plain */
+    size_t i;
+};
+static inline struct rt_walk rt_walk_of(const struct rt_layer *l, const uint8_t *stored)
+{
+    struct rt_walk w = {0, 0, 0};
+    size_t weights = (size_t)l->weights;
+    w.at = stored + (l->block_bytes - cinchrt_weight_bytes(l->f.op) * weights);
+    if (l->f.flags & CINCHRT_SPARSE) w.map = w.at, w.at += (weights + 7) / 8;
+    return w;
+}
+static inline int rt_next_i8(struct rt_walk *w)
+{
+    size_t i = w->i++;
+    if (w->map && !(w->map[i >> 3] >> (i & 7) & 1)) return 0;
+    return (int8_t)*w->at++;
+}
+
 /* First row of an edge. */
 static inline uint8_t *rt_rows(const struct cinchrt_model *m, int edge, uint8_t *scratch)
 {
@@ -133,7 +153,7 @@ static inline uint8_t *rt_rows(const struct cinchrt_model *m, int edge, uint8_t 
 }
 
 /* Where the arrays of a data block begin (format.h lists them). Unused ones are
- * NULL. */
+ * NULL; w and w1 mean something in a plain block only. */
 struct rt_block {
     const uint8_t *bias, *mult, *mult1, *w, *w1;
 };

@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         struct cinchrt_file_header h;
         memcpy(&h, file, sizeof h);
         memcpy(h.magic, CINCHRT_MAGIC, 4);
-        h.version = CINCHRT_VERSION;
+        if (h.version != CINCHRT_VERSION_SPARSE) h.version = CINCHRT_VERSION;
         h.file_bytes = (uint32_t)n;
         memcpy(file, &h, sizeof h);
         h.crc = cinchrt_crc32(file + CINCHRT_CRC_START, n - CINCHRT_CRC_START);

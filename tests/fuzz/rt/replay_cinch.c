@@ -1,5 +1,5 @@
 /* Replays the corpus through the fuzz target, then a bounded, repeatable number of random mutations of it and of small files
- * of every net: the always-on part of the fuzzing. With an argument: writes seed files for libFuzzer there.
+ * of every net, stored plain and sparse: the always-on part of the fuzzing. With an argument: writes seed files for libFuzzer there.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -44,8 +44,12 @@ static int make_seeds(struct input *to)
     static const int widths[9] = {2, 3, 1, 4, 2, 3, 2, 5, 2};
     int count = 0;
     for (int i = 0; i < 4; i++)
-        for (int kind = 0; kind < 3; kind++, count++)
-            to[count].data = rt_make_net(nets[i], kind, widths, 255, (uint64_t)count, &to[count].n);
+        for (int kind = 0; kind < 3; kind++) {
+            struct input *plain = &to[count++], *sparse = &to[count++];
+            plain->data = rt_make_net(nets[i], kind, widths, 255, (uint64_t)count / 2, &plain->n);
+            rt_make_zeros(plain->data, plain->n, 0.6, 1);
+            sparse->data = rt_make_sparse(plain->data, plain->n, &sparse->n);
+        }
     return count;
 }
 

@@ -18,6 +18,7 @@
 #include "cpu/quant/improve.h"
 #include "cpu/rt/format.h"
 #include "export/export.h"
+#include "nn/prune.h"
 #include "tests/unit/quant/made.h"
 
 #define FOLDER CINCH_SOURCE_DIR "/tests/golden/export/"
@@ -106,7 +107,7 @@ static void test_onnx(void **state)
         lines++;
     }
     fclose(f);
-    assert_true(lines >= 10);
+    assert_true(lines >= 18);
 }
 
 static void test_refused(void **state)
@@ -136,12 +137,24 @@ static void test_refused(void **state)
 /* Making the cases */
 
 static const struct {
-    const char *net;
+    const char *name, *net;
     int widths[9], n;
-} nets[] = {{"cnn", {7, 10, 13, 5}, 4},
-            {"rnn", {11}, 1},
-            {"resnet", {5, 8, 3, 7, 9, 11, 4, 6, 10}, 9},
-            {"beat", {5, 3, 7, 9, 11}, 5}};
+    double sparsity; /* of the mask: such layers are stored sparse */
+} nets[] = {{"cnn", "cnn", {7, 10, 13, 5}, 4, 0},
+            {"rnn", "rnn", {11}, 1, 0},
+            {"resnet", "resnet", {5, 8, 3, 7, 9, 11, 4, 6, 10}, 9, 0},
+            {"beat", "beat", {5, 3, 7, 9, 11}, 5, 0},
+            {"masked-beat", "beat", {5, 8, 12, 20, 11}, 5, 0.6},
+            {"masked-resnet", "resnet", {5, 8, 3, 7, 9, 11, 4, 6, 10}, 9, 0.6}};
+
+static int apply_mask(struct nn_model *m, double sparsity, struct cn_error *err)
+{
+    float *mask = malloc(sizeof *mask * m->net->n_params);
+    int rc = mask ? nn_prune_mask(m, sparsity, mask, err) : CN_ENOMEM;
+    for (size_t i = 0; !rc && i < m->net->n_params; i++) m->params[i] *= mask[i];
+    free(mask);
+    return rc;
+}
 
 static int write_case(const char *folder, int net, enum quant_mode mode)
 {
@@ -154,9 +167,10 @@ static int write_case(const char *folder, int net, enum quant_mode mode)
     void *onnx = NULL;
     size_t n;
     for (int i = 0; i < m->net->n_labels; i++) m->label[i][0] = (char)('A' + i);
-    int rc = quant_convert(&a, m, &made->d, &opt, &err);
+    int rc = nets[net].sparsity > 0 ? apply_mask(m, nets[net].sparsity, &err) : 0;
+    if (!rc) rc = quant_convert(&a, m, &made->d, &opt, &err);
     if (!rc) rc = export_onnx(a.data, a.n, &onnx, &n, &err);
-    snprintf(path, sizeof path, "%s/%s_%s.onnx", folder, nets[net].net, quant_mode_names[mode]);
+    snprintf(path, sizeof path, "%s/%s_%s.onnx", folder, nets[net].name, quant_mode_names[mode]);
     if (!rc) rc = cn_file_write(path, onnx, n, &err);
     memcpy(strrchr(path, '.'), ".cinch", 7);
     if (!rc) rc = cn_file_write(path, a.data, a.n, &err);
@@ -171,9 +185,9 @@ static int write_case(const char *folder, int net, enum quant_mode mode)
 static int make(const char *folder)
 {
     static const enum quant_mode modes[] = {QUANT_FLOAT, QUANT_FULL, QUANT_PAPER};
-    for (int net = 0; net < 4; net++)
+    for (size_t net = 0; net < sizeof nets / sizeof *nets; net++)
         for (int k = 0; k < 3; k++)
-            if (write_case(folder, net, modes[k])) return 1;
+            if (write_case(folder, (int)net, modes[k])) return 1;
     return 0;
 }
 

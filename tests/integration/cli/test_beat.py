@@ -148,6 +148,7 @@ class Beat(harness.Case):
         checkpoint, inside = self.deploy(self.model, 0.005)
         self.assertEqual((checkpoint["params"], checkpoint["macs"], checkpoint["macs_nonzero"]), (19805, 95770, 95770))
         self.assertEqual((inside["params"], inside["macs"]), (19715, 95770))
+        self.assertFalse(any(layer["sparse"] for layer in inside["layers"]))
         self.assertGreater(self.score(self.model)["accuracy"], 0.95)
         timed = self.json("bench", "a.cinch", "f.cinch", "--runs", "50", "--allocator", "glibc") if "glibc" in harness.latency() else None
         self.assertTrue(timed is None or (len(timed) == 2 and timed[0]["n"] == 50 and timed[0]["mean_us"] > 0))
@@ -171,6 +172,15 @@ class Beat(harness.Case):
         self.assertEqual(inside["macs"], 95770)
         self.assertLessEqual(inside["macs_nonzero"], want) # rounding to 8 bits makes some more
         self.assertGreater(inside["macs_nonzero"], 0.95 * want)
+        self.assertTrue(all(layer["sparse"] for layer in inside["layers"] if layer["params"] > 15))
+        self.assertEqual(inside["bytes"], os.path.getsize(self.path("a.cinch")))
+        kept = inside["params"] / 8 + inside["macs_nonzero"] # rather more than the weights left and a bit for each
+        self.assertLess(inside["bytes"], min(0.6 * 20812, kept))
+        self.assertLess(sum(layer["bytes"] for layer in inside["layers"]), inside["bytes"])
+        as_float = self.json("inspect", "f.cinch")
+        self.assertLess(as_float["bytes"], 0.45 * 79716) # of the dense file
+        self.assertEqual(as_float["macs_nonzero"], want)
+        self.assertIn("sparse", self.cinch("inspect", "a.cinch")[0])
         out, _ = self.cinch("inspect", "z.safetensors")
         self.assertIn(f"0.0{want // 100 / 10:.0f} M of them with a weight that is not zero: 40.", out)
 

@@ -196,6 +196,7 @@ static void check_artifact(const char *what, const void *file, size_t n, const f
     }
     run_program(file, n, &got);
     if (memcmp(&got, &want, sizeof got) != 0) fail_msg("%s: the C source differs", what);
+    export_close(&a);
 }
 
 /* --------------------------------------------------------------------------------------- nets */

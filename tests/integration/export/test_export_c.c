@@ -114,6 +114,8 @@ static void test_int8(void **state)
     check("resnet_full");
     check("resnet_paper");
     check("beat_full");
+    check("masked-beat_full");
+    check("masked-resnet_full");
 }
 
 static void test_float(void **state)
@@ -123,6 +125,7 @@ static void test_float(void **state)
     check("rnn_float");
     check("resnet_float");
     check("beat_float");
+    check("masked-beat_float");
 }
 
 int main(void)

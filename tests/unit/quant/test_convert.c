@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "cpu/quant/improve.h"
+#include "nn/prune.h"
 #include "tests/unit/quant/made.h"
 
 static const int cnn_widths[] = {7, 10, 13, 5}, rnn_widths[] = {11},
@@ -131,6 +132,72 @@ static void test_same_bytes(void **state)
     quant_artifact_release(&c);
     made_destroy(made);
     nn_model_destroy(m);
+}
+
+/* Bytes of the same net with no weight at zero. */
+static size_t dense_size(const struct nn_model *m, const struct made *made, enum quant_mode mode)
+{
+    struct quant_artifact a;
+    convert(&a, m, made, (struct quant_options){.mode = mode});
+    size_t n = a.n;
+    quant_artifact_release(&a);
+    return n;
+}
+
+/* The share of the artifact's layers with weights that are stored sparse. */
+static double share_sparse(const struct quant_artifact *a, uint64_t *nonzero)
+{
+    struct cinchrt_model *m;
+    struct cinchrt_layer_info l;
+    struct cn_error err;
+    void *memory;
+    int sparse = 0, all = 0;
+    assert_int_equal(quant_load(&m, &memory, a->data, a->n, &err), 0);
+    for (int i = 0; i < cinchrt_info(m)->layers; i++) {
+        cinchrt_layer_info(m, i, &l);
+        sparse += l.sparse;
+        all += l.weights > 0;
+    }
+    *nonzero = cinchrt_info(m)->macs_nonzero;
+    free(memory);
+    return (double)sparse / all;
+}
+
+/* Weights that a mask zeroed are not stored, in any net and mode, and the file is never larger for
+ * them; without zeros nothing is sparse. */
+static void test_sparse(void **state)
+{
+    (void)state;
+    static const double sparsity[] = {0, 0.02, 0.3, 0.6, 0.95};
+    static const enum quant_mode modes[] = {QUANT_FLOAT, QUANT_PAPER, QUANT_FULL};
+    for (int z = 0; z < ZOO; z++)
+        for (int k = 0; k < 3; k++) {
+            struct nn_model *m = unfused_model(zoo[z].name, zoo[z].widths, zoo[z].n, 5);
+            struct made *made = made_dataset(m->net, 4);
+            float *mask = malloc(sizeof *mask * m->net->n_params);
+            size_t dense = dense_size(m, made, modes[k]), last = dense;
+            for (int s = 0; s < 5; s++) {
+                struct quant_artifact a;
+                uint64_t nonzero;
+                assert_int_equal(nn_prune_mask(m, sparsity[s], mask, NULL), 0);
+                for (size_t i = 0; i < m->net->n_params; i++) m->params[i] *= mask[i];
+                convert(&a, m, made, (struct quant_options){.mode = modes[k]});
+                double share = share_sparse(&a, &nonzero);
+                assert_true(a.n <= last); /* masks only grow */
+                assert_true(sparsity[s] < 0.1 ? share < 0.5 : share > 0.6);
+                if (s > 1)
+                    assert_true((double)a.n < (double)dense - 0.5 * (sparsity[s] - 0.125) *
+                                                                  (double)(dense - 800));
+                assert_true(nonzero <= nn_model_macs_nonzero(m, NULL));
+                if (modes[k] == QUANT_FLOAT)
+                    assert_int_equal(nonzero, nn_model_macs_nonzero(m, NULL));
+                last = a.n;
+                quant_artifact_release(&a);
+            }
+            free(mask);
+            made_destroy(made);
+            nn_model_destroy(m);
+        }
 }
 
 /* Calibration rows: distinct, of the validation part, all of it when there are fewer. */
@@ -262,8 +329,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_modes),      cmocka_unit_test(test_float),
-        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_degenerate), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_rows),       cmocka_unit_test(test_degenerate),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests_name("quant_convert", tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "tests/unit/rt/rt_make.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -295,6 +296,77 @@ uint8_t *rt_make_net(const char *net, int kind, const int *widths, int qmax, uin
         linear(&k, linear_op, x, 5, 1);
     }
     return rt_make_end(&k, n);
+}
+
+void rt_make_seal(uint8_t *file, size_t n)
+{
+    uint32_t crc = cinchrt_crc32(file + CINCHRT_CRC_START, n - CINCHRT_CRC_START);
+    memcpy(file + offsetof(struct cinchrt_file_header, crc), &crc, 4);
+}
+
+/* The records of a sound file, with the length of each layer's input. */
+struct opened {
+    struct cinchrt_file_header h;
+    size_t table;
+    struct cinchrt_file_layer layer[CINCHRT_MAX_LAYERS];
+    uint32_t tin[CINCHRT_MAX_LAYERS];
+};
+
+static void open_file(struct opened *o, const uint8_t *file)
+{
+    uint32_t time[CINCHRT_MAX_LAYERS];
+    memcpy(&o->h, file, sizeof o->h);
+    o->table = sizeof o->h + 8 * (size_t)o->h.leads + 8 * (size_t)o->h.labels;
+    memcpy(o->layer, file + o->table, sizeof o->layer[0] * o->h.layers);
+    for (int i = 0; i < o->h.layers; i++) {
+        const struct cinchrt_file_layer *l = &o->layer[i];
+        o->tin[i] = l->in0 == CINCHRT_NET_INPUT ? o->h.samples : time[l->in0];
+        time[i] = cinchrt_layer_time(l, o->tin[i]);
+    }
+}
+
+void rt_make_zeros(uint8_t *file, size_t n, double share, uint64_t seed)
+{
+    struct rt_make k = {.seed = seed};
+    struct opened o;
+    open_file(&o, file);
+    for (int i = 0; i < o.h.layers; i++) {
+        size_t width = cinchrt_weight_bytes(o.layer[i].op);
+        size_t weights = (size_t)cinchrt_layer_weights(&o.layer[i], o.tin[i]);
+        uint8_t *end = file + o.layer[i].offset + cinchrt_layer_bytes(&o.layer[i], o.tin[i]);
+        for (size_t w = 1; w <= weights; w++)
+            if (rt_make_uniform(&k, 0, 1) < share) memset(end - width * w, 0, width);
+    }
+    rt_make_seal(file, n);
+}
+
+uint8_t *rt_make_sparse(const uint8_t *file, size_t n, size_t *sparse_n)
+{
+    struct opened o;
+    uint8_t *out = malloc(n);
+    open_file(&o, file);
+    size_t end = o.table + sizeof o.layer[0] * o.h.layers;
+    memcpy(out, file, end);
+    for (int i = 0; i < o.h.layers; i++) {
+        const uint8_t *plain = file + o.layer[i].offset;
+        size_t bytes = (size_t)cinchrt_sparse_pack(&o.layer[i], o.tin[i], plain, out + end);
+        o.layer[i].offset = (uint32_t)end;
+        if (bytes) {
+            o.layer[i].flags |= CINCHRT_SPARSE;
+            o.h.version = CINCHRT_VERSION_SPARSE;
+        } else {
+            bytes = (size_t)cinchrt_layer_bytes(&o.layer[i], o.tin[i]);
+            memcpy(out + end, plain, bytes);
+        }
+        end += bytes;
+    }
+    o.h.align_log2 = 0;
+    o.h.file_bytes = (uint32_t)end;
+    memcpy(out, &o.h, sizeof o.h);
+    memcpy(out + o.table, o.layer, sizeof o.layer[0] * o.h.layers);
+    rt_make_seal(out, end);
+    *sparse_n = end;
+    return out;
 }
 
 void rt_make_signal(uint64_t seed, float *x, int leads, int samples)

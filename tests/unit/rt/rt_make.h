@@ -36,6 +36,15 @@ uint8_t *rt_make_end(struct rt_make *k, size_t *n);
 uint8_t *rt_make_net(const char *net, int kind, const int *widths, int qmax, uint64_t seed,
                      size_t *n);
 
+/* Sets this share of the weights of every layer of a plain file to zero, in place. */
+void rt_make_zeros(uint8_t *file, size_t n, double share, uint64_t seed);
+
+/* The same net with its layers stored sparse where that is smaller; the caller frees it. */
+uint8_t *rt_make_sparse(const uint8_t *file, size_t n, size_t *sparse_n);
+
+/* Makes the CRC right again. */
+void rt_make_seal(uint8_t *file, size_t n);
+
 /* Fills x with n values that look like a normalised ECG: smooth, with peaks. */
 void rt_make_signal(uint64_t seed, float *x, int leads, int samples);
 

@@ -13,12 +13,6 @@
 #include "cpu/rt/cinchrt.h"
 #include "tests/unit/rt/rt_make.h"
 
-static void seal(uint8_t *file, size_t n)
-{
-    uint32_t crc = cinchrt_crc32(file + CINCHRT_CRC_START, n - CINCHRT_CRC_START);
-    memcpy(file + offsetof(struct cinchrt_file_header, crc), &crc, 4);
-}
-
 static int verdict(const uint8_t *file, size_t n)
 {
     /* An exact copy, so that AddressSanitizer sees one byte too far. */
@@ -65,10 +59,10 @@ static void test_header_lies(void **state)
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
         uint8_t old = file[lies[i].at];
         file[lies[i].at] = lies[i].value;
-        seal(file, n);
+        rt_make_seal(file, n);
         assert_int_equal(verdict(file, n), lies[i].code);
         file[lies[i].at] = old;
-        seal(file, n);
+        rt_make_seal(file, n);
     }
     assert_int_equal(verdict(file, n), 0);
     file[n - 1] ^= 1;
@@ -94,7 +88,7 @@ static void test_layer_lies(void **state)
                 uint8_t old = file[at];
                 for (int v = 0; v < 256; v += v < 3 || v > 252 ? 1 : 50) {
                     file[at] = (uint8_t)v;
-                    seal(file, n);
+                    rt_make_seal(file, n);
                     refused += verdict(file, n) != 0;
                 }
                 file[at] = old;
@@ -120,7 +114,7 @@ static void test_sums_that_overflow(void **state)
     file = rt_make_end(&k, &n);
     assert_int_equal(verdict(file, n), 0);
     memcpy(file + n - 16, &bias, 4); /* bias, mult, 8 weights */
-    seal(file, n);
+    rt_make_seal(file, n);
     assert_int_equal(verdict(file, n), CINCHRT_ERANGE);
     free(file);
 }
@@ -193,7 +187,7 @@ static void test_macs_nonzero(void **state)
                         end = f.offset;
                 memset(file + end - 3 * width, 0, 3 * width);
             }
-            seal(file, n);
+            rt_make_seal(file, n);
             struct cinchrt_info less = info_of(file, n, after);
             for (int l = 0; l < h.layers; l++) {
                 assert_int_equal(after[l].macs, before[l].macs);
