@@ -14,6 +14,7 @@ struct cn_hasher {
 struct cn_hasher *cn_hasher_create(void)
 {
     void *h = NULL;
+    if (sodium_init() < 0) return NULL; /* picks the code for this processor; at once when done */
     /* libsodium's state wants 64-byte alignment */
     if (posix_memalign(&h, 64, (sizeof(struct cn_hasher) + 63) & ~(size_t)63)) return NULL;
     crypto_generichash_init(&((struct cn_hasher *)h)->state, NULL, 0, CN_HASH_BYTES);

@@ -1,4 +1,10 @@
-/* coordinator/blobs.c - see blobs.h. */
+/* coordinator/blobs.c - see blobs.h.
+ *
+ * Of a chunk that comes in, one thread writes the bytes while another hashes them: both take about as
+ * long. What was written is handed to the disk as it comes, so that the fsync at the end finds little
+ * left to do.
+ */
+#define _GNU_SOURCE /* sync_file_range */
 #include "coordinator/blobs.h"
 
 #include <errno.h>
@@ -12,15 +18,21 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "coordinator/hashing.h"
 #include "proto/limits.h"
 
-enum { OPEN_UPLOADS = 64, OPEN_READS = 32 };
+enum {
+    OPEN_UPLOADS = 64,
+    OPEN_READS = 32,
+    SMALL = 1 << 16,     /* bytes of a chunk that are hashed before another thread would be awake */
+    WRITE_BACK = 8 << 20 /* bytes of an upload that the disk is given at a time */
+};
 
 struct upload { /* one blob on its way in */
     bool used;
     struct cn_hash hash;
     struct cn_hasher *hasher; /* over the first `have` bytes */
-    uint64_t have;
+    uint64_t have, given;     /* bytes in the file; of them already handed to the disk */
     int fd;
     uint64_t turn; /* last use */
 };
@@ -46,6 +58,7 @@ struct blobs {
     struct upload upload[OPEN_UPLOADS];
     struct reading reading[OPEN_READS];
     uint64_t turn;
+    struct hashing *side; /* NULL: chunks are written, then hashed */
 };
 
 void bl_path(const struct blobs *b, const struct cn_hash *hash, char *out, size_t cap)
@@ -143,15 +156,16 @@ static int sync_dir(const char *path, struct cn_error *err)
 }
 
 /* All bytes are there: verify, fsync, rename, fsync of the folder. */
-static int complete_upload(struct blobs *b, struct upload *u, struct cn_error *err)
+static int complete_upload(struct blobs *b, struct upload *u, const struct cn_hash *want,
+                           struct cn_error *err)
 {
     char part[PATH_MAX], path[PATH_MAX], *slash;
     struct cn_hash got;
     partial_path(b, &u->hash, part, sizeof part);
-    bl_path(b, &u->hash, path, sizeof path);
+    bl_path(b, want, path, sizeof path);
     cn_hasher_finish(u->hasher, &got);
     int rc = 0;
-    if (memcmp(&got, &u->hash, sizeof got))
+    if (memcmp(&got, want, sizeof got))
         rc = cn_fail(err, CN_ECORRUPT,
                      "blob: the bytes that arrived have another hash; send it again");
     if (rc) unlink(part);
@@ -183,9 +197,43 @@ static int write_chunk(struct upload *u, const char *data, size_t n, struct cn_e
     return 0;
 }
 
+/* Writes a chunk and hashes it, side by side. On an error the upload is of no use any more. */
+static int take_chunk(struct blobs *b, struct upload *u, const void *data, size_t n,
+                      struct cn_error *err)
+{
+    struct hashing *side = n >= SMALL ? b->side : NULL;
+    if (side) hashing_begin(side, u->hasher, data, n);
+    int rc = n ? write_chunk(u, data, n, err) : 0;
+    if (side)
+        hashing_wait(side);
+    else
+        cn_hasher_add(u->hasher, data, n);
+    if (rc) return rc;
+    u->have += n;
+    if (u->have - u->given >= WRITE_BACK) {
+        sync_file_range(u->fd, (off_t)u->given, (off_t)(u->have - u->given), SYNC_FILE_RANGE_WRITE);
+        u->given = u->have; /* a hint: fsync is what counts */
+    }
+    return 0;
+}
+
+/* Under its own hash, or an upload that was called otherwise. */
+static bool is_there(struct blobs *b, struct bl_request *r)
+{
+    if (bl_has(b, &r->hash, &r->size)) return true;
+    if (!memcmp(&r->hash, &r->final, sizeof r->hash) || !bl_has(b, &r->final, &r->size))
+        return false;
+    struct upload *u = find_upload(b, &r->hash);
+    char part[PATH_MAX];
+    if (u) close_upload(u);
+    partial_path(b, &r->hash, part, sizeof part);
+    unlink(part);
+    return true;
+}
+
 static void do_put(struct blobs *b, struct bl_request *r)
 {
-    if (bl_has(b, &r->hash, &r->size)) {
+    if (is_there(b, r)) {
         r->complete = true;
         return;
     }
@@ -193,7 +241,7 @@ static void do_put(struct blobs *b, struct bl_request *r)
     if (!u) return;
     size_t n = zmq_msg_size(&r->data);
     if (u->have > r->size) { /* leftovers of another story */
-        if (!ftruncate(u->fd, 0)) u->have = 0;
+        if (!ftruncate(u->fd, 0)) u->have = u->given = 0;
         cn_hasher_destroy(u->hasher);
         u->hasher = cn_hasher_create();
         if (!u->hasher || u->have) {
@@ -203,15 +251,13 @@ static void do_put(struct blobs *b, struct bl_request *r)
         }
     }
     if (r->offset == u->have && n <= PR_CHUNK && n <= r->size - u->have) {
-        if (n && write_chunk(u, zmq_msg_data(&r->data), n, &r->error)) {
+        if (take_chunk(b, u, zmq_msg_data(&r->data), n, &r->error)) {
             close_upload(u);
             return;
         }
-        cn_hasher_add(u->hasher, zmq_msg_data(&r->data), n);
-        u->have += n;
     }
     r->offset = u->have;
-    if (u->have == r->size) r->complete = !complete_upload(b, u, &r->error);
+    if (u->have == r->size) r->complete = !complete_upload(b, u, &r->final, &r->error);
 }
 
 static void do_have(struct blobs *b, struct bl_request *r)
@@ -342,6 +388,7 @@ int bl_open(struct blobs **out, const char *state_dir, int wake_fd, struct cn_er
     b->out_tail = &b->out;
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->work, NULL);
+    b->side = hashing_create();
     char path[PATH_MAX];
     int rc = strlen(state_dir) < sizeof b->dir
                  ? 0
@@ -382,6 +429,7 @@ void bl_close(struct blobs *b)
         pthread_mutex_unlock(&b->lock);
         pthread_join(b->thread, NULL);
     }
+    hashing_destroy(b->side);
     free_list(b->in);
     free_list(b->out);
     for (int i = 0; i < OPEN_UPLOADS; i++) close_upload(&b->upload[i]);

@@ -31,7 +31,8 @@ struct bl_request {
     uint64_t id;
     /* what */
     enum bl_what what;
-    struct cn_hash hash;
+    struct cn_hash hash;  /* PUT: what the upload is called */
+    struct cn_hash final; /* PUT: what the bytes must hash to; the last chunk's counts */
     uint64_t size, offset;
     uint32_t length;
     zmq_msg_t data; /* PUT: the chunk; in a reply to GET: the bytes */

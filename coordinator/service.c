@@ -400,6 +400,7 @@ static int on_blob(struct coordinator *c, struct request *r)
         q->size = p->size;
         q->offset = p->offset;
         hash = &p->hash;
+        memcpy(q->final.b, p->final.len ? p->final.data : hash->data, CN_HASH_BYTES);
         zmq_msg_move(&q->data, r->data);
     }
     memcpy(q->hash.b, hash->data, CN_HASH_BYTES);

@@ -1,6 +1,6 @@
-/* proto/blobio.c - the client's half of blob transfer: 1 MiB chunks, a few of them under way at
- * once, continued where it stopped when the connection or the coordinator went away, hashes
- * verified on this end too. */
+/* proto/blobio.c - fetching blobs: 1 MiB chunks, a few of them under way at once, continued where it
+ * stopped when the connection or the coordinator went away, hashes verified on this end too.
+ * Sending them is in blobput.c. */
 #include "proto/client_private.h"
 
 #include <errno.h>
@@ -15,22 +15,18 @@
 #include "base/file.h"
 
 enum {
-    WINDOW = 8,      /* chunks under way */
     STALL_MS = 3000, /* no answer for so long: start over from what the coordinator has */
 };
 
-static int report(const struct pr_blob_progress *p, uint64_t done, uint64_t total,
-                  struct cn_error *err)
+int pr_blob_report(const struct pr_blob_progress *p, uint64_t done, uint64_t total,
+                   struct cn_error *err)
 {
     if (p && p->fn && p->fn(p->arg, done, total))
         return cn_fail(err, CN_EINTERRUPTED, "transfer stopped");
     return 0;
 }
 
-/* Waits for the next message. 1: a reply with id in [first, next); 0: start over (stalled, or hello
- * was needed). */
-static int next_reply(struct pr_client *c, struct pr_message *m, uint64_t first,
-                      struct cn_error *err)
+int pr_blob_reply(struct pr_client *c, struct pr_message *m, uint64_t first, struct cn_error *err)
 {
     int64_t deadline = cn_mono_ms() + STALL_MS;
     for (;;) {
@@ -45,117 +41,6 @@ static int next_reply(struct pr_client *c, struct pr_message *m, uint64_t first,
         pr_message_clear(m);
     }
 }
-
-/* ---- sending */
-
-struct put {
-    const uint8_t *data;
-    uint64_t n;
-    const struct cn_hash *hash;
-    const struct pr_blob_progress *progress;
-    uint64_t have; /* what the coordinator says that it has */
-    int complete;
-};
-
-static int ask_have(struct pr_client *c, struct put *p, struct cn_error *err)
-{
-    Cinch__BlobHave q = CINCH__BLOB_HAVE__INIT;
-    q.hash = pr_hash_field(p->hash);
-    Cinch__BlobState *s;
-    int rc = pr_call(c, PR_BLOB_HAVE, &q, PR_BLOB_STATE, &s, err);
-    if (rc) return rc;
-    p->complete = s->complete;
-    p->have = s->offset <= p->n ? s->offset : 0;
-    pr_free(s);
-    return 0;
-}
-
-static int send_chunk(struct pr_client *c, const struct put *p, uint64_t at, struct cn_error *err)
-{
-    Cinch__BlobPut q = CINCH__BLOB_PUT__INIT;
-    uint64_t left = p->n - at;
-    q.hash = pr_hash_field(p->hash);
-    q.size = p->n;
-    q.offset = at;
-    return pr_client_send(c, PR_BLOB_PUT, c->next_id++, &q, p->data + at,
-                          left < PR_CHUNK ? left : PR_CHUNK, err);
-}
-
-/* Sends from p->have on until complete (1), or until something makes starting over necessary (0).
- */
-static int put_stream(struct pr_client *c, struct put *p, struct cn_error *err)
-{
-    uint64_t at = p->have, first = c->next_id;
-    int under_way = 0;
-    for (;;) {
-        /* All bytes may be there and only not be verified: the coordinator was killed in between. An empty
-         * chunk at the end (also that of an empty blob) asks for it. */
-        while (under_way < WINDOW && (at < p->n || (p->have == p->n && !under_way))) {
-            int rc = send_chunk(c, p, at, err);
-            if (rc == CN_EBUSY) break;
-            if (rc) return rc == CN_ECONNECT ? 0 : rc;
-            at += p->n - at < PR_CHUNK ? p->n - at : PR_CHUNK;
-            under_way++;
-        }
-        struct pr_message m;
-        int rc = next_reply(c, &m, first, err);
-        if (rc <= 0) return rc;
-        under_way--;
-        rc = pr_reply_error(&m, err);
-        if (!rc && m.h.type == PR_BLOB_STATE) {
-            const Cinch__BlobState *s = (const void *)m.body;
-            p->complete = s->complete;
-            p->have = s->offset;
-        }
-        pr_message_clear(&m);
-        if (rc) return rc;
-        if (p->complete) return 1;
-        rc = report(p->progress, p->have, p->n, err);
-        if (rc) return rc;
-        if (!under_way && at >= p->n) return 0; /* all sent, not complete: chunks were lost */
-    }
-}
-
-static int put_all(struct pr_client *c, struct put *p, struct cn_error *err)
-{
-    int64_t deadline = cn_mono_ms() + c->how.timeout_ms;
-    uint64_t best = 0;
-    for (;;) {
-        int rc = ask_have(c, p, err);
-        if (rc) return rc;
-        rc = p->complete ? 1 : put_stream(c, p, err);
-        if (rc < 0) return rc;
-        if (rc) return report(p->progress, p->n, p->n, err);
-        if (p->have > best) deadline = cn_mono_ms() + c->how.timeout_ms;
-        if (p->have > best) best = p->have;
-        if (cn_mono_ms() > deadline)
-            return cn_fail(err, CN_ECONNECT, "sending a blob to %s: no progress", c->how.endpoint);
-    }
-}
-
-int pr_blob_put(struct pr_client *c, const void *data, size_t n, struct cn_hash *hash,
-                struct cn_error *err)
-{
-    cn_hash_bytes(data, n, hash);
-    struct put p = {.data = data, .n = n, .hash = hash};
-    return put_all(c, &p, err);
-}
-
-int pr_blob_put_file(struct pr_client *c, const char *path, struct cn_hash *hash, uint64_t *size,
-                     const struct pr_blob_progress *progress, struct cn_error *err)
-{
-    struct cn_map map;
-    int rc = cn_map_open(&map, path, err);
-    if (rc) return rc;
-    cn_hash_bytes(map.data, map.n, hash);
-    struct put p = {.data = map.data, .n = map.n, .hash = hash, .progress = progress};
-    rc = put_all(c, &p, err);
-    if (size) *size = map.n;
-    cn_map_close(&map);
-    return rc;
-}
-
-/* ---- fetching */
 
 struct get {
     const struct cn_hash *hash;
@@ -195,7 +80,7 @@ static int take_chunk(struct get *g, const struct pr_message *m, struct cn_error
     if (rc) return rc;
     cn_hasher_add(g->hasher, data, n);
     g->have += n;
-    return report(g->progress, g->have, g->size, err);
+    return pr_blob_report(g->progress, g->have, g->size, err);
 }
 
 /* Fetches from g->have on: 1 complete, 0 start over. */
@@ -205,7 +90,7 @@ static int get_stream(struct pr_client *c, struct get *g, struct cn_error *err)
     int under_way = 0;
     while (g->size == UINT64_MAX || g->have < g->size) {
         /* the size is known after the first chunk */
-        while (under_way < (g->size == UINT64_MAX ? 1 : WINDOW) &&
+        while (under_way < (g->size == UINT64_MAX ? 1 : PR_BLOB_WINDOW) &&
                (g->size == UINT64_MAX || at < g->size)) {
             int rc = ask_chunk(c, g, at, err);
             if (rc == CN_EBUSY) break;
@@ -215,7 +100,7 @@ static int get_stream(struct pr_client *c, struct get *g, struct cn_error *err)
         }
         if (!under_way) return 0;
         struct pr_message m;
-        int rc = next_reply(c, &m, first, err);
+        int rc = pr_blob_reply(c, &m, first, err);
         if (rc <= 0) return rc;
         under_way--;
         rc = pr_reply_error(&m, err);

@@ -158,6 +158,8 @@ static int check_blob_put(const void *body, struct cn_error *err)
     const Cinch__BlobPut *b = body;
     NEED(hash_ok(&b->hash), "blob_put: its hash is not %d bytes", CN_HASH_BYTES);
     NEED(b->size <= PR_MAX_BLOB && b->offset <= b->size, "blob_put: size or offset out of range");
+    NEED(!b->final.len || hash_ok(&b->final), "blob_put: its final hash is not %d bytes",
+         CN_HASH_BYTES);
     return 0;
 }
 

@@ -1,5 +1,5 @@
-/* proto/client_private.h - the client's inside, shared by client.c (requests) and blobio.c (blobs).
- */
+/* proto/client_private.h - the client's inside, shared by client.c (requests), blobio.c and
+ * blobput.c (blobs). */
 #ifndef CINCH_PROTO_CLIENT_PRIVATE_H
 #define CINCH_PROTO_CLIENT_PRIVATE_H
 
@@ -31,5 +31,14 @@ int pr_client_hello(struct pr_client *c, int64_t deadline, struct cn_error *err)
 int pr_says_hello(const struct pr_message *m);
 /* The error that a reply carries: its code and text. */
 int pr_reply_error(const struct pr_message *m, struct cn_error *err);
+
+/* ---- blobs, both ways */
+enum { PR_BLOB_WINDOW = 8 }; /* chunks under way */
+/* Waits for the next message. 1: a reply with id in [first, next); 0: start over (stalled, or hello
+ * was needed); negative as pr_client_recv. */
+int pr_blob_reply(struct pr_client *c, struct pr_message *m, uint64_t first, struct cn_error *err);
+/* Tells of progress; CN_EINTERRUPTED when that asks to stop. p may be NULL. */
+int pr_blob_report(const struct pr_blob_progress *p, uint64_t done, uint64_t total,
+                   struct cn_error *err);
 
 #endif

@@ -1,6 +1,6 @@
 /* bench_dispatch - what the coordinator costs: null jobs, durable, fsync on, one coordinator and one worker with 4 slots.
  *
- *     bench_dispatch [--quick]
+ *     bench_dispatch [--quick] [jobs|queue|idle|blobs]
  *
  * Prints one line a figure: ms per job with 1,000 and 100,000 queued, the time to submit 100,000, memory a queued job, the time to
  * start again on 100,000, what 1,000 idle workers cost, and blob throughput over ipc and over TCP with CURVE, hashes checked
@@ -350,10 +350,11 @@ int main(int argc, char **argv)
         snprintf(b.tcp, sizeof b.tcp, "%s", argv[4]);
         return serve(&b);
     }
-    int repeats = argc > 1 && !strcmp(argv[1], "--quick") ? 1 : 3;
-    bench_jobs("/proc/self/exe", repeats);
-    bench_queue("/proc/self/exe", repeats);
-    bench_idle("/proc/self/exe", 1000, repeats == 1 ? 4 : 10);
-    bench_blobs("/proc/self/exe", repeats);
+    int quick = argc > 1 && !strcmp(argv[1], "--quick"), repeats = quick ? 1 : 3;
+    const char *only = argc > 1 + quick ? argv[1 + quick] : NULL;
+    if (!only || !strcmp(only, "jobs")) bench_jobs("/proc/self/exe", repeats);
+    if (!only || !strcmp(only, "queue")) bench_queue("/proc/self/exe", repeats);
+    if (!only || !strcmp(only, "idle")) bench_idle("/proc/self/exe", 1000, quick ? 4 : 10);
+    if (!only || !strcmp(only, "blobs")) bench_blobs("/proc/self/exe", repeats);
     return 0;
 }

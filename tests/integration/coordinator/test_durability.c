@@ -299,86 +299,6 @@ static void a_locked_database_is_waited_for(void **state)
     fixture_close(&f);
 }
 
-/* ---- blobs */
-
-/* Uploads that a kill left behind at every length, the full one too: the last byte was written, the hash not yet verified. */
-static void broken_off_uploads_go_on(void **state)
-{
-    struct fixture f;
-    enum { N = (2 << 20) + 100 };
-    char *data = malloc(N), path[256], hex[CN_HASH_HEX];
-    static const size_t left[] = {0, 1, 1 << 20, N - 1, N, N + 5};
-    fixture_open(&f, NULL);
-    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
-        struct cn_hash hash;
-        void *back;
-        size_t n;
-        memset(data, 'a' + (int)i, N);
-        cn_hash_bytes(data, N, &hash);
-        cn_hash_hex(&hash, hex);
-        snprintf(path, sizeof path, "%s/partial/%s", f.state, hex);
-        char *part = calloc(1, left[i] + 1);
-        memcpy(part, data, left[i] < N ? left[i] : N);
-        assert_int_equal(cn_file_write(path, part, left[i], NULL), 0);
-        free(part);
-        if (pr_blob_put(f.client, data, N, &hash, &f.err))
-            fail_msg("%zu left: %s", left[i], f.err.text);
-        assert_false(cn_file_exists(path));
-        assert_int_equal(pr_blob_get(f.client, &hash, N, &back, &n, &f.err), 0);
-        assert_int_equal(n, N);
-        assert_memory_equal(back, data, N);
-        free(back);
-    }
-    struct cn_hash hash;
-    assert_int_equal(pr_blob_put(f.client, "", 0, &hash, &f.err),
-                     0); /* the empty blob is one too */
-    memset(data, 'z', N);
-    cn_hash_bytes(data, N, &hash);
-    cn_hash_hex(&hash, hex);
-    snprintf(path, sizeof path, "%s/partial/%s", f.state, hex);
-    assert_int_equal(cn_file_write(path, data, 5, NULL), 0);
-    FILE *wrong = fopen(path, "r+");
-    fputc('x', wrong);
-    fclose(wrong);
-    assert_int_equal(pr_blob_put(f.client, data, N, &hash, &f.err),
-                     CN_ECORRUPT); /* what lay there was spoilt */
-    assert_int_equal(pr_blob_put(f.client, data, N, &hash, &f.err), 0); /* and is gone now */
-    free(data);
-    fixture_close(&f);
-}
-
-static void downloads_go_on_where_they_stopped(void **state)
-{
-    struct fixture f;
-    enum { N = 3 << 20 };
-    char *data = malloc(N), path[128], part[140], *back;
-    struct cn_hash hash;
-    size_t n;
-    fixture_open(&f, NULL);
-    for (int i = 0; i < N; i++) data[i] = (char)(i >> 8);
-    assert_int_equal(pr_blob_put(f.client, data, N, &hash, &f.err), 0);
-    snprintf(path, sizeof path, "%s/got", f.dir);
-    snprintf(part, sizeof part, "%s.part", path);
-    static const size_t left[] = {0, 5, 1 << 20, N};
-    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
-        assert_int_equal(cn_file_write(part, data, left[i], NULL), 0);
-        assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), 0);
-        assert_int_equal(cn_file_read(path, N, &back, &n, NULL), 0);
-        assert_int_equal(n, N);
-        assert_memory_equal(back, data, N);
-        free(back);
-        assert_false(cn_file_exists(part));
-    }
-    data[0] ^= 1; /* a spoilt part is noticed, and does not lie in the way the next time */
-    assert_int_equal(cn_file_write(part, data, 100, NULL), 0);
-    assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), CN_ECORRUPT);
-    assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), 0);
-    hash.b[0] ^= 1;
-    assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), CN_ENOTFOUND);
-    free(data);
-    fixture_close(&f);
-}
-
 /* ---- schemas */
 
 static void a_store_of_the_first_schema_is_taken_over(void **state)
@@ -488,8 +408,6 @@ int main(void)
         cmocka_unit_test(a_job_killed_five_times_ends_with_the_same_bits),
         cmocka_unit_test(only_one_coordinator_at_a_time),
         cmocka_unit_test(a_locked_database_is_waited_for),
-        cmocka_unit_test(broken_off_uploads_go_on),
-        cmocka_unit_test(downloads_go_on_where_they_stopped),
         cmocka_unit_test(a_store_of_the_first_schema_is_taken_over),
         cmocka_unit_test(a_newer_or_broken_store_is_left_alone),
         cmocka_unit_test(check_gc_and_backup),
