@@ -69,6 +69,7 @@ struct happening {
     uint32_t run, job, attempt;
     uint8_t why, state;
     bool progress;
+    uint32_t worker_id; /* 0: none, then worker is "" */
     char worker[48];
     char text[160]; /* a sentence; progress: JSON members */
 };
@@ -170,6 +171,7 @@ void effects_apply(struct coordinator *c);        /* scheduler's effects → ope
 void effects_after_commit(struct coordinator *c); /* leases out, needless blobs away */
 void note(struct coordinator *c, struct st_op op);
 void note_event(struct coordinator *c, struct happening h);
+void name_worker(const struct coordinator *c, struct happening *h, uint32_t worker);
 void note_run_event(struct coordinator *c, uint32_t run, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 struct live *live_of(struct coordinator *c, uint32_t job, bool make);

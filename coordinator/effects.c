@@ -74,6 +74,13 @@ static void ring_add(struct coordinator *c, const struct happening *h)
     c->ring[c->next_seq++ % CO_RING] = *h;
 }
 
+void name_worker(const struct coordinator *c, struct happening *h, uint32_t worker)
+{
+    if (!worker) return;
+    h->worker_id = worker;
+    snprintf(h->worker, sizeof h->worker, "%.47s", c->s->worker[worker].name);
+}
+
 void note_event(struct coordinator *c, struct happening h)
 {
     h.time = cn_wall_ms();
@@ -87,7 +94,7 @@ void note_event(struct coordinator *c, struct happening h)
                        .job = h.job,
                        .attempt = h.attempt};
     if (*h.text && !(op.text = strdup(h.text))) c->s->nomem = true;
-    if (h.job && c->s->job[h.job].worker && *h.worker) op.worker = c->s->job[h.job].worker;
+    op.worker = h.worker_id;
     note(c, op);
 }
 
@@ -136,8 +143,7 @@ static void changed(struct coordinator *c, const struct sc_effect *e)
     bool quiet = e->why == SC_WHY_PARENTS && e->state != SC_BLOCKED;
     if (quiet) return;
     struct happening h = {.job = e->job, .attempt = e->attempt, .why = e->why, .state = e->state};
-    if (e->worker && (e->what == SC_DO_GRANT || e->attempt))
-        snprintf(h.worker, sizeof h.worker, "%.47s", c->s->worker[e->worker].name);
+    if (e->attempt) name_worker(c, &h, e->worker);
     note_event(c, h);
 }
 

@@ -95,6 +95,17 @@ static void unlink_lease(struct sched *s, uint32_t id)
     j->unit = 0;
 }
 
+static void set_unit(struct sched *s, uint32_t id, uint32_t unit)
+{
+    struct sc_job *j = &s->job[id];
+    struct sc_worker *w = &s->worker[j->worker];
+    uint32_t old = j->unit;
+    j->unit = 0;
+    if (!unit_shared(s, w, old)) w->units--;
+    if (!unit_shared(s, w, unit)) w->units++;
+    j->unit = unit;
+}
+
 /* ---- transitions */
 
 static bool move(struct sched *s, uint32_t id, enum sc_event event, enum sc_why why, int64_t now)
@@ -161,6 +172,7 @@ static void end_lease(struct sched *s, uint32_t id, enum sc_event event, enum sc
     if (why == SC_WHY_LOST && j->started && ++j->lost >= s->limits.losses) event = SC_EV_FAIL;
     if (event == SC_EV_FAIL && why == SC_WHY_CRASH) why = SC_WHY_FAIL;
     move(s, id, event, why, now);
+    if (why != SC_WHY_LOST) j->worker = 0; /* this attempt is over: nobody comes back with it */
     if (j->state == SC_FAILED) settle_children(s, id, now);
 }
 
@@ -249,6 +261,24 @@ static bool listed(const struct sc_held *held, uint32_t n, uint32_t job, uint32_
     return false;
 }
 
+/* What runs together is the worker's to say: after a restart of the coordinator nobody else knows. */
+static void regroup(struct sched *s, uint32_t worker, const struct sc_held *held, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (sc_live(s, worker, held[i].job, held[i].attempt)) continue;
+        uint32_t id = held[i].job, unit = held[i].unit ? s->job[id].unit : 0;
+        bool joined = false;
+        for (uint32_t k = 0; held[i].unit && k < i && !joined; k++) {
+            if (sc_live(s, worker, held[k].job, held[k].attempt)) continue;
+            uint32_t other = s->job[held[k].job].unit;
+            joined = held[k].unit == held[i].unit;
+            if (joined || other == unit) unit = joined ? other : 0;
+        }
+        if (held[i].unit && !unit) unit = ++s->next_unit;
+        if (unit != s->job[id].unit) set_unit(s, id, unit);
+    }
+}
+
 /* Settles what the worker lists against what it was given. Leases older than `settled` that it does
  * not list never reached it, and are granted again under the same attempt. */
 static void reconcile(struct sched *s, uint32_t worker, const struct sc_held *held, uint32_t n,
@@ -257,6 +287,7 @@ static void reconcile(struct sched *s, uint32_t worker, const struct sc_held *he
     for (uint32_t i = 0; i < n; i++)
         if (claim(s, worker, &held[i], now))
             drop(s, worker, held[i].job, held[i].attempt, SC_WHY_LOST);
+    regroup(s, worker, held, n);
     for (uint32_t id = s->worker[worker].lease; id; id = s->job[id].next_lease) {
         struct sc_job *j = &s->job[id];
         if (j->since > settled || listed(held, n, id, j->attempt)) continue;
@@ -443,7 +474,9 @@ static bool cancel_one(struct sched *s, uint32_t id, int64_t now)
 {
     struct sc_job *j = &s->job[id];
     if (j->state == SC_LEASED) drop(s, j->worker, id, j->attempt, SC_WHY_CANCEL);
-    return move(s, id, SC_EV_CANCEL, SC_WHY_CANCEL, now);
+    if (!move(s, id, SC_EV_CANCEL, SC_WHY_CANCEL, now)) return false;
+    j->worker = 0;
+    return true;
 }
 
 uint32_t sc_cancel_job(struct sched *s, uint32_t job, int64_t now)

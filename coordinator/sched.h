@@ -83,7 +83,7 @@ struct sc_job { /* 136 bytes: 100,000 of these are nothing */
     uint32_t child;     /* head in edges */
     uint32_t want;      /* head in wants: the runs that want it */
     uint32_t attempt;   /* of the live or last lease */
-    uint32_t worker;    /* LEASED: at; else where it was last */
+    uint32_t worker;    /* LEASED: at; READY: the lost one that may still come back with it, or 0 */
     uint32_t unit;      /* LEASED in a gang: its number; 0: alone */
     uint32_t next_lease, prev_lease; /* LEASED: of the same worker */
     uint32_t queue, heap; /* READY: which queue, place in its heap + 1; 0: in none (paused) */
@@ -174,6 +174,7 @@ struct sc_worker {
 struct sc_held {
     uint32_t job, attempt;
     bool started;
+    uint64_t unit; /* of the worker's own numbering: equal for the members of a gang; 0: alone */
 };
 
 enum sc_what { SC_DO_STATE, SC_DO_GRANT, SC_DO_DROP };

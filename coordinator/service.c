@@ -59,6 +59,7 @@ static struct sc_held *read_held(Cinch__Held *const *list, size_t n)
         held[i].job = list[i]->job < UINT32_MAX ? (uint32_t)list[i]->job : 0;
         held[i].attempt = list[i]->attempt;
         held[i].started = list[i]->started;
+        held[i].unit = list[i]->unit;
     }
     return held;
 }
@@ -238,7 +239,7 @@ static int on_progress(struct coordinator *c, struct request *r)
     snprintf(l->stage, sizeof l->stage, "%.31s", p->stage);
     l->time = cn_wall_ms();
     struct happening h = {.job = job, .attempt = p->attempt, .progress = true, .state = SC_LEASED};
-    snprintf(h.worker, sizeof h.worker, "%.47s", c->s->worker[r->peer->worker].name);
+    name_worker(c, &h, r->peer->worker);
     struct buf b = {0};
     buf_printf(&b, "\"epoch\":%u,\"epochs\":%u,\"batch\":%u,\"batches\":%u", p->epoch, p->epochs,
                p->batch, p->batches);
@@ -323,7 +324,7 @@ static void note_failure(struct coordinator *c, uint32_t job, uint32_t attempt, 
 {
     struct happening h = {
         .job = job, .attempt = attempt, .why = SC_WHY_CRASH, .state = c->s->job[job].state};
-    snprintf(h.worker, sizeof h.worker, "%.47s", c->s->worker[c->s->job[job].worker].name);
+    name_worker(c, &h, c->s->job[job].worker);
     snprintf(h.text, sizeof h.text, "%s%s%.120s", code ? cn_code_name(code) : "", code ? ": " : "",
              reason);
     note_event(c, h);

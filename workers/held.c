@@ -68,6 +68,7 @@ struct unit *unit_create(struct worker *w, Cinch__LeaseGrant *grant)
             if (h->job == grant->leases[i]->job) held_stop(h, NOT_OURS);
         u->held[u->n] = held_add(w, grant->leases[i]->job, grant->leases[i]->attempt);
         if (!u->held[u->n]) break; /* the rest is pushed again at the next heartbeat */
+        u->held[u->n]->unit = n > 1 ? grant->leases[0]->job : 0;
         u->n++;
     }
     if (u->n) return u;

@@ -18,6 +18,7 @@ size_t introduction_held(struct introduction *in, struct worker *w)
         in->held[n].job = h->job;
         in->held[n].attempt = h->attempt;
         in->held[n].started = atomic_load(&h->started);
+        in->held[n].unit = h->unit;
         in->held_list[n] = &in->held[n];
         n++;
     }

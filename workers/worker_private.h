@@ -26,6 +26,7 @@ struct held {
     struct held *next;
     uint64_t job;
     uint32_t attempt;
+    uint64_t unit;       /* the first job of the gang that it is part of; 0: alone */
     atomic_bool started; /* else it waits in the queue and may be taken back */
     atomic_int stop;     /* enum stop; only ever grows */
     int64_t deadline_ms; /* 0: none; set when the job begins */

@@ -17,7 +17,7 @@ enum { MAX_JOBS = 8192 };
 
 struct job {
     bool used, started, result_sent;
-    uint64_t id;
+    uint64_t id, unit;
     uint32_t attempt;
     Cinch__LeaseGrant *grant; /* counted: freed with the last of its leases */
     const Cinch__Lease *lease;
@@ -60,6 +60,7 @@ static size_t list_held(struct worker *w, Cinch__Held *room, Cinch__Held **list)
         room[n].job = w->job[i].id;
         room[n].attempt = w->job[i].attempt;
         room[n].started = w->job[i].started;
+        room[n].unit = w->job[i].unit;
         list[n] = &room[n];
         n++;
     }
@@ -130,6 +131,7 @@ static void take(struct worker *w, Cinch__LeaseGrant *g)
         if (at == MAX_JOBS) break;
         w->job[at] = (struct job){.used = true,
                                   .id = l->job,
+                                  .unit = g->n_leases > 1 ? g->leases[0]->job : 0,
                                   .attempt = l->attempt,
                                   .grant = g,
                                   .lease = l,

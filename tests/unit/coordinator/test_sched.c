@@ -187,7 +187,7 @@ static void a_worker_that_comes_back_keeps_its_job(void **state)
     struct chain c;
     chain_open(&c);
     struct sc_worker info = sim_worker_info(0, 1, 1);
-    struct sc_held held = {c.train, 1, true};
+    struct sc_held held = {.job = c.train, .attempt = 1, .started = true};
     sc_on_tick(c.s, 20000);
     assert_int_equal(state_of(&c, c.train), SC_READY);
     c.s->n_effects = 0;
@@ -204,7 +204,7 @@ static void a_worker_that_comes_back_too_late_is_told_to_stop(void **state)
     struct chain c;
     chain_open(&c);
     struct sc_worker info = sim_worker_info(0, 1, 1), other = sim_worker_info(1, 1, 0);
-    struct sc_held held = {c.train, 1, true};
+    struct sc_held held = {.job = c.train, .attempt = 1, .started = true};
     sc_on_tick(c.s, 20000);
     sc_on_worker(c.s, &other, NULL, 0, 20000);
     sc_assign(c.s, 20000);
@@ -342,36 +342,6 @@ static void needs_are_respected(void **state)
     sc_destroy(s);
 }
 
-static void gangs_are_of_equal_shape(void **state)
-{
-    struct sched *s = sc_create(NULL);
-    uint32_t base = sim_base(s, 1, 0), other = sim_base(s, 2, 0), j[9];
-    for (int i = 0; i < 6; i++) j[i] = sim_job(s, TRAIN, base, (uint64_t)i, 0, 0);
-    for (int i = 6; i < 8; i++) j[i] = sim_job(s, TRAIN, other, (uint64_t)i, 0, 0);
-    j[8] = sim_job(s, DISTILL, base, 0, j[0], 0);
-    new_run(s, "anna", 0, j, 9);
-    struct sc_worker info = sim_worker_info(0, 2, 0);
-    info.capacity = 2;
-    info.max_gang = 4;
-    uint32_t w = sc_on_worker(s, &info, NULL, 0, 0);
-    sc_assign(s, 0);
-    assert_int_equal(s->worker[w].units, 2);
-    assert_int_equal(s->worker[w].leases,
-                     6); /* four of one shape, then the two that are left of it */
-    uint32_t unit = s->job[j[1]].unit;
-    for (int i = 0; i < 9; i++)
-        if (s->job[j[i]].unit == unit) assert_int_equal(s->job[j[i]].base, base);
-    /* members end one by one; the place is free with the last */
-    int ended = 0;
-    for (int i = 0; i < 6; i++) {
-        if (s->job[j[i]].unit != unit) continue;
-        assert_int_equal(sc_on_result(s, w, j[i], 1, i == 2 ? SC_GIVEN_BACK : SC_OK, 0), 0);
-        assert_int_equal(s->worker[w].units, ++ended < 4 ? 2 : 1);
-    }
-    assert_int_equal(ended, 4);
-    sc_destroy(s);
-}
-
 static void cancel_takes_dependants_and_spares_others(void **state)
 {
     struct chain c;
@@ -441,13 +411,13 @@ static void a_time_limit_ends_a_silent_overrun(void **state)
     c.s->run[c.run].time_limit_s = 60;
     sc_on_started(c.s, c.train, 0);
     for (int64_t t = 1000; t <= 80000; t += 1000) { /* it heartbeats happily */
-        struct sc_held held = {c.train, 1, true};
+        struct sc_held held = {.job = c.train, .attempt = 1, .started = true};
         sc_on_heartbeat(c.s, c.worker, &held, 1, t);
         sc_on_tick(c.s, t);
     }
     assert_int_equal(state_of(&c, c.train),
                      SC_LEASED); /* within the grace that the worker itself has to stop it */
-    struct sc_held held = {c.train, 1, true};
+    struct sc_held held = {.job = c.train, .attempt = 1, .started = true};
     sc_on_heartbeat(c.s, c.worker, &held, 1, 95000);
     c.s->n_effects = 0;
     sc_on_tick(c.s, 95000);
@@ -461,7 +431,7 @@ static void a_clock_step_loses_nothing(void **state)
 {
     struct chain c;
     chain_open(&c);
-    struct sc_held held = {c.train, 1, true};
+    struct sc_held held = {.job = c.train, .attempt = 1, .started = true};
     sc_on_heartbeat(c.s, c.worker, &held, 1, 1000);
     sc_on_tick(c.s, 3600 * 1000); /* an hour ahead: everyone seems lost ... */
     sc_assign(c.s, 3600 * 1000);
@@ -499,7 +469,6 @@ int main(void)
         cmocka_unit_test(slots_fill_before_anything_is_prefetched),
         cmocka_unit_test(prefetched_jobs_move_to_an_idle_worker),
         cmocka_unit_test(needs_are_respected),
-        cmocka_unit_test(gangs_are_of_equal_shape),
         cmocka_unit_test(cancel_takes_dependants_and_spares_others),
         cmocka_unit_test(paused_runs_keep_still_unless_wanted_elsewhere),
         cmocka_unit_test(draining_workers_get_nothing_new),

@@ -36,6 +36,7 @@ struct world {
     struct letter mail[MAIL];
     uint32_t n_mail;
     uint32_t highest[MAX_JOBS]; /* attempt ever granted, per job */
+    uint32_t ended[MAX_JOBS];   /* attempt whose end was accepted last */
     bool accepted[MAX_JOBS];
     int instances;
 };
@@ -71,13 +72,16 @@ static void check_counts(struct world *w)
         CHECK(!memcmp(count, s->run[r].count, sizeof count));
     }
     for (uint32_t i = 1; i < s->n_workers; i++) {
-        uint32_t n = 0;
+        uint32_t n = 0, units = 0;
         for (uint32_t j = s->worker[i].lease; j; j = s->job[j].next_lease, n++) {
+            uint32_t k = s->worker[i].lease;
+            while (k != j && (!s->job[j].unit || s->job[k].unit != s->job[j].unit))
+                k = s->job[k].next_lease;
+            units += k == j; /* the first of its unit */
             CHECK(s->job[j].state == SC_LEASED &&
                   s->job[j].worker == i); /* one live attempt, in one place */
         }
-        CHECK(n == s->worker[i].leases && s->worker[i].units <= n &&
-              (n == 0) == (s->worker[i].units == 0));
+        CHECK(n == s->worker[i].leases && units == s->worker[i].units);
         leases += n;
     }
     CHECK(leases == total[SC_LEASED]);
@@ -184,12 +188,15 @@ static void carry_out(struct world *w, bool after_assign)
             } else {
                 CHECK(e->attempt == w->highest[e->job] && s->job[e->job].state == SC_LEASED);
             }
+            CHECK(e->attempt > w->ended[e->job]); /* what has ended does not begin again */
             bool has = false;
             for (uint32_t k = 0; a && k < a->n_held; k++)
                 has = has || (a->held[k].job == e->job && a->held[k].attempt == e->attempt);
             if (a && !has && a->n_held < 256 && pick(w, 8))
-                a->held[a->n_held++] = (struct sc_held){e->job, e->attempt, false};
+                a->held[a->n_held++] = (struct sc_held){e->job, e->attempt, false,
+                                                        e->why == SC_WHY_GRANT ? e->unit : 0};
         } else {
+            CHECK(e->why != SC_WHY_ADOPT || e->attempt > w->ended[e->job]);
             CHECK(e->state == s->job[e->job].state || i + 1 < s->n_effects);
         }
     }
@@ -227,13 +234,25 @@ static void submit(struct world *w)
     sc_on_submit(s, run, w->now);
 }
 
+/* What the scheduler did not confirm is dropped, told or not; of the rest it counts as one what the worker runs as one. */
+static void confirmed(struct world *w, struct agent *a)
+{
+    const struct sched *s = w->s;
+    for (uint32_t i = 0; i < a->n_held; i++)
+        if (sc_live(s, a->id, a->held[i].job, a->held[i].attempt))
+            a->held[i--] = a->held[--a->n_held];
+    for (uint32_t i = 0; i < a->n_held; i++)
+        for (uint32_t k = 0; k < i; k++) {
+            uint32_t x = s->job[a->held[i].job].unit, y = s->job[a->held[k].job].unit;
+            CHECK((x && x == y) == (a->held[i].unit && a->held[i].unit == a->held[k].unit));
+        }
+}
+
 static void hello(struct world *w, struct agent *a)
 {
     a->id = sc_on_worker(w->s, &a->info, a->held, a->n_held, w->now);
     CHECK(a->id != 0);
-    for (uint32_t i = 0; i < a->n_held; i++) /* what was not confirmed is dropped, told or not */
-        if (sc_live(w->s, a->id, a->held[i].job, a->held[i].attempt))
-            a->held[i--] = a->held[--a->n_held];
+    confirmed(w, a);
 }
 
 static void birth(struct world *w)
@@ -273,6 +292,7 @@ static void deliver(struct world *w, const struct letter *l)
     int rc = sc_on_result(w->s, a->id, l->job, l->attempt, l->outcome, w->now);
     CHECK(live == (rc == 0));
     if (rc) CHECK(digest(w->s) == before); /* stale or said twice: nothing changed */
+    if (!rc) w->ended[l->job] = l->attempt;
     if (!rc && l->outcome == SC_OK) {
         CHECK(!w->accepted[l->job]);
         w->accepted[l->job] = true;
@@ -289,7 +309,7 @@ static void work(struct world *w)
                        : dice < 17 ? SC_CRASHED
                        : dice < 18 ? SC_HOPELESS
                                    : SC_GIVEN_BACK};
-    a->held[at] = a->held[--a->n_held];
+    if (pick(w, 4)) a->held[at] = a->held[--a->n_held]; /* else until it hears of it */
     deliver(w, &l);
     if (!pick(w, 3) && w->n_mail < MAIL)
         w->mail[w->n_mail++] = l; /* it will come again, sometime */
@@ -311,9 +331,7 @@ static void beat(struct world *w)
     if (!a) return;
     for (uint32_t i = 0; i < a->n_held; i++) a->held[i].started = a->held[i].started || !pick(w, 3);
     sc_on_heartbeat(w->s, a->id, a->held, a->n_held, w->now);
-    for (uint32_t i = 0; i < a->n_held; i++)
-        if (sc_live(w->s, a->id, a->held[i].job, a->held[i].attempt))
-            a->held[i--] = a->held[--a->n_held];
+    confirmed(w, a);
 }
 
 static void control(struct world *w)
