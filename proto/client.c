@@ -61,9 +61,12 @@ static void monitor_read(struct pr_client *c)
             if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
                 c->connected = 1;
                 c->refused = 0;
-            } else if (!strncmp(c->how.endpoint, "tcp://", 6)) {
-                /* a key that was refused by name is not offered again: ZeroMQ gives up by itself */
-                c->refused += event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ? 2 : 1;
+            } else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH) {
+                c->refused += 2; /* by name: ZeroMQ does not offer the key again */
+            } else if (!strncmp(c->how.endpoint, "tcp://", 6) && !c->connected && !c->how.known) {
+                /* a wrong server key looks like this; so does a tunnel whose far end is away, but
+                 * that counts only while no handshake has succeeded yet */
+                c->refused++;
             }
         }
         while (zmq_msg_more(&msg) && zmq_msg_recv(&msg, c->monitor, ZMQ_DONTWAIT) >= 0) continue;

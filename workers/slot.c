@@ -96,6 +96,7 @@ static int connect_slot(struct slot *s, struct cn_error *err)
     struct pr_connect how = {.zmq = s->w->zmq,
                              .endpoint = s->w->endpoint,
                              .key_file = s->w->o.key_file,
+                             .known = 1, /* the link has been welcomed */
                              .stop = all_stopped,
                              .stop_arg = s};
     return pr_client_open(&s->client, &how, err);

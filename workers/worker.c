@@ -357,7 +357,7 @@ static int open_line(struct worker *w, struct talk *t, struct cn_error *err)
     if (rc) return rc;
     struct outbox_options oo = {
         .link = w->link,
-        .blobs = {.zmq = w->zmq, .endpoint = w->endpoint, .key_file = w->o.key_file},
+        .blobs = {.zmq = w->zmq, .endpoint = w->endpoint, .key_file = w->o.key_file, .known = 1},
         .ended = on_ended,
         .stale = on_stale,
         .arg = w};

@@ -83,6 +83,21 @@ class Faults(ServiceCase):
         self.assertEqual(attempts, {1})
         self.assertFalse(s.log_says(trainer, "resumed"))
 
+    def test_a_coordinator_away_for_long_gets_everything_when_it_is_back(self):
+        """As ten minutes are to the usual 10 s of silence, scaled down: the jobs end meanwhile, and their results wait."""
+        run, trainer = self.begin()
+        s = self.service
+        s.evaluator()
+        s.kill(s.coordinator)
+        time.sleep(14)  # seven times as long as a worker may be silent here
+        self.assertTrue(all(p.poll() is None for p in s.procs if p is not s.coordinator))
+        self.assertTrue(s.log_says(trainer, "trying again"))
+        s.start_coordinator()
+        self.end(run)
+        ended = [e for e in s.events(run) if e["type"] in ("succeeded", "crashed", "failed")]
+        self.assertEqual({(e["type"], e["attempt"]) for e in ended}, {("succeeded", 1)})
+        self.assertFalse(s.log_says(trainer, "resumed"))
+
     def test_a_signal_hands_the_lease_back(self):
         run, trainer = self.begin()
         trainer.send_signal(signal.SIGTERM)
