@@ -227,7 +227,7 @@ struct nn_average { /* avg = ema·avg + (1-ema)·w over n floats a member (runni
  * conv.x, conv.y, save and (with relu) y as forward left them; it may overwrite conv.y and save. */
 struct nn_conv_block {
     struct nn_conv1d conv;  /* conv.y: room for the pre-normalisation output, always given; conv.dy
-                               unused */
+                               unused; conv.dx as in backward: NULL when it will not be wanted */
     struct nn_batchnorm bn; /* bn.x/bn.y unused */
     int relu;               /* 0 for the last of a residual branch */
     int pool_k;             /* 0: no pool */

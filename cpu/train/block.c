@@ -5,7 +5,8 @@
  * is pooled while it is in cache; once the statistics are known, one pass normalises and clips what
  * the pool left. Backward never
  * stores the gradient of the convolution's output: reductions first, from the pooled rows; then
- * each record's dense gradient is rebuilt in cache, and goes straight into the dx and dw kernels.
+ * each record's dense gradient is rebuilt in cache, and goes straight into the dx and dw kernels. A
+ * net's first block needs neither (block_first.c).
  * save, with a pool: [M, B, C, t_pool] floats where the maxima stood before normalisation, then as
  * many bytes with their places in the windows.
  */
@@ -36,7 +37,19 @@ int64_t fast_conv_block_save_floats(struct nn_backend *be, const struct nn_conv_
     return n + (n + 3) / 4;
 }
 
-static uint8_t *arg_of(const struct nn_conv_block *b)
+void block_carve(struct conv_job *j, struct cpu_train_cut *s)
+{
+    size_t channels = (size_t)j->a->m * j->a->cout, rows = channels * j->a->b;
+    j->sum = cpu_train_take(s, rows);
+    j->sum2 = cpu_train_take(s, rows);
+    j->shift = cpu_train_take(s, channels);
+    j->coef_b = cpu_train_take(s, channels);
+    j->coef_c = cpu_train_take(s, channels);
+    j->coef_mean = cpu_train_take(s, channels);
+    j->coef_a = cpu_train_take(s, channels);
+}
+
+uint8_t *block_arg(const struct nn_conv_block *b)
 {
     return (uint8_t *)(b->save + rows_of(b) * b->t_pool);
 }
@@ -81,8 +94,7 @@ static void finish_stats(const struct conv_job *j, int item)
     bn->save_rstd[item] = (float)(1 / sqrt(var + bn->eps));
 }
 
-/* mean and a = weight / standard deviation of every channel. */
-static void normalisers(const struct conv_job *j)
+void block_normalisers(const struct conv_job *j)
 {
     const struct nn_batchnorm *bn = &j->block->bn;
     int c = j->a->cout;
@@ -105,7 +117,7 @@ static void pool_record(const struct conv_job *j, int item, const float *c, floa
         r.sign = (float)((w[o] > 0) - (w[o] < 0));
         r.c = c + (int64_t)o * j->a->tout;
         r.c_max = c_max + (int64_t)o * b->t_pool;
-        r.arg = b->bn.train ? arg_of(b) + ((int64_t)item * j->a->cout + o) * b->t_pool : NULL;
+        r.arg = b->bn.train ? block_arg(b) + ((int64_t)item * j->a->cout + o) * b->t_pool : NULL;
         j->ctx->k->pool(&r);
     }
 }
@@ -134,7 +146,7 @@ static void conv_item(void *arg, int i, int thread)
     int item, n;
     conv_call(j, i, &item, &n);
     int64_t row = (int64_t)j->a->cout * j->a->tout;
-    float *c = j->a->y + item * row;
+    float *c = block_is_first(j->block) ? own.c : j->a->y + item * row;
     conv_forward(j, item, n, &own, c);
     for (int r = 0; pooled(j->block) && r < n; r++)
         pool_record(j, item + r, c + r * row,
@@ -170,20 +182,19 @@ int fast_conv_block_forward(struct nn_backend *be, const struct nn_conv_block *b
     int rc = conv_job_prepare(&j, be, 0), records = b->conv.m * b->conv.b;
     if (rc) return rc;
     if (!b->bn.train) {
-        normalisers(&j);
+        block_normalisers(&j);
         cn_pool_run(j.ctx->pool, conv_calls(&j), eval_item, &j);
         return 0;
     }
     sample_shift(&j);
     cn_pool_run(j.ctx->pool, conv_calls(&j), conv_item, &j);
     for (int i = 0; i < b->conv.m * b->conv.cout; i++) finish_stats(&j, i);
-    normalisers(&j);
+    block_normalisers(&j);
     cn_pool_run(j.ctx->pool, records, finish_item, &j);
     return 0;
 }
 
-/* What the gradient kernels need to know of one row. */
-static struct bn_grad_row grad_row(const struct conv_job *j, int item, int o)
+struct bn_grad_row block_grad_row(const struct conv_job *j, int item, int o)
 {
     const struct nn_conv_block *b = j->block;
     int m = item / j->a->b, ch = m * j->a->cout + o, out = row_out(b);
@@ -200,7 +211,7 @@ static struct bn_grad_row grad_row(const struct conv_job *j, int item, int o)
         .c0 = j->coef_c[ch],
         .c = j->a->y + row * j->a->tout,
         .c_max = pooled(b) ? b->save + row * out : NULL,
-        .arg = pooled(b) ? arg_of(b) + row * out : NULL,
+        .arg = pooled(b) ? block_arg(b) + row * out : NULL,
         .dy = b->dy + row * out,
     };
 }
@@ -209,15 +220,14 @@ static void reduce_row_item(void *arg, int item, int thread)
 {
     const struct conv_job *j = arg;
     for (int o = 0; o < j->a->cout; o++) {
-        struct bn_grad_row r = grad_row(j, item, o);
+        struct bn_grad_row r = block_grad_row(j, item, o);
         int64_t row = (int64_t)item * j->a->cout + o;
         j->ctx->k->bn_reduce(&r, j->sum + row, j->sum2 + row);
     }
 }
 
-/* dw, dbias of the normalisation, and the coefficients of the dense gradient
- * dc = a·(e - mean(e) - xhat·mean(e·xhat)), xhat = (c - mean)·rstd. */
-static void finish_reduce(const struct conv_job *j, int item)
+/* The dense gradient is dc = a·(e - mean(e) - xhat·mean(e·xhat)), xhat = (c - mean)·rstd. */
+void block_finish_reduce(const struct conv_job *j, int item)
 {
     const struct nn_batchnorm *bn = &j->block->bn;
     int c = j->a->cout, m = item / c, o = item % c;
@@ -236,7 +246,7 @@ static void finish_reduce(const struct conv_job *j, int item)
 static void fill_block(const struct conv_job *j, int item, float *dy)
 {
     for (int o = 0; o < j->a->cout; o++) {
-        struct bn_grad_row r = grad_row(j, item, o);
+        struct bn_grad_row r = block_grad_row(j, item, o);
         r.dc = dy + (int64_t)o * j->ds;
         j->ctx->k->bn_expand(&r);
     }
@@ -245,12 +255,13 @@ static void fill_block(const struct conv_job *j, int item, float *dy)
 int fast_conv_block_backward(struct nn_backend *be, const struct nn_conv_block *b)
 {
     struct conv_job j;
+    if (block_is_first(b)) return block_first_backward(be, b);
     conv_job_init(&j, be, &b->conv, b);
     int rc = conv_job_prepare(&j, be, 1);
     if (rc) return rc;
-    normalisers(&j);
+    block_normalisers(&j);
     cn_pool_run(j.ctx->pool, b->conv.m * b->conv.b, reduce_row_item, &j);
-    for (int i = 0; i < b->conv.m * b->conv.cout; i++) finish_reduce(&j, i);
+    for (int i = 0; i < b->conv.m * b->conv.cout; i++) block_finish_reduce(&j, i);
     conv_backward_all(&j, fill_block);
     return 0;
 }

@@ -83,7 +83,6 @@ void conv_job_init(struct conv_job *j, struct nn_backend *be, const struct nn_co
 static void carve_shared(struct conv_job *j, struct cpu_train_cut *s, int backward)
 {
     const struct nn_conv1d *a = j->a;
-    size_t channels = (size_t)a->m * a->cout, rows = channels * a->b;
     j->off_x = (int32_t *)cpu_train_take(s, (size_t)j->jx);
     j->off_d = (int32_t *)cpu_train_take(s, (size_t)j->jd);
     size_t tiled = (size_t)(a->k + 3) * a->cin * a->cout, plain = (size_t)a->cout * j->jx;
@@ -95,14 +94,7 @@ static void carve_shared(struct conv_job *j, struct cpu_train_cut *s, int backwa
         j->partial = cpu_train_take(s, (size_t)(a->m * j->chunks * j->partial_n));
         j->partial_bias = cpu_train_take(s, (size_t)a->m * j->chunks * a->cout);
     }
-    if (!j->block) return;
-    j->sum = cpu_train_take(s, rows);
-    j->sum2 = cpu_train_take(s, rows);
-    j->shift = cpu_train_take(s, channels);
-    j->coef_b = cpu_train_take(s, channels);
-    j->coef_c = cpu_train_take(s, channels);
-    j->coef_mean = cpu_train_take(s, channels);
-    j->coef_a = cpu_train_take(s, channels);
+    if (j->block) block_carve(j, s);
 }
 
 static struct conv_own carve_own(const struct conv_job *j, struct cpu_train_cut *s)

@@ -61,4 +61,21 @@ typedef void (*conv_fill_f)(const struct conv_job *j, int item, float *dy);
 /* dx, dw, dbias of all members; fill provides dy. */
 void conv_backward_all(struct conv_job *j, conv_fill_f fill);
 
+/* The parts of a fused block (block.c). */
+/* Scratch of the job's block: sums and coefficients. */
+void block_carve(struct conv_job *j, struct cpu_train_cut *s);
+/* coef_mean, and coef_a = weight / standard deviation, of every channel. */
+void block_normalisers(const struct conv_job *j);
+/* Where, in save, the places of the maxima start: [M, B, Cout, t_pool] bytes. */
+uint8_t *block_arg(const struct nn_conv_block *b);
+/* What the gradient kernels need to know of one row. */
+struct bn_grad_row block_grad_row(const struct conv_job *j, int item, int o);
+/* Channel `item` of [M, Cout]: dw, dbias of the normalisation from the rows' sums, and coef_b and
+ * coef_c of the dense gradient. */
+void block_finish_reduce(const struct conv_job *j, int item);
+
+/* Whether backward takes the way of block_first.c, which wants nothing of conv.y. */
+int block_is_first(const struct nn_conv_block *b);
+int block_first_backward(struct nn_backend *be, const struct nn_conv_block *b);
+
 #endif

@@ -83,6 +83,15 @@ struct bn_grad_row {
     float *dc;          /* [t rounded up to 16] */
 };
 
+/* A row's pooled gradient: entry i is e[i] at column at[i] / step. */
+struct bn_list {
+    int step;         /* in: factor of the places */
+    int n;            /* entries, a multiple of 4; the last may be zeros at 0 */
+    int32_t *at;      /* room for [t_pool + 32] */
+    float *e;         /* the same */
+    float sum, sum_c; /* as bn_reduce gives */
+};
+
 struct ln_record { /* LayerNorm of one record [C, T] over C */
     int c, t;
     float eps;
@@ -186,6 +195,9 @@ struct cpu_kernels {
     void (*bn_forward)(const struct bn_row *a);
     void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);
     void (*bn_expand)(const struct bn_grad_row *a);
+    void (*bn_list)(const struct bn_grad_row *a, struct bn_list *list);
+    /* y[f] += sum_i e[i] x[at[i] + f] for f < floats, a multiple of 16 */
+    void (*list_rows)(const struct bn_list *list, const float *x, int floats, float *y);
     void (*ln_forward)(const struct ln_record *a);
     void (*ln_backward)(const struct ln_record *a);
     void (*sigmoid)(const float *x, float *y, int64_t n);

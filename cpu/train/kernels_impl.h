@@ -1,6 +1,7 @@
 /* cpu/train/kernels_impl.h - all kernels and their table, for the instruction set of the including
  * file. */
 #include "cpu/train/elt_impl.h"
+#include "cpu/train/list_impl.h"
 #include "cpu/train/lstm_impl.h"
 #include "cpu/train/norm_impl.h"
 #include "cpu/train/rows_impl.h"
@@ -23,6 +24,8 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .bn_forward = ISA(f32_bn_forward),
     .bn_reduce = ISA(f32_bn_reduce),
     .bn_expand = ISA(f32_bn_expand),
+    .bn_list = ISA(f32_bn_list),
+    .list_rows = ISA(f32_list_rows),
     .ln_forward = ISA(f32_ln_forward),
     .ln_backward = ISA(f32_ln_backward),
     .sigmoid = ISA(f32_sigmoid),

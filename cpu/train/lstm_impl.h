@@ -47,14 +47,18 @@ static void ISA(f32_lstm_cell_grad)(const struct lstm_cell_grad *args)
 }
 
 #if VL == 16
-/* A 16 x 16 tile: four rounds of pairwise interleaving. */
-INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys, int fetch)
+/* A tile of rows x cols, at most 16 x 16: four rounds of pairwise interleaving. */
+INLINE void transpose_tile(const struct transpose_args *args, int r0, int c0, int rows, int cols)
 {
+    const float *x = args->x + r0 * args->xs + c0;
+    float *y = args->y + c0 * args->ys + r0;
+    int64_t xs = args->xs, ys = args->ys;
+    vm in = v_first(cols), out = v_first(rows);
     __m512 r[16], s[16];
     UNROLL(16)
     for (int i = 0; i < 16; i++) {
-        r[i] = v_load(x + i * xs);
-        if (fetch) __builtin_prefetch(x + i * xs + fetch, 0, 2);
+        r[i] = i < rows ? _mm512_maskz_loadu_ps(in, x + i * xs) : v_zero();
+        if (args->fetch && i < rows) __builtin_prefetch(x + i * xs + args->fetch, 0, 2);
     }
     UNROLL(8)
     for (int i = 0; i < 16; i += 2) {
@@ -78,12 +82,15 @@ INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys, int
         s[12 + i] = _mm512_shuffle_f32x4(r[8 + i], r[12 + i], 0xDD);
     }
     UNROLL(4)
-    for (int i = 0; i < 4; i++) {
-        v_store(y + i * ys, _mm512_shuffle_f32x4(s[i], s[8 + i], 0x88));
-        v_store(y + (8 + i) * ys, _mm512_shuffle_f32x4(s[i], s[8 + i], 0xDD));
-        v_store(y + (4 + i) * ys, _mm512_shuffle_f32x4(s[4 + i], s[12 + i], 0x88));
-        v_store(y + (12 + i) * ys, _mm512_shuffle_f32x4(s[4 + i], s[12 + i], 0xDD));
+    for (int i = 0; i < 4; i++) { /* columns i, 8 + i, 4 + i, 12 + i */
+        r[i] = _mm512_shuffle_f32x4(s[i], s[8 + i], 0x88);
+        r[8 + i] = _mm512_shuffle_f32x4(s[i], s[8 + i], 0xDD);
+        r[4 + i] = _mm512_shuffle_f32x4(s[4 + i], s[12 + i], 0x88);
+        r[12 + i] = _mm512_shuffle_f32x4(s[4 + i], s[12 + i], 0xDD);
     }
+    UNROLL(16)
+    for (int i = 0; i < 16; i++)
+        if (i < cols) _mm512_mask_storeu_ps(y + i * ys, out, r[i]);
 }
 #endif
 
@@ -91,20 +98,18 @@ INLINE void transpose_tile(const float *x, int64_t xs, float *y, int64_t ys, int
  * follows: the column that a later call needs is fetched now. */
 static void ISA(f32_transpose)(const struct transpose_args *a)
 {
-    const float *x = a->x;
-    float *y = a->y;
-    int64_t xs = a->xs, ys = a->ys;
     int rows = a->rows, cols = a->cols;
     for (int r0 = 0; r0 < rows; r0 += 16)
         for (int c0 = 0; c0 < cols; c0 += 16) {
             int r1 = r0 + 16 < rows ? r0 + 16 : rows, c1 = c0 + 16 < cols ? c0 + 16 : cols;
 #if VL == 16
-            if (r1 - r0 == 16 && c1 - c0 == 16) {
-                transpose_tile(x + r0 * xs + c0, xs, y + c0 * ys + r0, ys, a->fetch);
-                continue;
-            }
-#endif
+            if (r1 - r0 == 16 && c1 - c0 == 16)
+                transpose_tile(a, r0, c0, 16, 16);
+            else
+                transpose_tile(a, r0, c0, r1 - r0, c1 - c0);
+#else
             for (int c = c0; c < c1; c++)
-                for (int r = r0; r < r1; r++) y[c * ys + r] = x[r * xs + c];
+                for (int r = r0; r < r1; r++) a->y[c * a->ys + r] = a->x[r * a->xs + c];
+#endif
         }
 }

@@ -165,7 +165,11 @@ INLINE void v_phases3(const float *p, vf out[3])
 /* lanes as unsigned bytes; values are small integers */
 INLINE void v_store_u8(uint8_t *p, vf v, int n)
 {
-    _mm512_mask_cvtepi32_storeu_epi8(p, n >= 16 ? (vm)0xFFFF : v_first(n), _mm512_cvtps_epi32(v));
+    __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+    if (n >= 16)
+        _mm_storeu_si128((__m128i *)p, bytes);
+    else
+        _mm_mask_storeu_epi8(p, v_first(n), bytes);
 }
 
 #elif defined(__AVX2__)
