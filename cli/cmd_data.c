@@ -38,7 +38,7 @@ static int data_add(struct cli *c, int argc, char **argv)
     if (!rc) rc = ecg_data_dir(name, dir, sizeof dir, &c->err);
     if (!rc && remote.connect) {
         rc = cli_connect(c, &remote, &client);
-        if (!rc) rc = upload_dataset(c, client, dir, name, &fingerprint);
+        if (!rc) rc = upload_dataset(c, client, dir, name, &(struct cli_parting){0}, &fingerprint);
         pr_client_close(client);
     }
     if (rc) return rc;

@@ -6,9 +6,11 @@
 #include "base/clock.h"
 #include "cli/commands.h"
 #include "cli/data.h"
+#include "cli/grid.h"
 #include "cli/model.h"
 #include "cli/table.h"
 #include "nn/metrics.h"
+#include "workers/classes.h"
 
 #define BOOTSTRAP 1000
 #define MAX_FOLDS 10
@@ -16,6 +18,7 @@
 struct args {
     const char *file, *data, *folds;
     int threads;
+    struct cli_parting parting;
 };
 
 struct result {
@@ -33,10 +36,12 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "a PTB-XL or MIT-BIH folder, or a known name"),
+        OPT_SPLIT(&a->parting.split),
         OPT_TEXT("folds", 0, &a->folds, "A,B,..", "10, the test fold"),
         OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores"), OPT_END};
     struct cli_use use = {"FILE --data DIR [--folds 10]",
-                          "Macro-AUROC with its bootstrap interval, and the AUROC of each label.",
+                          "Macro-AUROC with its bootstrap interval, and the AUROC of each label; for beats "
+                          "also accuracy, F1 and the\nconfusion matrix.",
                           options,
                           1,
                           1,
@@ -74,23 +79,6 @@ static int select_rows(struct cli *c, const struct args *a, struct result *r, ui
     return 0;
 }
 
-static json_t *classes_json(const struct result *r)
-{
-    json_t *per = json_object(), *confusion = json_array();
-    const struct nn_class_report *k = &r->classes;
-    for (int i = 0; i < r->m->labels; i++) {
-        json_t *line = json_array();
-        json_object_set_new(per, r->m->label[i],
-                            json_pack("{s:f, s:f, s:f}", "sensitivity", k->sensitivity[i],
-                                      "precision", k->precision[i], "f1", k->f1[i]));
-        for (int j = 0; j < r->m->labels; j++)
-            json_array_append_new(line, json_integer(k->confusion[i][j]));
-        json_array_append_new(confusion, line);
-    }
-    return json_pack("{s:f, s:f, s:o, s:o}", "accuracy", k->accuracy, "macro_f1", k->macro_f1,
-                     "per_class", per, "confusion", confusion);
-}
-
 static int answer_json(struct cli *c, const struct result *r)
 {
     json_t *per = json_object();
@@ -101,18 +89,41 @@ static int answer_json(struct cli *c, const struct result *r)
                             "macro", cli_json_real(r->auroc.macro), "per_label", per, "ci95",
                             cli_json_real(r->auroc.ci95[0]), cli_json_real(r->auroc.ci95[1]),
                             "undefined", r->auroc.undefined, "seconds", r->seconds);
-    if (r->d->task == ECG_ONE_LABEL) json_object_set_new(doc, "classes", classes_json(r));
+    if (r->d->task == ECG_ONE_LABEL) {
+        json_t *k = classes_json(&r->classes, r->m->labels, r->m->label);
+        json_object_set_new(k, "accuracy", json_real(r->classes.accuracy));
+        json_object_set_new(k, "macro_f1", json_real(r->classes.macro_f1));
+        json_object_set_new(doc, "classes", k);
+    }
     return cli_answer_json(c, doc);
 }
 
 static void print_classes(const struct result *r)
 {
     const struct nn_class_report *k = &r->classes;
-    printf("\naccuracy %.4f, macro-F1 %.4f\n", k->accuracy, k->macro_f1);
+    int absent = 0;
+    char heads[128] = "TRUTH", line[256];
+    for (int i = 0; i < r->m->labels; i++) absent += r->records[i] == 0;
+    printf("\naccuracy %.4f, macro-F1 %.4f over %d classes", k->accuracy, k->macro_f1,
+           r->m->labels);
+    if (absent) printf(", of which %d without any record count as 0", absent);
+    puts("\n");
     struct cli_table *t = cli_table_create("CLASS\tSENSITIVITY\tPRECISION\tF1", "lrrr");
     for (int i = 0; i < r->m->labels; i++)
         cli_table_add(t, "%s\t%.4f\t%.4f\t%.4f", r->m->label[i], k->sensitivity[i], k->precision[i],
                       k->f1[i]);
+    cli_table_print(t, stdout);
+    cli_table_destroy(t);
+    putchar('\n');
+    for (int i = 0; i < r->m->labels; i++)
+        snprintf(heads + strlen(heads), sizeof heads - strlen(heads), "\tas %.7s", r->m->label[i]);
+    t = cli_table_create(heads, "lrrrrrrrr");
+    for (int i = 0; i < r->m->labels; i++) {
+        size_t at = 0;
+        for (int j = 0; j < r->m->labels; j++)
+            at += (size_t)snprintf(line + at, sizeof line - at, "\t%u", k->confusion[i][j]);
+        cli_table_add(t, "%s%s", r->m->label[i], line);
+    }
     cli_table_print(t, stdout);
     cli_table_destroy(t);
 }
@@ -161,7 +172,7 @@ int cmd_eval(struct cli *c, int argc, char **argv)
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
     rc = cli_model_open(c, a.file, &m);
-    if (!rc) rc = cli_dataset_open(c, a.data, &d);
+    if (!rc) rc = cli_dataset_open_as(c, a.data, &a.parting, &d);
     if (!rc) rc = cli_model_fits(c, &m, d);
     struct result r = {.m = &m, .d = d};
     if (!rc) rc = evaluate(c, &a, &r);

@@ -19,6 +19,7 @@ struct args {
     double keep;
     int rounds, norm, epochs, threads;
     uint64_t seed;
+    struct cli_parting parting;
 };
 
 struct work {
@@ -34,6 +35,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "what to fine-tune on"),
+        OPT_SPLIT(&a->parting.split),
         OPT_REAL("keep", &a->keep, "F", "fraction of structures left, in (0, 1]"),
         OPT_INT("rounds", &a->rounds, "N", 1, 100, "in so many steps; 1"),
         OPT_CHOICE("norm", &a->norm, "NORM", norm_names, "L1 (default), L2, taylor"),
@@ -87,7 +89,7 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     }
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
     if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
-    if (!rc) rc = cli_dataset_open(c, a->data, &w->data);
+    if (!rc) rc = cli_dataset_open_as(c, a->data, &a->parting, &w->data);
     return rc ? rc : cli_dataset_fits(c, w->data, w->model->net);
 }
 

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/data.h"
+#include "cli/grid.h"
 #include "cli/progress.h"
 #include "cli/table.h"
 #include "cpu/quant/quant.h"
@@ -14,12 +15,14 @@ struct args {
     const char *model, *data, *out;
     int mode, calibration;
     uint64_t seed;
+    struct cli_parting parting;
 };
 
 static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "validation records calibrate; not for float"),
+        OPT_SPLIT(&a->parting.split),
         OPT_CHOICE("mode", &a->mode, "MODE", quant_mode_names,
                    "paper (default), full, best, float"),
         OPT_INT("calibration", &a->calibration, "N", 1, 100000, "records that calibrate; 128"),
@@ -119,7 +122,7 @@ int cmd_quantize(struct cli *c, int argc, char **argv)
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
     rc = nn_model_load(&m, a.model, &c->err);
-    if (!rc && a.data) rc = cli_dataset_open(c, a.data, &d);
+    if (!rc && a.data) rc = cli_dataset_open_as(c, a.data, &a.parting, &d);
     if (!rc && d) rc = cli_dataset_fits(c, d, m->net);
     if (!rc) rc = quantize(c, &a, m, d);
     nn_model_destroy(m);

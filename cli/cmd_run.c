@@ -98,16 +98,19 @@ static int check_allocators(struct cli *c, const struct grid *g)
 }
 
 static int run_grid(struct cli *c, const struct args *a, const struct grid *g, const char *text,
-                    const struct ecg_dataset *d)
+                    struct ecg_dataset *const *d)
 {
+    struct cn_hash fingerprint[2];
     char state[4096];
     struct embed *e = NULL;
     json_t *show = NULL;
     struct submit_answer n = {0};
     snprintf(state, sizeof state, "%s/.state", a->out);
-    struct embed_options eo = {.state = state, .data = d, .device = a->device, .slots = a->slots};
+    struct embed_options eo = {
+        .state = state, .data = {d[0], d[1]}, .device = a->device, .slots = a->slots};
     struct cli_submit_how how = {
-        .text = text, .dataset = d->name, .fingerprint = &d->fingerprint, .fresh = a->fresh};
+        .text = text, .dataset = d[0]->name, .fingerprint = fingerprint, .fresh = a->fresh};
+    for (int i = 0; i < 2 && d[i]; i++) fingerprint[i] = d[i]->fingerprint;
     cli_catch_signals();
     int rc = cn_mkdirs(state, &c->err);
     if (!rc) rc = embed_start(c, &eo, &e);
@@ -131,7 +134,7 @@ int cmd_run(struct cli *c, int argc, char **argv)
 {
     struct args a = {.device = "cpu"};
     struct grid *g = NULL;
-    struct ecg_dataset *d = NULL;
+    struct ecg_dataset *d[2] = {NULL};
     char *text = NULL;
     size_t n = 0;
     int rc = parse(c, &a, argc, argv);
@@ -141,9 +144,12 @@ int cmd_run(struct cli *c, int argc, char **argv)
     if (!rc) rc = grid_parse(&g, a.grid, text, n, &c->err);
     if (!rc && !a.data) a.data = *g->data ? g->data : "ptbxl";
     if (!rc) rc = check_allocators(c, g);
-    if (!rc) rc = cli_dataset_open(c, a.data, &d);
+    for (int i = 0; !rc && i < (g->n_splits ? g->n_splits : 1); i++) {
+        struct cli_parting how = cli_grid_parting(g, i);
+        rc = cli_dataset_open_as(c, a.data, &how, &d[i]);
+    }
     if (!rc) rc = run_grid(c, &a, g, text, d);
-    ecg_dataset_close(d);
+    for (int i = 0; i < 2; i++) ecg_dataset_close(d[i]);
     grid_destroy(g);
     free(text);
     return rc;

@@ -81,11 +81,11 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 
 static int count_only(struct cli *c, const struct grid *g, const struct cli_submit_how *how)
 {
-    const struct cn_hash any = {{0}}; /* the count does not depend on the dataset */
+    const struct cn_hash any[2] = {{{0}}, {{1}}}; /* the count does not depend on the dataset */
     struct cli_submit_how counted = *how;
     struct cli_submit *s = NULL;
     struct submit_answer n = {0};
-    counted.fingerprint = &any;
+    counted.fingerprint = any;
     int rc = cli_submit_create(&s, g, &counted, &c->err);
     if (!rc) rc = submit_count(cli_submit_message(s), &n, &c->err);
     cli_submit_destroy(s);
@@ -113,20 +113,17 @@ static int file_it(struct cli *c, const struct args *a, const struct grid *g,
                    struct cli_submit_how *how)
 {
     struct pr_client *client = NULL;
-    struct cn_hash fingerprint;
+    struct cn_hash fingerprint[2];
+    char name[160];
     struct submit_answer n = {0};
     int rc = cli_connect(c, &a->remote, &client);
-    bool has = false;
-    if (!rc && a->data) {
-        rc = upload_dataset(c, client, a->data, how->dataset, &fingerprint);
-        how->fingerprint = &fingerprint;
-    } else if (!rc) {
-        rc = upload_known(c, client, how->dataset, NULL, &has);
-        if (!rc && !has)
-            rc = cn_fail(&c->err, CN_ENOTFOUND,
-                         "the coordinator has no dataset '%s'; send one with --data DIR",
-                         how->dataset);
+    for (int i = 0; !rc && i < (g->n_splits ? g->n_splits : 1); i++) {
+        struct cli_parting p = cli_grid_parting(g, i);
+        cli_dataset_name(how->dataset, &p, name, sizeof name);
+        rc = a->data ? upload_dataset(c, client, a->data, how->dataset, &p, &fingerprint[i])
+                     : upload_named(c, client, name, &fingerprint[i]);
     }
+    how->fingerprint = fingerprint;
     if (!rc) rc = submit_grid(c, client, g, how, &n);
     pr_client_close(client);
     return rc ? rc : answer(c, g, &n);

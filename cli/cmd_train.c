@@ -16,6 +16,7 @@ struct args {
     const char *net, *data, *recipe, *widths, *teacher, *device, *resume, *out;
     uint64_t seed;
     int epochs, threads;
+    struct cli_parting parting;
 };
 
 struct work {
@@ -33,6 +34,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     const struct cli_option options[] = {
         OPT_TEXT("net", 0, &a->net, "NET", "cnn, rnn, resnet, ..."),
         OPT_TEXT("data", 0, &a->data, "DIR", "a PTB-XL or MIT-BIH folder, or a known name"),
+        OPT_SPLIT(&a->parting.split),
         OPT_TEXT("recipe", 0, &a->recipe, "R", "paper (default), cinch, or a YAML file"),
         OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),
         OPT_INT("epochs", &a->epochs, "N", 0, 100000, "the recipe's; 0 writes the initialised net"),
@@ -80,7 +82,7 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     if (!rc && a->resume)
         rc = cn_file_read(a->resume, MAX_CHECKPOINT, &w->resume, &w->resume_n, &c->err);
     if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
-    if (!rc) rc = cli_dataset_open(c, a->data, &w->data);
+    if (!rc) rc = cli_dataset_open_as(c, a->data, &a->parting, &w->data);
     return rc;
 }
 

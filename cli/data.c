@@ -3,9 +3,11 @@
 #include "cli/data.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "cli/grid.h"
 #include "cli/progress.h"
 #include "ecg/registry.h"
 #include "nn/net.h"
@@ -25,17 +27,64 @@ static void on_progress(void *arg, int done, int total)
 
 int cli_dataset_open(struct cli *c, const char *data, struct ecg_dataset **out)
 {
+    return cli_dataset_open_as(c, data, &(struct cli_parting){0}, out);
+}
+
+/* Whether the folder's records can be parted so. */
+static int check_parting(struct cli *c, const char *dir, const struct cli_parting *how)
+{
+    enum ecg_kind kind = ecg_folder_kind(dir);
+    if (how->split != ECG_SPLIT_RANDOM && kind == ECG_PTBXL)
+        return cn_fail(&c->err, CN_EINVALID,
+                       "%s holds PTB-XL, whose folds are fixed: only the beats of MIT-BIH have a "
+                       "split",
+                       dir);
+    if (how->drop_unlabelled && kind == ECG_MITDB)
+        return cn_fail(&c->err, CN_EINVALID,
+                       "%s holds MIT-BIH, whose beats all have a class: `unlabelled` is about "
+                       "PTB-XL",
+                       dir);
+    return 0;
+}
+
+int cli_dataset_open_as(struct cli *c, const char *data, const struct cli_parting *how,
+                        struct ecg_dataset **out)
+{
     *out = NULL;
-    if (cn_file_exists(data) && !cn_dir_exists(data)) return ecg_dataset_map(out, data, &c->err);
+    if (cn_file_exists(data) && !cn_dir_exists(data)) {
+        if (how->split || how->drop_unlabelled)
+            return cn_fail(&c->err, CN_EINVALID,
+                           "%s is a cache file, whose records are parted already; name the folder "
+                           "that it was built from",
+                           data);
+        return ecg_dataset_map(out, data, &c->err);
+    }
     char dir[4096];
     int rc = ecg_data_dir(data, dir, sizeof dir, &c->err);
+    if (!rc) rc = check_parting(c, dir, how);
     if (rc) return rc;
     struct cli_progress bar;
     cli_progress_start(&bar, c, "reading records", "records");
-    struct ecg_build b = {.dir = dir, .progress = on_progress, .progress_arg = &bar};
+    struct ecg_build b = {.dir = dir,
+                          .drop_unlabelled = how->drop_unlabelled,
+                          .split = how->split,
+                          .progress = on_progress,
+                          .progress_arg = &bar};
     rc = ecg_dataset_open(out, &b, &c->err);
     cli_progress_end(&bar);
     return rc;
+}
+
+void cli_dataset_name(const char *name, const struct cli_parting *how, char *out, size_t cap)
+{
+    snprintf(out, cap, "%s%s%s", name, how->split == ECG_SPLIT_INTER_PATIENT ? "@patient" : "",
+             how->drop_unlabelled ? "@labelled" : "");
+}
+
+struct cli_parting cli_grid_parting(const struct grid *g, int i)
+{
+    return (struct cli_parting){.split = i < g->n_splits ? g->split[i] : ECG_SPLIT_RANDOM,
+                                .drop_unlabelled = g->drop_unlabelled};
 }
 
 int cli_dataset_fits(struct cli *c, const struct ecg_dataset *d, const struct nn_net *net)

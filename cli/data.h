@@ -9,9 +9,27 @@
  * with a progress bar when it is absent. *out is owned by the caller (ecg_dataset_close). */
 int cli_dataset_open(struct cli *c, const char *data, struct ecg_dataset **out);
 
+/* The same, put together in other ways than the usual one. */
+struct cli_parting {
+    int split;            /* of beats: enum ecg_split */
+    bool drop_unlabelled; /* of PTB-XL */
+};
+/* CN_EINVALID when `data` is a cache file, whose parts are as they are, or when the folder's kind of
+ * data knows no such choice. */
+int cli_dataset_open_as(struct cli *c, const char *data, const struct cli_parting *how,
+                        struct ecg_dataset **out);
+/* What a coordinator knows a dataset so parted by: NAME, NAME@patient, NAME@labelled. */
+void cli_dataset_name(const char *name, const struct cli_parting *how, char *out, size_t cap);
+#define OPT_SPLIT(out)                                                                             \
+    OPT_CHOICE("split", out, "S", grid_split_names, "of beats: random (default), patient")
+
 /* What a net must fit: CN_EINVALID when leads, samples, labels or the kind of task differ. */
 struct nn_net;
 int cli_dataset_fits(struct cli *c, const struct ecg_dataset *d, const struct nn_net *net);
+
+/* The i-th way in which a grid parts its dataset. */
+struct grid;
+struct cli_parting cli_grid_parting(const struct grid *g, int i);
 
 int cli_cores(void); /* that this process may use, at least 1 */
 

@@ -17,7 +17,7 @@ struct embed {
     struct coordinator *coordinator;
     struct worker *trainer, *evaluator;
     struct pr_client *client;
-    const struct ecg_dataset *data[2];
+    const struct ecg_dataset *data[3]; /* ends with NULL */
 };
 
 static int start_coordinator(struct cli *c, const struct embed_options *o, struct embed *e)
@@ -58,7 +58,7 @@ int embed_start(struct cli *c, const struct embed_options *o, struct embed **out
         free(e);
         return cn_fail(&c->err, CN_ENOMEM, "out of memory");
     }
-    e->data[0] = o->data;
+    memcpy(e->data, o->data, sizeof o->data);
     struct pr_connect how = {.zmq = e->zmq, .endpoint = ENDPOINT, .stop = on_wait};
     int rc = start_coordinator(c, o, e);
     if (!rc) rc = start_worker(c, o, e, WORKER_TRAIN, &e->trainer);

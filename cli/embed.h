@@ -11,7 +11,7 @@ struct embed;
 
 struct embed_options {
     const char *state;              /* folder of the queue and the blobs; made when absent */
-    const struct ecg_dataset *data; /* borrowed by the workers */
+    const struct ecg_dataset *data[2]; /* borrowed by the workers; the second may be NULL */
     const char *device;             /* "cpu", "gpu", "gpu:N" */
     int slots;                      /* trainings at once; 0: the workers' own choice */
 };

@@ -5,6 +5,8 @@
  *
  *   name: study-a-small        the file's name without its ending
  *   data: ptbxl                what --data names, else ptbxl
+ *   split: [random, patient]   how beats are parted: each beat by chance, or by patients; random
+ *   unlabelled: keep           keep | drop records of PTB-XL without a diagnostic label; keep
  *   nets: [cnn, rnn]           a name, or {net: cnn, widths: [16, 32, 48, 16]}
  *   seeds: 3                   a count (0, 1, 2), or a list; 1
  *   recipe: paper              paper | cinch | a YAML file beside the grid | a mapping; paper
@@ -12,9 +14,13 @@
  *   distill: [false, true]     false
  *   prune:                     absent, or none: nothing is pruned
  *     rounds: [1, 5, 10]       1
- *     keep: [0.75, 0.5]        fraction of structures left, in (0, 1]; 0.5
- *     norm: [L1, L2]           also taylor; L1
- *     epochs: 20               the recipe's fine-tuning epochs
+ *     keep: [0.75, 0.5]        fraction of structures or weights left, in (0, 1]; 0.5
+ *     norm: [L1, L2]           also taylor; L1. Of structures: weights go by their size
+ *     unit: [structure, weight]               what is removed, or held at zero; structure
+ *     schedule: [linear, geometric]           also sensitivity; geometric
+ *     epochs: 20               the recipe's fine-tuning epochs, after every round
+ *     total_epochs: 20         instead: so many in all, divided over the rounds, what remains to
+ *                              the first ones
  *   measure: final             final | every-round | none
  *   quantize: {mode: paper, calibration: 128}      or just the mode: paper | full | best
  *   latency: {allocator: paper, runs: paper}       or none
@@ -41,7 +47,8 @@ struct reader {
     struct grid *g;
     const char *path; /* of the grid, to find a recipe beside it */
     const struct cn_yaml *recipe;
-    int epochs, prune_epochs; /* -1: the recipe's */
+    int epochs, prune_epochs;      /* -1: the recipe's */
+    const struct cn_yaml *split, *unlabelled, *norm, *unit; /* where they stand, or NULL */
     struct cn_error *err;
 };
 
@@ -87,6 +94,24 @@ static int int_list(const struct cn_yaml *v, const char *what, int lo, int hi, i
     return rc;
 }
 
+/* Distinct words of `names`, as their indexes; out has room for all of them. */
+static int enum_list(const struct cn_yaml *v, const char *what, const char *const *names, int *out,
+                     int *n, struct cn_error *err)
+{
+    int max = 0;
+    while (names[max]) max++;
+    int rc = check_list(v, what, max, err);
+    *n = 0;
+    for (int i = 0; !rc && i < list_size(v); i++) {
+        int k = 0;
+        rc = cn_yaml_enum(list_item(v, i), what, names, &k, err);
+        for (int j = 0; !rc && j < *n; j++)
+            if (out[j] == k) rc = twice(list_item(v, i), what, err);
+        if (!rc) out[(*n)++] = k;
+    }
+    return rc;
+}
+
 /* ---------------------------------------------------------------------------------- single keys */
 
 static int read_name(struct reader *r, const struct cn_yaml *v)
@@ -115,6 +140,25 @@ static int read_data(struct reader *r, const struct cn_yaml *v)
                             "goes to --data");
     snprintf(r->g->data, sizeof r->g->data, "%s", s);
     return 0;
+}
+
+const char *const grid_split_names[] = {"random", "patient", NULL};
+
+static int read_split(struct reader *r, const struct cn_yaml *v)
+{
+    int k[2], rc = enum_list(v, "split", grid_split_names, k, &r->g->n_splits, r->err);
+    for (int i = 0; !rc && i < r->g->n_splits; i++) r->g->split[i] = (enum ecg_split)k[i];
+    r->split = v;
+    return rc;
+}
+
+static int read_unlabelled(struct reader *r, const struct cn_yaml *v)
+{
+    static const char *const names[] = {"keep", "drop", NULL};
+    int k = 0, rc = cn_yaml_enum(v, "unlabelled", names, &k, r->err);
+    r->g->drop_unlabelled = k == 1;
+    r->unlabelled = v;
+    return rc;
 }
 
 static int read_seeds(struct reader *r, const struct cn_yaml *v)
@@ -196,17 +240,66 @@ static int read_keep(struct reader *r, const struct cn_yaml *v)
 static int read_norm(struct reader *r, const struct cn_yaml *v)
 {
     static const char *const names[] = {"L1", "L2", "taylor", NULL};
-    struct grid *g = r->g;
-    int rc = check_list(v, "norm", 3, r->err);
-    g->n_norms = 0;
-    for (int i = 0; !rc && i < list_size(v); i++) {
-        int k = 0;
-        rc = cn_yaml_enum(list_item(v, i), "norm", names, &k, r->err);
-        for (int j = 0; !rc && j < g->n_norms; j++)
-            if (g->norm[j] == (enum nn_norm)k) rc = twice(list_item(v, i), "norm", r->err);
-        if (!rc) g->norm[g->n_norms++] = (enum nn_norm)k;
-    }
+    int k[3], rc = enum_list(v, "norm", names, k, &r->g->n_norms, r->err);
+    for (int i = 0; !rc && i < r->g->n_norms; i++) r->g->norm[i] = (enum nn_norm)k[i];
+    r->norm = v;
     return rc;
+}
+
+static int read_unit(struct reader *r, const struct cn_yaml *v)
+{
+    static const char *const names[] = {"structure", "weight", NULL};
+    int k[2], rc = enum_list(v, "unit", names, k, &r->g->n_units, r->err);
+    for (int i = 0; !rc && i < r->g->n_units; i++) r->g->unit[i] = (enum grid_unit)k[i];
+    r->unit = v;
+    return rc;
+}
+
+static int read_schedule(struct reader *r, const struct cn_yaml *v)
+{
+    static const char *const names[] = {"geometric", "linear", "sensitivity", NULL};
+    int k[3], rc = enum_list(v, "schedule", names, k, &r->g->n_schedules, r->err);
+    for (int i = 0; !rc && i < r->g->n_schedules; i++)
+        r->g->schedule[i] = (enum nn_stages)k[i];
+    return rc;
+}
+
+/* Fine-tuning: so many epochs after every round, or so many in all. */
+static int read_prune_epochs(struct reader *r, const struct cn_yaml *v)
+{
+    const struct cn_yaml *each = cn_yaml_get(v, "epochs"), *all = cn_yaml_get(v, "total_epochs");
+    struct grid *g = r->g;
+    int64_t n = 0;
+    int rc = 0;
+    if (each && all)
+        return cn_yaml_fail(all, r->err,
+                            "epochs are of every round, total_epochs of all of them: give one");
+    if (each) {
+        rc = cn_yaml_int(each, "prune epochs", 0, 100000, &n, r->err);
+        r->prune_epochs = (int)n;
+    }
+    if (!rc && all) {
+        rc = cn_yaml_int(all, "total_epochs", 1, 100000, &n, r->err);
+        g->total_epochs = (int)n;
+    }
+    for (int i = 0; !rc && all && i < g->n_rounds; i++)
+        if (g->rounds[i] > n)
+            rc = cn_yaml_fail(all, r->err,
+                              "total_epochs: %lld epochs do not suffice for %d rounds, of which each "
+                              "needs one",
+                              (long long)n, g->rounds[i]);
+    return rc;
+}
+
+/* Weights go by their size, which every norm orders alike: several norms would be one variant. */
+static int check_norm(struct reader *r)
+{
+    const struct grid *g = r->g;
+    if (!r->norm || g->n_units != 1 || g->unit[0] != GRID_WEIGHT) return 0;
+    if (g->n_norms == 1 && g->norm[0] == NN_L1) return 0;
+    return cn_yaml_fail(r->norm, r->err,
+                        "norm ranks structures; `unit: weight` goes by the size of each weight, so "
+                        "leave it out");
 }
 
 /* True for `none`, `null`, `~` and nothing at all. */
@@ -219,11 +312,12 @@ static bool is_none(const struct cn_yaml *v)
 
 static int read_prune(struct reader *r, const struct cn_yaml *v)
 {
-    static const char *const known[] = {"rounds", "keep", "norm", "epochs", NULL};
+    static const char *const known[] = {"rounds",   "keep",   "norm",         "unit",
+                                        "schedule", "epochs", "total_epochs", NULL};
     struct grid *g = r->g;
     if (is_none(v)) return 0;
     if (v->kind != CN_YAML_MAP)
-        return cn_yaml_fail(v, r->err, "prune is a mapping of rounds, keep, norm and epochs");
+        return cn_yaml_fail(v, r->err, "prune is a mapping of rounds, keep, norm, unit, schedule and epochs");
     int rc = cn_yaml_only(v, known, r->err);
     if (rc) return rc;
     g->prune = true;
@@ -232,12 +326,10 @@ static int read_prune(struct reader *r, const struct cn_yaml *v)
         rc = int_list(x, "rounds", 1, 100, g->rounds, &g->n_rounds, r->err);
     if (!rc && (x = cn_yaml_get(v, "keep"))) rc = read_keep(r, x);
     if (!rc && (x = cn_yaml_get(v, "norm"))) rc = read_norm(r, x);
-    if (!rc && (x = cn_yaml_get(v, "epochs"))) {
-        int64_t n = 0;
-        rc = cn_yaml_int(x, "prune epochs", 0, 100000, &n, r->err);
-        r->prune_epochs = (int)n;
-    }
-    return rc;
+    if (!rc && (x = cn_yaml_get(v, "unit"))) rc = read_unit(r, x);
+    if (!rc && (x = cn_yaml_get(v, "schedule"))) rc = read_schedule(r, x);
+    if (!rc) rc = read_prune_epochs(r, v);
+    return rc ? rc : check_norm(r);
 }
 
 /* ------------------------------------------------------------------- measure, quantize, latency */
@@ -421,13 +513,48 @@ static int resolve_recipe(struct reader *r, struct grid_net *net)
 
 /* --------------------------------------------------------------------------------------- whole */
 
+static bool reads_beats(const struct grid_net *n)
+{
+    struct nn_net *net = NULL;
+    struct nn_shape shape = {0};
+    nn_net_build(&net, n->name, NULL, 0, shape, NULL);
+    bool beats = net && net->loss == NN_CROSS_ENTROPY;
+    nn_net_destroy(net);
+    return beats;
+}
+
+/* Beats are split, PTB-XL's records may lack labels: a key that cannot do anything is a mistake. */
+static int check_parting(struct reader *r)
+{
+    for (int i = 0; i < r->g->n_nets; i++) {
+        const char *name = r->g->net[i].name;
+        bool beats = reads_beats(&r->g->net[i]);
+        if (beats && !r->split) {
+            r->g->n_splits = 1;
+            r->g->split[0] = ECG_SPLIT_RANDOM;
+        }
+        if (r->split && !beats)
+            return cn_yaml_fail(r->split, r->err,
+                                "split parts the beats of MIT-BIH; net %s reads PTB-XL, whose folds "
+                                "are fixed",
+                                name);
+        if (r->unlabelled && beats)
+            return cn_yaml_fail(r->unlabelled, r->err,
+                                "unlabelled is about PTB-XL; every beat of MIT-BIH, which net %s "
+                                "reads, has a class",
+                                name);
+    }
+    return 0;
+}
+
 struct key {
     const char *name;
     int (*read)(struct reader *r, const struct cn_yaml *v);
 };
 
 static const struct key keys[] = {
-    {"name", read_name},         {"data", read_data},       {"nets", read_nets},
+    {"name", read_name},         {"data", read_data},
+    {"split", read_split},       {"unlabelled", read_unlabelled}, {"nets", read_nets},
     {"seeds", read_seeds},       {"recipe", read_recipe},   {"epochs", read_epochs},
     {"distill", read_distill},   {"prune", read_prune},     {"measure", read_measure},
     {"quantize", read_quantize}, {"latency", read_latency}, {"priority", read_priority},
@@ -448,6 +575,7 @@ static void set_defaults(struct grid *g, const char *path)
     g->rounds[0] = 1;
     g->keep[0] = 0.5;
     g->norm[0] = NN_L1;
+    g->n_units = g->n_schedules = 1; /* structure, geometric: 0 */
     g->calibration = 128;
     g->latency = true;
     snprintf(g->allocator, sizeof g->allocator, "paper");
@@ -469,7 +597,7 @@ static int read_grid(struct reader *r, const struct cn_yaml *root)
         if (v) rc = keys[i].read(r, v);
     }
     for (int i = 0; !rc && i < r->g->n_nets; i++) rc = resolve_recipe(r, &r->g->net[i]);
-    return rc;
+    return rc ? rc : check_parting(r);
 }
 
 int grid_parse(struct grid **out, const char *name, const char *text, size_t n,

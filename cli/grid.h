@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "ecg/dataset.h"
 #include "nn/net.h"
 #include "nn/prune.h"
 #include "nn/recipe.h"
@@ -17,6 +18,7 @@
 
 enum grid_measure { GRID_FINAL, GRID_EVERY_ROUND, GRID_NONE };
 enum grid_quantize { GRID_PAPER, GRID_FULL, GRID_BEST };
+enum grid_unit { GRID_STRUCTURE, GRID_WEIGHT };
 
 struct grid_net {
     char name[24];
@@ -28,6 +30,9 @@ struct grid_net {
 struct grid {
     char name[64]; /* of the run; default: the file's name without .yaml */
     char data[64]; /* a dataset's name; "" when the file names none */
+    int n_splits;  /* of beats; 0: not a grid of beats */
+    enum ecg_split split[2];
+    bool drop_unlabelled; /* of PTB-XL */
     int n_nets;
     struct grid_net net[GRID_MAX_NETS];
     int n_seeds;
@@ -37,7 +42,12 @@ struct grid {
     bool prune;
     int n_rounds, rounds[GRID_MAX_LIST];
     int n_keep;
-    double keep[GRID_MAX_LIST]; /* fraction of structures left, (0, 1] */
+    double keep[GRID_MAX_LIST]; /* fraction of structures or weights left, (0, 1] */
+    int n_units;
+    enum grid_unit unit[2];
+    int n_schedules;
+    enum nn_stages schedule[3];
+    int total_epochs; /* of fine-tuning, shared by a variant's rounds; 0: each round has the recipe's */
     int n_norms;
     enum nn_norm norm[3];
     enum grid_measure measure;
@@ -48,6 +58,8 @@ struct grid {
     bool latency;       /* false: `latency: none` */
     int priority;
 };
+
+extern const char *const grid_split_names[]; /* enum ecg_split: random, patient; NULL-terminated */
 
 /* Reads `path` into *out (malloc'ed, freed with grid_destroy). Complaints name file:line:column. */
 int grid_load(struct grid **out, const char *path, struct cn_error *err);

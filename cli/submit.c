@@ -7,13 +7,16 @@
 #include <sys/random.h>
 
 #include "cpu/measure/measure.h"
+#include "proto/spec.h"
 
 static const char *const norm_names[] = {"L1", "L2", "taylor"};
 static const char *const quantize_names[] = {"paper", "full", "best"};
+static const char *const unit_names[] = {"structure", "weight"};
+static const char *const stage_names[] = {"geometric", "linear", "sensitivity"};
 
 struct cli_submit {
     Cinch__Submit m;
-    uint8_t nonce[16], fingerprint[CN_HASH_BYTES];
+    uint8_t nonce[16], fingerprint[2][CN_HASH_BYTES];
     char name[64], dataset[64];
     char *text;
     Cinch__Net net[GRID_MAX_NETS], *nets[GRID_MAX_NETS];
@@ -25,7 +28,9 @@ struct cli_submit {
     Cinch__Prune prune;
     uint32_t rounds[GRID_MAX_LIST];
     double keep[GRID_MAX_LIST];
-    char *norms[3];
+    char *norms[3], *units[2], *schedules[3];
+    Cinch__Finetune *finetunes[GRID_MAX_NETS][2 * GRID_MAX_LIST]; /* owned, as their recipes are */
+    Cinch__Split split[2], *splits[2];
     Cinch__Quantize quantize;
 };
 
@@ -40,6 +45,29 @@ static char *plain_json(const struct nn_recipe *r)
     return nn_recipe_json(&plain);
 }
 
+/* One recipe for every number of epochs that a round of the grid may get. */
+static int fill_finetunes(struct cli_submit *s, const struct grid *g, int i, struct cn_error *err)
+{
+    Cinch__Net *to = &s->net[i];
+    to->finetunes = s->finetunes[i];
+    for (int k = 0; k < 2 * g->n_rounds; k++) { /* the first round and the last get what there is */
+        uint32_t rounds = (uint32_t)g->rounds[k / 2];
+        uint32_t epochs = pr_round_epochs((uint32_t)g->total_epochs, rounds, k % 2 ? 1 : rounds);
+        struct nn_recipe fine;
+        if (pr_finetune(to, epochs)) continue;
+        Cinch__Finetune *f = calloc(1, sizeof *f);
+        if (!f) return cn_fail(err, CN_ENOMEM, "out of memory");
+        cinch__finetune__init(f);
+        to->finetunes[to->n_finetunes++] = f;
+        nn_recipe_finetune(&g->net[i].recipe, &fine);
+        fine.epochs = (int)epochs;
+        f->epochs = epochs;
+        f->recipe = plain_json(&fine);
+        if (!f->recipe) return cn_fail(err, CN_ENOMEM, "out of memory");
+    }
+    return 0;
+}
+
 static int fill_net(struct cli_submit *s, const struct grid *g, int i, struct cn_error *err)
 {
     const struct grid_net *from = &g->net[i];
@@ -51,13 +79,16 @@ static int fill_net(struct cli_submit *s, const struct grid *g, int i, struct cn
     to->widths = s->widths[i];
     to->n_widths = (size_t)from->n_widths;
     to->recipe = s->recipe[i] = plain_json(&from->recipe);
-    if (g->prune) {
+    if (g->prune && g->total_epochs) {
+        int rc = fill_finetunes(s, g, i, err);
+        if (rc) return rc;
+    } else if (g->prune) {
         struct nn_recipe fine;
         nn_recipe_finetune(&from->recipe, &fine);
         s->finetune[i] = plain_json(&fine);
         if (s->finetune[i]) to->finetune = s->finetune[i];
     }
-    if (!s->recipe[i] || (g->prune && !s->finetune[i]))
+    if (!s->recipe[i] || (g->prune && !g->total_epochs && !s->finetune[i]))
         return cn_fail(err, CN_ENOMEM, "out of memory");
     if (g->latency) {
         const char *a = g->allocator;
@@ -83,7 +114,30 @@ static void fill_prune(struct cli_submit *s, const struct grid *g)
     p->n_keep = (size_t)g->n_keep;
     p->norms = s->norms;
     p->n_norms = (size_t)g->n_norms;
+    for (int i = 0; i < g->n_units; i++) s->units[i] = (char *)unit_names[g->unit[i]];
+    for (int i = 0; i < g->n_schedules; i++) s->schedules[i] = (char *)stage_names[g->schedule[i]];
+    p->units = s->units;
+    p->n_units = (size_t)g->n_units;
+    p->schedules = s->schedules;
+    p->n_schedules = (size_t)g->n_schedules;
+    p->total_epochs = (uint32_t)g->total_epochs;
     s->m.prune = p;
+}
+
+/* The dataset's fingerprint, and those of its splits. */
+static void fill_data(struct cli_submit *s, const struct grid *g, const struct cn_hash *fingerprint)
+{
+    int n = g->n_splits ? g->n_splits : 1;
+    for (int i = 0; i < n; i++) memcpy(s->fingerprint[i], fingerprint[i].b, CN_HASH_BYTES);
+    s->m.fingerprint = (ProtobufCBinaryData){CN_HASH_BYTES, s->fingerprint[0]};
+    for (int i = 0; i < g->n_splits; i++) {
+        Cinch__Split *p = s->splits[i] = &s->split[i];
+        cinch__split__init(p);
+        p->name = (char *)grid_split_names[g->split[i]];
+        p->fingerprint = (ProtobufCBinaryData){CN_HASH_BYTES, s->fingerprint[i]};
+    }
+    s->m.splits = s->splits;
+    s->m.n_splits = (size_t)g->n_splits;
 }
 
 static void fill_rest(struct cli_submit *s, const struct grid *g, const struct cli_submit_how *how)
@@ -96,10 +150,7 @@ static void fill_rest(struct cli_submit *s, const struct grid *g, const struct c
         s->dataset[i] = how->dataset[i];
     m->dataset = s->dataset;
     m->nonce = (ProtobufCBinaryData){sizeof s->nonce, s->nonce};
-    if (how->fingerprint) {
-        memcpy(s->fingerprint, how->fingerprint->b, sizeof s->fingerprint);
-        m->fingerprint = (ProtobufCBinaryData){sizeof s->fingerprint, s->fingerprint};
-    }
+    if (how->fingerprint) fill_data(s, g, how->fingerprint);
     memcpy(s->seeds, g->seed, (size_t)g->n_seeds * sizeof *s->seeds);
     m->seeds = s->seeds;
     m->n_seeds = (size_t)g->n_seeds;
@@ -160,6 +211,11 @@ void cli_submit_destroy(struct cli_submit *s)
     for (int i = 0; i < GRID_MAX_NETS; i++) {
         free(s->recipe[i]);
         free(s->finetune[i]);
+        for (size_t k = 0; k < s->net[i].n_finetunes; k++) {
+            if (s->finetunes[i][k]->recipe != protobuf_c_empty_string)
+                free(s->finetunes[i][k]->recipe);
+            free(s->finetunes[i][k]);
+        }
     }
     free(s->text);
     free(s);

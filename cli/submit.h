@@ -12,7 +12,8 @@ struct cli_submit; /* the message and all it points to */
 struct cli_submit_how {
     const char *text; /* the grid file, kept by the coordinator for `show`; may be NULL */
     const char *dataset;
-    const struct cn_hash *fingerprint; /* NULL: the coordinator looks `dataset` up by name */
+    const struct cn_hash *fingerprint; /* NULL: the coordinator looks `dataset` up by name. With
+                                          splits in the grid: [n_splits], of each */
     bool fresh, dry_run, paused;
     int time_limit_s; /* per job, 0: none */
 };

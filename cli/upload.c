@@ -12,21 +12,33 @@ static int on_upload(void *arg, uint64_t done, uint64_t total)
     return cli_signalled();
 }
 
-int upload_known(struct cli *c, struct pr_client *client, const char *name,
-                 const struct cn_hash *fingerprint, bool *has)
+int upload_known(struct cli *c, struct pr_client *client, const struct cn_hash *fingerprint,
+                 bool *has)
 {
     Cinch__DataGet ask = CINCH__DATA_GET__INIT;
     Cinch__Dataset *answer = NULL;
     struct cn_error err = {0};
-    if (fingerprint)
-        ask.fingerprint = pr_hash_field(fingerprint);
-    else
-        ask.name = (char *)name;
+    ask.fingerprint = pr_hash_field(fingerprint);
     int rc = pr_call(client, PR_DATA_GET, &ask, PR_DATASET, &answer, &err);
-    *has = !rc && (!fingerprint || answer->blob);
+    *has = !rc && answer->blob;
     if (!rc) pr_free(answer);
     if (rc == CN_ENOTFOUND) return 0;
     if (rc) c->err = err;
+    return rc;
+}
+
+int upload_named(struct cli *c, struct pr_client *client, const char *name,
+                 struct cn_hash *fingerprint)
+{
+    Cinch__DataGet ask = CINCH__DATA_GET__INIT;
+    Cinch__Dataset *answer = NULL;
+    ask.name = (char *)name;
+    int rc = pr_call(client, PR_DATA_GET, &ask, PR_DATASET, &answer, &c->err);
+    if (rc == CN_ENOTFOUND)
+        return cn_fail(&c->err, CN_ENOTFOUND,
+                       "the coordinator has no dataset '%s'; send one with --data DIR", name);
+    if (!rc) rc = pr_hash_read(&answer->fingerprint, fingerprint, &c->err);
+    if (answer) pr_free(answer);
     return rc;
 }
 
@@ -60,15 +72,17 @@ static int send_cache(struct cli *c, struct pr_client *client, const struct ecg_
 }
 
 int upload_dataset(struct cli *c, struct pr_client *client, const char *data, const char *name,
-                   struct cn_hash *fingerprint)
+                   const struct cli_parting *how, struct cn_hash *fingerprint)
 {
     struct ecg_dataset *d = NULL;
+    char known_as[160];
     bool has = false;
-    int rc = cli_dataset_open(c, data, &d);
+    int rc = cli_dataset_open_as(c, data, how, &d);
     if (rc) return rc;
     *fingerprint = d->fingerprint;
-    rc = upload_known(c, client, NULL, fingerprint, &has);
-    if (!rc && !has) rc = send_cache(c, client, d, name);
+    cli_dataset_name(name, how, known_as, sizeof known_as);
+    rc = upload_known(c, client, fingerprint, &has);
+    if (!rc && !has) rc = send_cache(c, client, d, known_as);
     ecg_dataset_close(d);
     return rc;
 }

@@ -79,13 +79,14 @@ static int check_quota(struct coordinator *c, const struct peer *p, uint32_t mor
     return 0;
 }
 
-static int add_bases(struct coordinator *c, const struct ex_grid *g, const struct cn_hash *fp,
-                     uint32_t *ids, struct cn_error *err)
+static int add_bases(struct coordinator *c, const struct ex_grid *g, uint32_t *ids,
+                     struct cn_error *err)
 {
     bool ok = true;
-    uint32_t dataset = sc_dataset(c->s, fp);
-    for (uint32_t i = 0; i < g->n_bases && ok && dataset; i++) {
+    for (uint32_t i = 0; i < g->n_bases && ok; i++) {
         const struct ex_base *e = &g->base[i];
+        uint32_t dataset = sc_dataset(c->s, &e->fingerprint);
+        if (!(ok = dataset != 0)) break;
         struct sc_base b = {.hash = e->hash,
                             .gpu_bytes = e->gpu_bytes,
                             .dataset = dataset,
@@ -97,7 +98,7 @@ static int add_bases(struct coordinator *c, const struct ex_grid *g, const struc
         ok = ok && ids[i];
         if (ok && ids[i] == known) note(c, (struct st_op){.kind = ST_BASE, .first = known});
     }
-    return ok && dataset ? 0 : cn_fail(err, CN_ENOMEM, "no room for the grid");
+    return ok ? 0 : cn_fail(err, CN_ENOMEM, "no room for the grid");
 }
 
 /* The grid's jobs into the scheduler; id[i] is that of g->job[i]. */
@@ -169,7 +170,7 @@ static int submit_grid(struct coordinator *c, struct request *r, const Cinch__Su
 {
     uint32_t *id = malloc((g->n + 1) * sizeof *id), *base = malloc((g->n_bases + 1) * sizeof *base);
     uint32_t nonce = s->fresh ? c->s->n_runs : 0;
-    int rc = id && base ? add_bases(c, g, fp, base, &r->error)
+    int rc = id && base ? add_bases(c, g, base, &r->error)
                         : cn_fail(&r->error, CN_ENOMEM, "out of memory");
     uint32_t before = c->s->n_jobs, run = 0;
     if (!rc) rc = add_jobs(c, g, base, nonce, id, &r->error);

@@ -1,18 +1,36 @@
 /* coordinator/expand.c - see expand.h. */
 #include "coordinator/expand.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* What the rounds of pruning share that get equally many epochs of one unit and schedule. */
+struct prune_base {
+    const char *unit, *schedule; /* borrowed from the Submit */
+    uint32_t epochs;             /* 0: the recipe's own */
+    uint32_t base;
+};
 
 /* The grid being expanded. */
 struct expansion {
     struct ex_grid *g;
     const Cinch__Submit *s;
+    const Cinch__Split *split; /* NULL: the Submit's dataset as it is */
     const Cinch__Net *net;
     uint64_t seed;
     uint32_t nonce;
-    uint32_t train_base, prune_base, eval_base; /* of the net at hand */
+    uint32_t train_base, eval_base; /* of the split and net at hand */
+    struct prune_base *prune;       /* of them, as needed so far */
+    uint32_t n_prune, cap_prune;
     struct cn_error *err;
+};
+
+/* One way of pruning. */
+struct way {
+    const char *unit, *schedule, *norm;
+    uint32_t rounds;
+    double keep;
 };
 
 static int nomem(struct cn_error *err)
@@ -40,6 +58,7 @@ static int add_base(struct expansion *x, const Cinch__JobBase *b, uint32_t *inde
     if (!e->body) return nomem(x->err);
     cinch__job_base__pack(b, e->body);
     e->gpu_bytes = b->gpu_bytes;
+    memcpy(e->fingerprint.b, b->fingerprint.data, sizeof e->fingerprint.b);
     e->allocators = b->allocators;
     e->n_allocators = (uint32_t)b->n_allocators;
     *index = g->n_bases++;
@@ -51,26 +70,67 @@ static char *or_else(char *given, const char *otherwise)
     return *given ? given : (char *)otherwise;
 }
 
+/* What all jobs of the split and net at hand share. */
+static Cinch__JobBase common_base(const struct expansion *x)
+{
+    Cinch__JobBase b = CINCH__JOB_BASE__INIT;
+    b.fingerprint = x->split ? x->split->fingerprint : x->s->fingerprint;
+    if (x->split) b.split = x->split->name;
+    b.net = x->net->name;
+    b.n_widths = x->net->n_widths;
+    b.widths = x->net->widths;
+    return b;
+}
+
+static int add_prune_base(struct expansion *x, const struct prune_base *want, uint32_t *index)
+{
+    Cinch__JobBase b = common_base(x);
+    b.gpu_bytes = x->net->gpu_bytes;
+    b.recipe = want->epochs ? pr_finetune(x->net, want->epochs) : x->net->finetune;
+    b.prune_schedule = (char *)want->schedule;
+    b.prune_unit = (char *)want->unit;
+    b.prune_options = x->s->prune->options;
+    return b.recipe ? add_base(x, &b, index)
+                    : cn_fail(x->err, CN_EINVALID, "no recipe for %u epochs", want->epochs);
+}
+
+/* The base of round k of `w`. */
+static int prune_base(struct expansion *x, const struct way *w, uint32_t k, uint32_t *index)
+{
+    uint32_t total = x->s->prune->total_epochs;
+    struct prune_base want = {w->unit, w->schedule,
+                              total ? pr_round_epochs(total, w->rounds, k) : 0, 0};
+    for (uint32_t i = 0; i < x->n_prune; i++) {
+        const struct prune_base *p = &x->prune[i];
+        if (p->epochs != want.epochs || strcmp(p->unit, want.unit) ||
+            strcmp(p->schedule, want.schedule))
+            continue;
+        *index = p->base;
+        return 0;
+    }
+    if (x->n_prune == x->cap_prune) {
+        uint32_t cap = x->cap_prune ? x->cap_prune * 2 : 16;
+        struct prune_base *grown = realloc(x->prune, cap * sizeof *grown);
+        if (!grown) return nomem(x->err);
+        x->prune = grown;
+        x->cap_prune = cap;
+    }
+    int rc = add_prune_base(x, &want, &want.base);
+    if (rc) return rc;
+    x->prune[x->n_prune++] = want;
+    *index = want.base;
+    return 0;
+}
+
 static int net_bases(struct expansion *x)
 {
     const Cinch__Submit *s = x->s;
     const Cinch__Net *net = x->net;
-    Cinch__JobBase b = CINCH__JOB_BASE__INIT;
-    b.fingerprint = s->fingerprint;
-    b.net = net->name;
-    b.n_widths = net->n_widths;
-    b.widths = net->widths;
-    Cinch__JobBase train = b, prune = b, eval = b;
+    Cinch__JobBase train = common_base(x), eval = train;
     train.recipe = net->recipe;
-    train.gpu_bytes = prune.gpu_bytes = net->gpu_bytes;
+    train.gpu_bytes = net->gpu_bytes;
+    x->n_prune = 0;
     int rc = add_base(x, &train, &x->train_base);
-    if (!rc && s->prune) {
-        prune.recipe = net->finetune;
-        prune.prune_schedule = or_else(s->prune->schedule, "geometric");
-        prune.prune_unit = or_else(s->prune->unit, "structure");
-        prune.prune_options = s->prune->options;
-        rc = add_base(x, &prune, &x->prune_base);
-    }
     if (!rc && s->measure != CINCH__MEASURE__NEVER) {
         eval.quantize_mode = (char *)"paper";
         eval.calibration = 128;
@@ -163,38 +223,62 @@ static int evaluate(struct expansion *x, uint32_t of)
 }
 
 /* One variant: its rounds one after another from `start`. */
-static int variant(struct expansion *x, uint32_t start, uint32_t teacher, uint32_t rounds,
-                   double keep, const char *norm)
+static int variant(struct expansion *x, uint32_t start, uint32_t teacher, const struct way *w)
 {
     uint32_t last = start;
-    for (uint32_t k = 1; k <= rounds; k++) {
+    for (uint32_t k = 1; k <= w->rounds; k++) {
         struct ex_job j = {.kind = CINCH__JOB_KIND__PRUNE,
-                           .base = x->prune_base,
                            .distilled = teacher != 0,
-                           .rounds = rounds,
+                           .rounds = w->rounds,
                            .round = k,
-                           .keep = keep,
-                           .norm = norm,
+                           .keep = w->keep,
+                           .norm = w->norm,
                            .parent = {last, teacher}};
-        int rc = add(x, j, &last);
-        if (!rc && (k == rounds || x->s->measure == CINCH__MEASURE__EVERY_ROUND))
+        int rc = prune_base(x, w, k, &j.base);
+        if (!rc) rc = add(x, j, &last);
+        if (!rc && (k == w->rounds || x->s->measure == CINCH__MEASURE__EVERY_ROUND))
             rc = evaluate(x, last);
         if (rc) return rc;
     }
     return 0;
 }
 
+/* Every round count, fraction and norm of one unit and schedule. All norms order single weights
+ * alike: there they are one variant. */
+static int variants_of(struct expansion *x, uint32_t start, uint32_t teacher, struct way w)
+{
+    const Cinch__Prune *p = x->s->prune;
+    bool sizes = !strcmp(w.unit, "weight");
+    for (size_t r = 0; r < p->n_rounds; r++)
+        for (size_t k = 0; k < p->n_keep; k++)
+            for (size_t n = 0; n < (sizes ? 1 : p->n_norms); n++) {
+                w.rounds = p->rounds[r];
+                w.keep = p->keep[k];
+                w.norm = sizes ? "L1" : p->norms[n];
+                int rc = variant(x, start, teacher, &w);
+                if (rc) return rc;
+            }
+    return 0;
+}
+
+/* An axis of names, or the one name that stands for none. */
+static const char *named(char **list, size_t n, size_t i, const char *otherwise)
+{
+    return n && *list[i] ? list[i] : otherwise;
+}
+
 static int variants(struct expansion *x, uint32_t start, uint32_t teacher)
 {
     const Cinch__Prune *p = x->s->prune;
     if (!p) return 0;
-    for (size_t r = 0; r < p->n_rounds; r++)
-        for (size_t k = 0; k < p->n_keep; k++)
-            for (size_t n = 0; n < p->n_norms; n++) {
-                int rc = variant(x, start, teacher, p->rounds[r], p->keep[k], p->norms[n]);
-                if (rc) return rc;
-            }
-    return 0;
+    int rc = 0;
+    for (size_t u = 0; (u < p->n_units || u == 0) && !rc; u++)
+        for (size_t s = 0; (s < p->n_schedules || s == 0) && !rc; s++) {
+            struct way w = {.unit = named(p->units, p->n_units, u, "structure"),
+                            .schedule = named(p->schedules, p->n_schedules, s, "geometric")};
+            rc = variants_of(x, start, teacher, w);
+        }
+    return rc;
 }
 
 static int net_and_seed(struct expansion *x)
@@ -224,19 +308,31 @@ static int net_and_seed(struct expansion *x)
     return rc;
 }
 
+static int nets(struct expansion *x)
+{
+    const Cinch__Submit *s = x->s;
+    int rc = 0;
+    for (size_t i = 0; i < s->n_nets && !rc; i++) {
+        x->net = s->nets[i];
+        rc = net_bases(x);
+        for (size_t k = 0; k < s->n_seeds && !rc; k++) {
+            x->seed = s->seeds[k];
+            rc = net_and_seed(x);
+        }
+    }
+    return rc;
+}
+
 int ex_expand(struct ex_grid *g, const Cinch__Submit *s, uint32_t nonce, struct cn_error *err)
 {
     memset(g, 0, sizeof *g);
     struct expansion x = {.g = g, .s = s, .nonce = nonce, .err = err};
-    int rc = 0;
-    for (size_t i = 0; i < s->n_nets && !rc; i++) {
-        x.net = s->nets[i];
-        rc = net_bases(&x);
-        for (size_t k = 0; k < s->n_seeds && !rc; k++) {
-            x.seed = s->seeds[k];
-            rc = net_and_seed(&x);
-        }
+    int rc = s->n_splits ? 0 : nets(&x);
+    for (size_t i = 0; i < s->n_splits && !rc; i++) {
+        x.split = s->splits[i];
+        rc = nets(&x);
     }
+    free(x.prune);
     if (rc) ex_clear(g);
     return rc;
 }

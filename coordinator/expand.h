@@ -1,9 +1,9 @@
 /* coordinator/expand.h - a submitted grid as a set of keyed jobs.
  *
- * For every net and seed: `train`; when the grid distils, `distill` taught by it; for every pruning
- * variant (distilled or not, rounds, keep, norm) a chain of `prune` rounds, each from the one
- * before, taught by `train` when distilled; and an `evaluate` of the unpruned nets and of each
- * variant's last (or every) round. Equal keys are one job: so what variants, runs and users have in
+ * For every split of the dataset, net and seed: `train`; when the grid distils, `distill` taught by
+ * it; for every pruning variant (distilled or not, unit, schedule, rounds, keep, norm) a chain of
+ * `prune` rounds, each from the one before, taught by `train` when distilled; and an `evaluate` of
+ * the unpruned nets and of each variant's last (or every) round. Equal keys are one job: so what variants, runs and users have in
  * common is done once, and no cell is lost or repeated.
  */
 #ifndef CINCH_COORDINATOR_EXPAND_H
@@ -24,7 +24,7 @@ struct ex_job {
 };
 
 struct ex_base {
-    struct cn_hash hash;
+    struct cn_hash hash, fingerprint; /* of the base; of its dataset */
     uint8_t *body; /* packed JobBase */
     uint32_t n_body;
     uint64_t gpu_bytes;

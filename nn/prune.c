@@ -230,35 +230,63 @@ static int by_size(const void *a, const void *b)
     return x->at < y->at ? -1 : 1;
 }
 
-static int mask_layer(const struct nn_model *m, const struct nn_layer *l, double sparsity,
+/* Tensors of the layer that a mask may zero, first in its list. */
+static int matrices(const struct nn_layer *l)
+{
+    if (l->op == NN_LSTM) return 2; /* weight_ih and weight_hh together */
+    return l->op == NN_CONV1D || l->op == NN_LINEAR;
+}
+
+size_t nn_prune_weights(const struct nn_model *m, int layer, size_t *left)
+{
+    const struct nn_layer *l = &m->net->layer[layer];
+    size_t n = 0, zero = 0;
+    for (int k = 0; k < matrices(l); k++) {
+        const struct nn_tensor *t = &m->net->tensor[l->tensor + k];
+        n += t->count;
+        for (size_t i = t->offset; i < t->offset + t->count; i++) zero += m->params[i] == 0;
+    }
+    if (left) *left = n - zero;
+    return n;
+}
+
+static int mask_layer(const struct nn_model *m, const struct nn_layer *l, size_t total, size_t keep,
                       float *mask)
 {
-    int matrices = l->op == NN_LSTM ? 2 : 1; /* weight_ih and weight_hh together */
-    size_t n = 0, total = 0;
-    for (int k = 0; k < matrices; k++) total += m->net->tensor[l->tensor + k].count;
+    size_t n = 0;
     struct weight *w = malloc(total * sizeof *w);
     if (!w) return CN_ENOMEM;
-    for (int k = 0; k < matrices; k++) {
+    for (int k = 0; k < matrices(l); k++) {
         const struct nn_tensor *t = &m->net->tensor[l->tensor + k];
         for (size_t i = t->offset; i < t->offset + t->count; i++)
             w[n++] = (struct weight){fabsf(m->params[i]), i};
     }
     qsort(w, n, sizeof *w, by_size);
-    size_t stay = n - (size_t)llround((double)n * sparsity);
-    for (size_t i = stay; i < n; i++) mask[w[i].at] = 0;
+    for (size_t i = keep; i < n; i++) mask[w[i].at] = 0;
     free(w);
+    return 0;
+}
+
+int nn_prune_mask_layers(const struct nn_model *m, const size_t *keep, float *mask,
+                         struct cn_error *err)
+{
+    for (size_t i = 0; i < m->net->n_params; i++) mask[i] = 1;
+    for (int i = 0; i < m->net->n_layers; i++) {
+        size_t n = nn_prune_weights(m, i, NULL);
+        if (n && mask_layer(m, &m->net->layer[i], n, keep[i], mask))
+            return cn_fail(err, CN_ENOMEM, "out of memory");
+    }
     return 0;
 }
 
 int nn_prune_mask(const struct nn_model *m, double sparsity, float *mask, struct cn_error *err)
 {
+    size_t keep[NN_MAX_LAYERS];
     if (!(sparsity >= 0 && sparsity < 1))
         return cn_fail(err, CN_EINVALID, "sparsity %g must lie in [0, 1)", sparsity);
-    for (size_t i = 0; i < m->net->n_params; i++) mask[i] = 1;
     for (int i = 0; i < m->net->n_layers; i++) {
-        const struct nn_layer *l = &m->net->layer[i];
-        if (l->op != NN_CONV1D && l->op != NN_LINEAR && l->op != NN_LSTM) continue;
-        if (mask_layer(m, l, sparsity, mask)) return cn_fail(err, CN_ENOMEM, "out of memory");
+        size_t n = nn_prune_weights(m, i, NULL);
+        keep[i] = n - (size_t)llround((double)n * sparsity);
     }
-    return 0;
+    return nn_prune_mask_layers(m, keep, mask, err);
 }

@@ -13,8 +13,9 @@ enum nn_norm { NN_L1, NN_L2, NN_TAYLOR };
 int nn_prune_keep(int n, double f, int k, int r);
 
 /* The fraction that stays after stage k of r on the way to f: GEOMETRIC removes the same share
- * of what is left at every stage, LINEAR the same number. */
-enum nn_stages { NN_STAGES_GEOMETRIC, NN_STAGES_LINEAR };
+ * of what is left at every stage, LINEAR the same number. SENSITIVITY goes like GEOMETRIC over the
+ * whole net, and nn/sensitivity.h says what each layer gives. */
+enum nn_stages { NN_STAGES_GEOMETRIC, NN_STAGES_LINEAR, NN_STAGES_SENSITIVITY };
 double nn_prune_stage(enum nn_stages how, double f, int k, int r);
 
 /* Removes structures of `m` until layer w keeps keep[w] of them (one entry per net width, keep[w] ≤
@@ -37,5 +38,14 @@ int nn_prune_taylor(struct nn_backend *be, const struct nn_model *m, const struc
  * zeros the fraction `sparsity` of each layer's weights (biases and normalisation stay). Weights
  * already zero count as removed. Ties: the higher index goes. */
 int nn_prune_mask(const struct nn_model *m, double sparsity, float *mask, struct cn_error *err);
+
+/* The same with keep[i] weights left of layer i, [n_layers]: 0 .. nn_prune_weights of it; layers
+ * without such weights are not looked at. */
+int nn_prune_mask_layers(const struct nn_model *m, const size_t *keep, float *mask,
+                         struct cn_error *err);
+
+/* Weights of a layer that a mask may zero: a convolution's, an LSTM's two matrices', a linear
+ * layer's; 0 for the others. *left, unless NULL: those that are not zero. */
+size_t nn_prune_weights(const struct nn_model *m, int layer, size_t *left);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "proto/keys.h"
+#include "proto/spec.h"
 
 int pr_name_valid(const char *name)
 {
@@ -181,6 +182,10 @@ static int check_net(const Cinch__Net *n, struct cn_error *err)
              n->widths[i]);
     NEED(pr_text_valid(n->recipe, PR_MAX_JSON) && pr_text_valid(n->finetune, PR_MAX_JSON),
          "submit: net %s: recipe is too long or not text", n->name);
+    NEED(n->n_finetunes <= PR_MAX_ROUNDS, "submit: net %s: too many fine-tuning recipes", n->name);
+    for (size_t i = 0; i < n->n_finetunes; i++)
+        NEED(pr_text_valid(n->finetunes[i]->recipe, PR_MAX_JSON),
+             "submit: net %s: recipe is too long or not text", n->name);
     NEED(n->n_allocators <= 16, "submit: net %s: too many allocators", n->name);
     for (size_t i = 0; i < n->n_allocators; i++)
         NEED(pr_name_valid(n->allocators[i]), "submit: net %s: impossible allocator", n->name);
@@ -200,9 +205,49 @@ static int check_prune(const Cinch__Prune *p, struct cn_error *err)
     for (size_t i = 0; i < p->n_norms; i++)
         NEED(pr_name_valid(p->norms[i]) && strlen(p->norms[i]) <= 32,
              "submit: impossible prune.norm");
-    NEED(!*p->schedule || pr_name_valid(p->schedule), "submit: impossible prune.schedule");
-    NEED(!*p->unit || pr_name_valid(p->unit), "submit: impossible prune.unit");
+    NEED(p->n_schedules <= PR_MAX_AXIS && p->n_units <= PR_MAX_AXIS,
+         "submit: more than %d values in prune.schedule or unit", PR_MAX_AXIS);
+    for (size_t i = 0; i < p->n_schedules; i++)
+        NEED(pr_name_valid(p->schedules[i]), "submit: impossible prune.schedule");
+    for (size_t i = 0; i < p->n_units; i++)
+        NEED(pr_name_valid(p->units[i]), "submit: impossible prune.unit");
+    NEED(p->total_epochs <= 10000000, "submit: too many prune.total_epochs");
+    for (size_t i = 0; p->total_epochs && i < p->n_rounds; i++)
+        NEED(p->rounds[i] <= p->total_epochs,
+             "submit: %u rounds of pruning cannot share %u epochs of fine-tuning", p->rounds[i],
+             p->total_epochs);
     NEED(pr_text_valid(p->options, PR_MAX_JSON), "submit: prune.options is too long or not text");
+    return 0;
+}
+
+/* For every number of epochs that a round may get there is a recipe. */
+static int check_finetunes(const Cinch__Submit *s, struct cn_error *err)
+{
+    uint32_t total = s->prune ? s->prune->total_epochs : 0;
+    for (size_t i = 0; total && i < s->n_nets; i++)
+        for (size_t r = 0; r < s->prune->n_rounds; r++)
+            for (uint32_t more = 0; more < 2; more++) {
+                uint32_t rounds = s->prune->rounds[r];
+                uint32_t epochs = pr_round_epochs(total, rounds, more ? 1 : rounds);
+                NEED(pr_finetune(s->nets[i], epochs),
+                     "submit: net %s: no recipe for %u epochs of fine-tuning", s->nets[i]->name,
+                     epochs);
+            }
+    return 0;
+}
+
+static int check_splits(const Cinch__Submit *s, struct cn_error *err)
+{
+    NEED(s->n_splits <= PR_MAX_AXIS, "submit: more than %d splits", PR_MAX_AXIS);
+    for (size_t i = 0; i < s->n_splits; i++) {
+        NEED(pr_name_valid(s->splits[i]->name), "submit: impossible split");
+        NEED(hash_ok(&s->splits[i]->fingerprint), "submit: fingerprint must be %d bytes",
+             CN_HASH_BYTES);
+    }
+    NEED(!s->n_splits || (s->fingerprint.len && !memcmp(s->fingerprint.data,
+                                                        s->splits[0]->fingerprint.data,
+                                                        CN_HASH_BYTES)),
+         "submit: fingerprint is not the first split's");
     return 0;
 }
 
@@ -234,7 +279,9 @@ static int check_submit(const void *body, struct cn_error *err)
         NEED(pr_text_valid(s->quantize->options, PR_MAX_JSON),
              "submit: quantize.options is too long or not text");
     }
-    return s->prune ? check_prune(s->prune, err) : 0;
+    int rc = check_splits(s, err);
+    if (!rc && s->prune) rc = check_prune(s->prune, err);
+    return rc ? rc : check_finetunes(s, err);
 }
 
 static int check_query(const void *body, struct cn_error *err)

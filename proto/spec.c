@@ -40,6 +40,7 @@ int pr_base_hash(const Cinch__JobBase *base, struct cn_hash *out, struct cn_erro
 {
     Cinch__JobBase copy = *base;
     copy.gpu_bytes = 0;
+    copy.split = (char *)"";
     size_t n = cinch__job_base__get_packed_size(&copy);
     uint8_t *bytes = malloc(n ? n : 1);
     if (!bytes) return cn_fail(err, CN_ENOMEM, "job spec: out of memory");
@@ -47,6 +48,18 @@ int pr_base_hash(const Cinch__JobBase *base, struct cn_hash *out, struct cn_erro
     cn_hash_bytes(bytes, n, out);
     free(bytes);
     return 0;
+}
+
+uint32_t pr_round_epochs(uint32_t total, uint32_t rounds, uint32_t round)
+{
+    return total / rounds + (round <= total % rounds);
+}
+
+char *pr_finetune(const Cinch__Net *net, uint32_t epochs)
+{
+    for (size_t i = 0; i < net->n_finetunes; i++)
+        if (net->finetunes[i]->epochs == epochs) return net->finetunes[i]->recipe;
+    return NULL;
 }
 
 const char *pr_kind_name(int kind)

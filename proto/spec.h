@@ -4,8 +4,8 @@
  *     "cinch job 1\n" · engine u32 · kind u8 · distilled u8 · seed u64 · rounds u32 · round u32 ·
  * keep f64 bits · nonce u32 · norm length u8 and bytes · base hash 32 · number of parents u8 ·
  * their keys, 32 each, in the order of the kind's inputs base hash = BLAKE2b-256 of the packed
- * JobBase with gpu_bytes cleared (protobuf-c writes fields in number order, so equal bases give
- * equal bytes).
+ * JobBase with gpu_bytes and split cleared (protobuf-c writes fields in number order, so equal
+ * bases give equal bytes).
  */
 #ifndef CINCH_PROTO_SPEC_H
 #define CINCH_PROTO_SPEC_H
@@ -30,6 +30,12 @@ struct pr_spec_key {
 
 void pr_spec_key(const struct pr_spec_key *s, const struct cn_hash *base, struct cn_hash *key);
 int pr_base_hash(const Cinch__JobBase *base, struct cn_hash *out, struct cn_error *err);
+
+/* What of `total` epochs of fine-tuning round `round` (from 1) of `rounds` gets: equal parts, and
+ * one more for the first ones while something remains. */
+uint32_t pr_round_epochs(uint32_t total, uint32_t rounds, uint32_t round);
+/* The recipe for so many, of those that came with Prune.total_epochs; NULL: there is none. */
+char *pr_finetune(const Cinch__Net *net, uint32_t epochs);
 
 const char *pr_kind_name(int kind); /* "train", "distill", "prune", "evaluate"; "?" */
 

@@ -1,5 +1,5 @@
 /* exec_eval.c - the evaluation of one model: a float and an int8 artifact, how well each does on the
- * test part, how large each is, and how fast each runs under the study's allocators.
+ * test part, what it computes, how large each is, and how fast each runs under the study's allocators.
  *
  * Quantising and predicting run on any core; only the timing, in a cinch-lat child, needs a quiet
  * one, and while it lasts this thread counts as not computing.
@@ -14,7 +14,7 @@
 #include "base/file.h"
 #include "cpu/measure/measure.h"
 #include "cpu/quant/quant.h"
-#include "nn/metrics.h"
+#include "workers/classes.h"
 #include "workers/exec.h"
 #include "workers/steps.h"
 
@@ -83,14 +83,24 @@ static int convert(struct evaluation *e, int kind, struct quant_artifact *a)
 
 static int accuracy(struct evaluation *e, int kind, const struct quant_artifact *a)
 {
-    struct nn_auroc_report r;
-    int rc = step_artifact_auroc(a->data, a->n, e->unit->data, 1, &r, &e->job->error);
+    const struct ecg_dataset *d = e->unit->data;
+    struct step_scores r;
+    const char *label[ECG_MAX_LABELS];
+    int rc = step_artifact_scores(a->data, a->n, d, 1, &r, &e->job->error);
     if (rc) return rc;
     json_t *per = json_object();
-    for (int l = 0; l < e->unit->data->n_labels; l++)
-        json_object_set_new(per, e->unit->data->label[l], real_or_null(r.per_label[l]));
-    set(e, "auroc_%s", kind, real_or_null(r.macro));
+    for (int l = 0; l < d->n_labels; l++) {
+        label[l] = d->label[l];
+        json_object_set_new(per, d->label[l], real_or_null(r.auroc.per_label[l]));
+    }
+    set(e, "auroc_%s", kind, real_or_null(r.auroc.macro));
     set(e, kind == FLOAT ? "auroc_per_label" : "auroc_int8_per_label", kind, per);
+    if (kind == FLOAT) set(e, "macs", kind, json_integer((json_int_t)r.macs));
+    set(e, "macs_nonzero_%s", kind, json_integer((json_int_t)r.macs_nonzero));
+    if (d->task != ECG_ONE_LABEL) return 0;
+    set(e, "accuracy_%s", kind, json_real(r.classes.accuracy));
+    set(e, "macro_f1_%s", kind, json_real(r.classes.macro_f1));
+    set(e, "classes_%s", kind, classes_json(&r.classes, d->n_labels, label));
     return 0;
 }
 
@@ -192,7 +202,7 @@ static int facts(struct evaluation *e)
     for (int i = 0; i < net->n_widths; i++)
         json_array_append_new(widths, json_integer(net->width[i]));
     json_object_set_new(e->metrics, "params", json_integer((json_int_t)net->n_params));
-    json_object_set_new(e->metrics, "kept", json_real((double)net->n_params / (double)full));
+    json_object_set_new(e->metrics, "kept", json_real(step_kept(e->model, full)));
     json_object_set_new(e->metrics, "widths", widths);
     return 0;
 }

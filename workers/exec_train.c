@@ -111,7 +111,7 @@ static int finish(struct training *t, int k, double seconds)
     for (int i = 0; i < net->n_widths; i++)
         json_array_append_new(widths, json_integer(net->width[i]));
     json_object_set_new(o, "widths", widths);
-    json_object_set_new(o, "kept", json_real((double)net->n_params / (double)t->full_params));
+    json_object_set_new(o, "kept", json_real(step_kept(m->model, t->full_params)));
     job->metrics = json_dumps(o, JSON_COMPACT);
     json_decref(o);
     return job->metrics ? 0 : cn_fail(&job->error, CN_ENOMEM, "out of memory for the metrics");

@@ -1,13 +1,14 @@
 /* steps.c - see steps.h. */
 #include "workers/steps.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/pool.h"
 #include "cpu/rt/cinchrt.h"
-#include "nn/metrics.h"
 #include "nn/prune.h"
+#include "nn/sensitivity.h"
 
 int step_full_net(struct nn_net **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
                   struct cn_error *err)
@@ -42,7 +43,8 @@ int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struc
 }
 
 static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};   /* enum nn_norm */
-static const char *const stage_names[] = {"geometric", "linear", NULL}; /* enum nn_stages */
+static const char *const stage_names[] = {"geometric", "linear", "sensitivity",
+                                          NULL}; /* enum nn_stages */
 static const char *const unit_names[] = {"structure", "weight", NULL};
 enum { UNIT_STRUCTURE, UNIT_WEIGHT };
 
@@ -71,10 +73,9 @@ static int target_widths(const struct nn_net *net, const Cinch__JobSpec *s, int 
     double f = nn_prune_stage((enum nn_stages)stages, s->keep, (int)s->round, (int)s->rounds);
     for (int w = 0; w < net->n_widths; w++) {
         int full = b->n_widths ? (int)b->widths[w] : net->full_width[w];
-        keep[w] = stages == NN_STAGES_GEOMETRIC
-                      ? nn_prune_keep(full, s->keep, (int)s->round, (int)s->rounds)
-                      : nn_prune_keep(full, f, 1, 1);
-        if (keep[w] > net->width[w]) keep[w] = net->width[w];
+        keep[w] = stages == NN_STAGES_LINEAR
+                      ? nn_prune_keep(full, f, 1, 1)
+                      : nn_prune_keep(full, s->keep, (int)s->round, (int)s->rounds);
     }
     return 0;
 }
@@ -98,19 +99,41 @@ static int prune_structures(struct nn_model **out, const struct nn_model *m,
     double *score = NULL;
     int rc = choice("norm", s->norm, norm_names, &norm, err);
     if (rc == 0) rc = target_widths(m->net, s, stages, keep, err);
+    int64_t total = 0;
+    for (int w = 0; w < m->net->n_widths && rc == 0; w++) {
+        total += keep[w];
+        if (keep[w] > m->net->width[w]) keep[w] = m->net->width[w];
+    }
     if (rc == 0 && norm == NN_TAYLOR) rc = taylor_scores(&score, m, be, d, err);
+    if (rc == 0 && stages == NN_STAGES_SENSITIVITY) { /* as many in all, shared out otherwise */
+        const struct nn_scan_how how = {.backend = be, .data = d};
+        rc = nn_sensitivity_structures(&how, m, (enum nn_norm)norm, score, total, keep, err);
+    }
     if (rc == 0) rc = nn_prune(out, m, keep, (enum nn_norm)norm, score, err);
     free(score);
     return rc;
 }
 
 static int prune_weights(struct nn_model **out, float **mask, const struct nn_model *m,
-                         const Cinch__JobSpec *s, int stages, struct cn_error *err)
+                         const Cinch__JobSpec *s, int stages, struct nn_backend *be,
+                         const struct ecg_dataset *d, struct cn_error *err)
 {
-    double keep = nn_prune_stage((enum nn_stages)stages, s->keep, (int)s->round, (int)s->rounds);
+    double f = nn_prune_stage((enum nn_stages)stages, s->keep, (int)s->round, (int)s->rounds);
+    size_t keep[NN_MAX_LAYERS];
+    int64_t total = 0;
+    int rc = 0;
     *mask = malloc((m->net->n_params + 1) * sizeof **mask);
     if (!*mask) return cn_fail(err, CN_ENOMEM, "out of memory for a pruning mask");
-    int rc = nn_prune_mask(m, 1 - keep, *mask, err);
+    for (int i = 0; i < m->net->n_layers; i++) {
+        size_t n = nn_prune_weights(m, i, NULL);
+        keep[i] = n - (size_t)llround((double)n * (1 - f));
+        total += (int64_t)keep[i];
+    }
+    if (stages == NN_STAGES_SENSITIVITY) {
+        const struct nn_scan_how how = {.backend = be, .data = d};
+        rc = nn_sensitivity_weights(&how, m, total, keep, err);
+    }
+    if (rc == 0) rc = nn_prune_mask_layers(m, keep, *mask, err);
     return rc ? rc : nn_model_copy(out, m, err);
 }
 
@@ -124,13 +147,23 @@ int step_prune(struct nn_model **out, float **mask, const struct nn_model *m,
     int rc = choice("unit", s->common->prune_unit, unit_names, &unit, err);
     if (rc == 0) rc = choice("schedule", s->common->prune_schedule, stage_names, &stages, err);
     if (rc == 0)
-        rc = unit == UNIT_WEIGHT ? prune_weights(out, mask, m, s, stages, err)
+        rc = unit == UNIT_WEIGHT ? prune_weights(out, mask, m, s, stages, be, d, err)
                                  : prune_structures(out, m, s, stages, be, d, err);
     if (rc) {
         free(*mask);
         *mask = NULL;
     }
     return rc;
+}
+
+double step_kept(const struct nn_model *m, size_t full)
+{
+    size_t gone = 0, left = 0;
+    for (int i = 0; i < m->net->n_layers; i++) {
+        size_t n = nn_prune_weights(m, i, &left);
+        gone += n - left;
+    }
+    return (double)(m->net->n_params - gone) / (double)full;
 }
 
 int step_fits(const struct nn_net *net, const struct ecg_dataset *d, struct cn_error *err)
@@ -168,7 +201,7 @@ static void sweep_row(void *arg, int item, int thread)
 }
 
 static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d, int threads,
-                 struct nn_auroc_report *out, struct cn_error *err)
+                 struct step_scores *out, struct cn_error *err)
 {
     struct sweep s = {.model = model, .data = d};
     uint32_t *rows = NULL;
@@ -186,7 +219,8 @@ static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d,
     if (s.scratch && s.p && y && pool) {
         cn_pool_run(pool, n, sweep_row, &s);
         for (int i = 0; i < n; i++) memcpy(y + (size_t)i * labels, d->y + rows[i] * labels, labels);
-        nn_auroc_all(s.p, y, n, d->n_labels, 0, out);
+        nn_auroc_all(s.p, y, n, d->n_labels, 0, &out->auroc);
+        if (d->task == ECG_ONE_LABEL) nn_classify(s.p, y, n, d->n_labels, &out->classes);
     } else {
         rc = cn_fail(err, CN_ENOMEM, "out of memory for %d predictions", n);
     }
@@ -198,8 +232,8 @@ static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d,
     return rc;
 }
 
-int step_artifact_auroc(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
-                        struct nn_auroc_report *out, struct cn_error *err)
+int step_artifact_scores(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
+                         struct step_scores *out, struct cn_error *err)
 {
     size_t bytes;
     struct cinchrt_model *model;
@@ -214,6 +248,10 @@ int step_artifact_auroc(const void *artifact, size_t n, const struct ecg_dataset
     int rc = bad ? cn_fail(err, bad == CINCHRT_EISA ? CN_EINVALID : CN_ECORRUPT,
                            "the artifact cannot be loaded: %s", cinchrt_error_text(bad))
                  : sweep(model, d, threads, out, err);
+    if (rc == 0) {
+        out->macs = cinchrt_info(model)->macs;
+        out->macs_nonzero = cinchrt_info(model)->macs_nonzero;
+    }
     free(memory);
     return rc;
 }

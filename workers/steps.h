@@ -6,6 +6,7 @@
 
 #include "ecg/dataset.h"
 #include "nn/backend.h"
+#include "nn/metrics.h"
 #include "nn/model.h"
 #include "proto/message.h"
 
@@ -21,17 +22,26 @@ int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struc
 
 /* Round s->round of s->rounds towards s->keep. Of structures: *out is a new, smaller model and *mask
  * NULL. Of single weights: *out is a copy and *mask [n_params] (malloc'ed, the caller's) says which
- * weights training keeps at zero. `be` and `d` score structures for norm "taylor". */
+ * weights training keeps at zero. `be` and `d` score structures for norm "taylor" and layers
+ * for schedule "sensitivity". */
 int step_prune(struct nn_model **out, float **mask, const struct nn_model *m,
                const Cinch__JobSpec *s, struct nn_backend *be, const struct ecg_dataset *d,
                struct cn_error *err);
 
+/* What is left of `full` parameters: weights that a mask holds at zero count as gone. */
+double step_kept(const struct nn_model *m, size_t full);
+
 /* CN_EINVALID when the net does not take this dataset's records or give its labels. */
 int step_fits(const struct nn_net *net, const struct ecg_dataset *d, struct cn_error *err);
 
-/* AUROC of an artifact on the test part. `threads` ≥ 1. */
-struct nn_auroc_report;
-int step_artifact_auroc(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
-                        struct nn_auroc_report *out, struct cn_error *err);
+/* How good an artifact is on the test part, and what one inference takes. */
+struct step_scores {
+    struct nn_auroc_report auroc;
+    struct nn_class_report classes; /* one-label data only */
+    uint64_t macs, macs_nonzero;    /* all, and those whose stored weight is not zero */
+};
+/* `threads` ≥ 1. */
+int step_artifact_scores(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
+                         struct step_scores *out, struct cn_error *err);
 
 #endif
