@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/service.h"
+#include "cli/stages.h"
 
 /* The files of an artifact of the report: role of the blob, and end of the file's name. */
 struct file {
@@ -157,6 +158,7 @@ int fetch_write_report(struct cli *c, const json_t *doc, const char *dir)
     if (!rc) rc = write_text(c, r, dir, "report.csv", report_csv);
     if (!rc) rc = write_text(c, r, dir, "report.txt", report_print);
     if (!rc) rc = report_figures(r, dir, &drawn, &c->err);
+    if (!rc) rc = stages_write(r, dir, &drawn, &c->err);
     if (!rc && !drawn)
         cli_say(c, "gnuplot is not there or failed: figures are left as .dat and .gp");
     free(text);

@@ -1,4 +1,4 @@
-/* cli/report.h - a run's results for people: the tables of study A, CSV, and figures.
+/* cli/report.h - a run's results for people: tables, CSV, and figures.
  *
  * Input is the document of `report --json` (docs/man/cinch.1): {run, artifacts: [{net, seed, distilled,
  * rounds, norm, kept, ...}], failed: [...]}. Nothing here talks to the coordinator.
@@ -17,9 +17,10 @@ struct report;
 int report_create(struct report **out, const json_t *doc, struct cn_error *err);
 void report_destroy(struct report *r); /* accepts NULL */
 
-/* One table a net: rows F, Q (int8), FKD, QKD (distilled), columns by parameters left, cells
- * mean(deviation) as 0.9186(013) with the best pruning variant as rounds/norm; then sizes and
- * latencies. */
+/* One table a net and split of its data: rows F, Q (int8), FKD, QKD (distilled), of AUROC, or of
+ * accuracy and macro-F1 where classes exclude each other; columns by parameters left, cells
+ * mean(deviation) as 0.9186(013) with the best pruning variant as rounds/norm; then sizes,
+ * latencies and multiplications. */
 void report_print(const struct report *r, FILE *to);
 /* One line an artifact. */
 void report_csv(const struct report *r, FILE *to);
@@ -27,6 +28,10 @@ void report_csv(const struct report *r, FILE *to);
  * NET-size.svg, and the .dat and .gp they were made from, into `dir`. Without gnuplot only the
  * latter; *drawn says which. */
 int report_figures(const struct report *r, const char *dir, bool *drawn, struct cn_error *err);
+
+/* Runs gnuplot on a script of `dir`, there. `script` holds no quote: names of nets and files only.
+ * false: gnuplot is not there, or failed. */
+bool report_draw(const char *dir, const char *script);
 
 /* "0.9186(013)" for mean 0.9186 and deviation 0.0013; without brackets when n < 2; "-" when n = 0.
  */

@@ -202,6 +202,7 @@ static int facts(struct evaluation *e)
     for (int i = 0; i < net->n_widths; i++)
         json_array_append_new(widths, json_integer(net->width[i]));
     json_object_set_new(e->metrics, "params", json_integer((json_int_t)net->n_params));
+    json_object_set_new(e->metrics, "params_full", json_integer((json_int_t)full));
     json_object_set_new(e->metrics, "kept", json_real(step_kept(e->model, full)));
     json_object_set_new(e->metrics, "widths", widths);
     return 0;
