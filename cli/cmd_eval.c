@@ -39,14 +39,15 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_SPLIT(&a->parting.split),
         OPT_TEXT("folds", 0, &a->folds, "A,B,..", "10, the test fold"),
         OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores"), OPT_END};
-    struct cli_use use = {"FILE --data DIR [--folds 10]",
-                          "Macro-AUROC with its bootstrap interval, and the AUROC of each label; for beats "
-                          "also accuracy, F1 and the\nconfusion matrix.",
-                          options,
-                          1,
-                          1,
-                          0,
-                          NULL};
+    struct cli_use use = {
+        "FILE --data DIR [--folds 10]",
+        "Macro-AUROC with its bootstrap interval, and the AUROC of each label; for beats "
+        "also accuracy, F1 and the\nconfusion matrix.",
+        options,
+        1,
+        1,
+        0,
+        NULL};
     int rc = cli_parse(c, &use, argc, argv);
     if (rc) return rc;
     a->file = use.word[0];

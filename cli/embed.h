@@ -10,10 +10,10 @@
 struct embed;
 
 struct embed_options {
-    const char *state;              /* folder of the queue and the blobs; made when absent */
+    const char *state;                 /* folder of the queue and the blobs; made when absent */
     const struct ecg_dataset *data[2]; /* borrowed by the workers; the second may be NULL */
-    const char *device;             /* "cpu", "gpu", "gpu:N" */
-    int slots;                      /* trainings at once; 0: the workers' own choice */
+    const char *device;                /* "cpu", "gpu", "gpu:N" */
+    int slots;                         /* trainings at once; 0: the workers' own choice */
 };
 
 /* Starts all threads and connects a client to them. CN_EBUSY: another `cinch run` or cinchd works on

@@ -24,16 +24,21 @@ static const struct file files[] = {
 };
 #define N_FILES (sizeof files / sizeof *files)
 
-/* "cnn-s0-kd-r5-k0.5-L2": readable. */
+/* "cnn-s0-kd-r5-k0.5-L2", "beat-s0-patient-r5-k0.4-weight-linear": readable. */
 static void stem_of(const json_t *a, char *out, size_t cap)
 {
     int64_t rounds = cli_integer(a, "rounds"), round = cli_integer(a, "round");
     size_t n = (size_t)snprintf(out, cap, "%.40s-s%lld%s", cli_text(a, "net"),
                                 (long long)cli_integer(a, "seed"),
                                 json_is_true(json_object_get(a, "distilled")) ? "-kd" : "");
+    const char *split = cli_text(a, "split"), *schedule = cli_text(a, "schedule");
+    if (*split && strcmp(split, "random")) n += (size_t)snprintf(out + n, cap - n, "-%.20s", split);
     if (!rounds) return;
+    bool weights = !strcmp(cli_text(a, "unit"), "weight");
     n += (size_t)snprintf(out + n, cap - n, "-r%lld-k%g-%.10s", (long long)rounds,
-                          cli_real(a, "keep"), cli_text(a, "norm"));
+                          cli_real(a, "keep"), weights ? "weight" : cli_text(a, "norm"));
+    if (*schedule && strcmp(schedule, "geometric"))
+        n += (size_t)snprintf(out + n, cap - n, "-%.20s", schedule);
     if (round != rounds) snprintf(out + n, cap - n, "-after%lld", (long long)round);
 }
 

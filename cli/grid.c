@@ -47,7 +47,7 @@ struct reader {
     struct grid *g;
     const char *path; /* of the grid, to find a recipe beside it */
     const struct cn_yaml *recipe;
-    int epochs, prune_epochs;      /* -1: the recipe's */
+    int epochs, prune_epochs;                               /* -1: the recipe's */
     const struct cn_yaml *split, *unlabelled, *norm, *unit; /* where they stand, or NULL */
     struct cn_error *err;
 };
@@ -259,8 +259,7 @@ static int read_schedule(struct reader *r, const struct cn_yaml *v)
 {
     static const char *const names[] = {"geometric", "linear", "sensitivity", NULL};
     int k[3], rc = enum_list(v, "schedule", names, k, &r->g->n_schedules, r->err);
-    for (int i = 0; !rc && i < r->g->n_schedules; i++)
-        r->g->schedule[i] = (enum nn_stages)k[i];
+    for (int i = 0; !rc && i < r->g->n_schedules; i++) r->g->schedule[i] = (enum nn_stages)k[i];
     return rc;
 }
 
@@ -284,10 +283,11 @@ static int read_prune_epochs(struct reader *r, const struct cn_yaml *v)
     }
     for (int i = 0; !rc && all && i < g->n_rounds; i++)
         if (g->rounds[i] > n)
-            rc = cn_yaml_fail(all, r->err,
-                              "total_epochs: %lld epochs do not suffice for %d rounds, of which each "
-                              "needs one",
-                              (long long)n, g->rounds[i]);
+            rc = cn_yaml_fail(
+                all, r->err,
+                "total_epochs: %lld epochs do not suffice for %d rounds, of which each "
+                "needs one",
+                (long long)n, g->rounds[i]);
     return rc;
 }
 
@@ -317,7 +317,8 @@ static int read_prune(struct reader *r, const struct cn_yaml *v)
     struct grid *g = r->g;
     if (is_none(v)) return 0;
     if (v->kind != CN_YAML_MAP)
-        return cn_yaml_fail(v, r->err, "prune is a mapping of rounds, keep, norm, unit, schedule and epochs");
+        return cn_yaml_fail(v, r->err,
+                            "prune is a mapping of rounds, keep, norm, unit, schedule and epochs");
     int rc = cn_yaml_only(v, known, r->err);
     if (rc) return rc;
     g->prune = true;
@@ -534,10 +535,11 @@ static int check_parting(struct reader *r)
             r->g->split[0] = ECG_SPLIT_RANDOM;
         }
         if (r->split && !beats)
-            return cn_yaml_fail(r->split, r->err,
-                                "split parts the beats of MIT-BIH; net %s reads PTB-XL, whose folds "
-                                "are fixed",
-                                name);
+            return cn_yaml_fail(
+                r->split, r->err,
+                "split parts the beats of MIT-BIH; net %s reads PTB-XL, whose folds "
+                "are fixed",
+                name);
         if (r->unlabelled && beats)
             return cn_yaml_fail(r->unlabelled, r->err,
                                 "unlabelled is about PTB-XL; every beat of MIT-BIH, which net %s "
@@ -553,11 +555,13 @@ struct key {
 };
 
 static const struct key keys[] = {
-    {"name", read_name},         {"data", read_data},
-    {"split", read_split},       {"unlabelled", read_unlabelled}, {"nets", read_nets},
-    {"seeds", read_seeds},       {"recipe", read_recipe},   {"epochs", read_epochs},
-    {"distill", read_distill},   {"prune", read_prune},     {"measure", read_measure},
-    {"quantize", read_quantize}, {"latency", read_latency}, {"priority", read_priority},
+    {"name", read_name},       {"data", read_data},
+    {"split", read_split},     {"unlabelled", read_unlabelled},
+    {"nets", read_nets},       {"seeds", read_seeds},
+    {"recipe", read_recipe},   {"epochs", read_epochs},
+    {"distill", read_distill}, {"prune", read_prune},
+    {"measure", read_measure}, {"quantize", read_quantize},
+    {"latency", read_latency}, {"priority", read_priority},
 };
 #define N_KEYS ((int)(sizeof keys / sizeof *keys))
 

@@ -126,8 +126,9 @@ static void label_groups(struct report *r)
         bool alone = true;
         for (int k = 0; k < r->n_groups; k++)
             if (r->group[k].full != g->full && !strcmp(g->net, r->group[k].net)) alone = false;
-        int n = alone ? snprintf(g->label, sizeof g->label, "%.30s", g->net)
-                      : snprintf(g->label, sizeof g->label, "%.30s-%lld", g->net, (long long)g->full);
+        int n = alone
+                    ? snprintf(g->label, sizeof g->label, "%.30s", g->net)
+                    : snprintf(g->label, sizeof g->label, "%.30s-%lld", g->net, (long long)g->full);
         if (*g->split) snprintf(g->label + n, sizeof g->label - (size_t)n, "-%.10s", g->split);
     }
 }
@@ -401,10 +402,11 @@ static void csv_real(FILE *to, double v, const char *form)
 
 void report_csv(const struct report *r, FILE *to)
 {
-    fputs("net,split,seed,distilled,unit,schedule,rounds,norm,keep,finetune_epochs,kept,params,macs,"
-          "macs_nonzero_float,macs_nonzero_int8,auroc_float,auroc_int8,accuracy_float,accuracy_int8,"
-          "macro_f1_float,macro_f1_int8,bytes_float,bytes_int8,latency_float_us,latency_int8_us\n",
-          to);
+    fputs(
+        "net,split,seed,distilled,unit,schedule,rounds,norm,keep,finetune_epochs,kept,params,macs,"
+        "macs_nonzero_float,macs_nonzero_int8,auroc_float,auroc_int8,accuracy_float,accuracy_int8,"
+        "macro_f1_float,macro_f1_int8,bytes_float,bytes_int8,latency_float_us,latency_int8_us\n",
+        to);
     for (int i = 0; i < r->n; i++) {
         const struct row *w = &r->row[i];
         fprintf(to, "%s,%s,%lld,%d,%s,%s,%d,%s,%g,%d,%.6f,%lld,%lld", w->net, w->split,

@@ -16,7 +16,7 @@ struct row {
     int64_t seed, params, full, macs;
     int distilled, rounds, final; /* final: not an intermediate round */
     int epochs;                   /* of fine-tuning, in all */
-    double kept, keep;            /* left of all parameters; asked for (kept, where it is not told) */
+    double kept, keep; /* left of all parameters; asked for (kept, where it is not told) */
     /* float, int8; NaN: not measured */
     double auroc[2], accuracy[2], f1[2], bytes[2], latency[2], nonzero[2];
 };

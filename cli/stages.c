@@ -205,7 +205,8 @@ static void put_text(const struct report *r, const struct ways *all, FILE *to)
         if (i == 0 || all->way[i - 1].group != w->group) {
             fprintf(to, "%s### %s%s%s\n\n", i ? "\n" : "", g->net, *g->split ? ", split " : "",
                     g->split);
-            fputs("| unit | removed | how | rounds | distilled | parameters left | MACs left |", to);
+            fputs("| unit | removed | how | rounds | distilled | parameters left | MACs left |",
+                  to);
             fputs(g->classes ? " accuracy | int8 | against at once | macro-F1 | int8 | against at "
                                "once |\n"
                              : " macro-AUROC | int8 | against at once |\n",
@@ -216,9 +217,10 @@ static void put_text(const struct report *r, const struct ways *all, FILE *to)
         }
         put_way(r, all, w, to);
     }
-    fputs("\nmean(deviation in 1e-4) over seeds; against at once: mean difference over seeds, float, "
-          "and its 95 % interval (Student, paired).\n",
-          to);
+    fputs(
+        "\nmean(deviation in 1e-4) over seeds; against at once: mean difference over seeds, float, "
+        "and its 95 % interval (Student, paired).\n",
+        to);
 }
 
 /* ------------------------------------------------------------------------------------- figure */
@@ -226,8 +228,8 @@ static void put_text(const struct report *r, const struct ways *all, FILE *to)
 /* Ways that differ in nothing but how much they remove are one line of the figure. */
 static bool same_line(const struct way *a, const struct way *b)
 {
-    bool flat = a->rounds == 1 && strcmp(a->schedule, "sensitivity") &&
-                strcmp(b->schedule, "sensitivity");
+    bool flat =
+        a->rounds == 1 && strcmp(a->schedule, "sensitivity") && strcmp(b->schedule, "sensitivity");
     return a->group == b->group && a->distilled == b->distilled && a->rounds == b->rounds &&
            a->epochs == b->epochs && !strcmp(a->unit, b->unit) && !strcmp(a->norm, b->norm) &&
            (flat || !strcmp(a->schedule, b->schedule));
@@ -276,10 +278,13 @@ static void put_panel(const struct report *r, const struct ways *all, int group,
     const struct way *line[MAX_LINES];
     int n = lines_of(all, group, line, MAX_LINES);
     fprintf(to, "set title '%s%s%s'\nset ylabel '%s'\nplot ", g->net, *g->split ? ", split " : "",
-            g->split, second ? "macro-F1" : g->classes ? "accuracy" : "macro-AUROC");
+            g->split,
+            second       ? "macro-F1"
+            : g->classes ? "accuracy"
+                         : "macro-AUROC");
     for (int l = 0; l < n; l++) {
         const struct way *w = line[l];
-        const char *how = w->rounds > 1 ? w->schedule
+        const char *how = w->rounds > 1                        ? w->schedule
                           : strcmp(w->schedule, "sensitivity") ? "at once"
                                                                : "at once, sensitivity";
         fprintf(to, "%s'stages.dat' index %d using 1:%d:%d with yerrorlines lw 2 pt 7 ps 0.7 ",
@@ -315,7 +320,8 @@ static void put_script(const struct report *r, const struct ways *all, FILE *to)
 /* --------------------------------------------------------------------------------------- files */
 
 static int write_one(const struct report *r, const struct ways *all, const char *dir,
-                     const char *name, void (*put)(const struct report *, const struct ways *, FILE *),
+                     const char *name,
+                     void (*put)(const struct report *, const struct ways *, FILE *),
                      struct cn_error *err)
 {
     char path[4096], *text = NULL;

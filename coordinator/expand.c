@@ -58,7 +58,8 @@ static int add_base(struct expansion *x, const Cinch__JobBase *b, uint32_t *inde
     if (!e->body) return nomem(x->err);
     cinch__job_base__pack(b, e->body);
     e->gpu_bytes = b->gpu_bytes;
-    memcpy(e->fingerprint.b, b->fingerprint.data, sizeof e->fingerprint.b);
+    if (b->fingerprint.len == sizeof e->fingerprint.b) /* a dry count may have none */
+        memcpy(e->fingerprint.b, b->fingerprint.data, sizeof e->fingerprint.b);
     e->allocators = b->allocators;
     e->n_allocators = (uint32_t)b->n_allocators;
     *index = g->n_bases++;

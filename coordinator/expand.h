@@ -25,7 +25,7 @@ struct ex_job {
 
 struct ex_base {
     struct cn_hash hash, fingerprint; /* of the base; of its dataset */
-    uint8_t *body; /* packed JobBase */
+    uint8_t *body;                    /* packed JobBase */
     uint32_t n_body;
     uint64_t gpu_bytes;
     char **allocators; /* borrowed from the Submit */

@@ -73,17 +73,16 @@ static json_t *artifact_json(struct reporting *p, uint32_t id, const Cinch__JobB
                              const json_t *m)
 {
     static const char *const members[] = {
-        "kept",          "params",         "params_full",        "macs",
-        "auroc_float",   "auroc_int8",     "auroc_per_label",    "accuracy_float",
-        "accuracy_int8", "macro_f1_float", "macro_f1_int8",      "classes_float",
-        "classes_int8",  "bytes_float",    "bytes_int8",         "macs_nonzero_float",
+        "kept",          "params",         "params_full",      "macs",
+        "auroc_float",   "auroc_int8",     "auroc_per_label",  "accuracy_float",
+        "accuracy_int8", "macro_f1_float", "macro_f1_int8",    "classes_float",
+        "classes_int8",  "bytes_float",    "bytes_int8",       "macs_nonzero_float",
         "latency_float", "latency_int8",   "macs_nonzero_int8"};
     const struct sc_job *j = &p->c->s->job[id];
     const char *norm = p->c->s->norm[j->norm];
-    json_t *o =
-        json_pack("{s:s, s:I, s:b, s:i, s:i, s:f}", "net", base ? base->net : "?", "seed",
-                  (json_int_t)j->seed, "distilled", j->distilled, "rounds", (int)j->rounds, "round",
-                  (int)j->round, "keep", j->keep);
+    json_t *o = json_pack("{s:s, s:I, s:b, s:i, s:i, s:f}", "net", base ? base->net : "?", "seed",
+                          (json_int_t)j->seed, "distilled", j->distilled, "rounds", (int)j->rounds,
+                          "round", (int)j->round, "keep", j->keep);
     if (!o) return NULL;
     json_object_set_new(o, "norm", *norm ? json_string(norm) : json_null());
     json_object_set_new(o, "split", base && *base->split ? json_string(base->split) : json_null());

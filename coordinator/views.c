@@ -160,6 +160,20 @@ static void put_progress(struct coordinator *c, uint32_t id, struct buf *b)
     buf_puts(b, "}");
 }
 
+/* What its base says beyond the net, where it does: the split of the data, the unit and the schedule
+ * of a pruning. */
+static void put_way(struct buf *b, const Cinch__JobBase *base)
+{
+    if (!base) return;
+    const char *const given[][2] = {
+        {"split", base->split}, {"unit", base->prune_unit}, {"schedule", base->prune_schedule}};
+    for (int i = 0; i < 3; i++) {
+        if (!*given[i][1]) continue;
+        buf_puts(b, ",");
+        put_str(b, given[i][0], given[i][1]);
+    }
+}
+
 static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
 {
     const struct sc_job *j = &c->s->job[id];
@@ -175,6 +189,7 @@ static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
         buf_json(b, c->s->norm[j->norm]);
     else
         buf_puts(b, "null");
+    put_way(b, body);
     buf_printf(b, ",\"state\":\"%s\",\"attempt\":%u,\"crashes\":%u,", sc_state_name(j->state),
                j->attempt, j->crashes);
     put_str(b, "worker",
@@ -254,8 +269,7 @@ static void put_event(struct buf *b, const struct st_event *e)
     put_time(b, "time", e->time);
     buf_printf(b, ",\"type\":\"%s\"", e->job ? why_text(e->why) : "run");
     if (e->run) buf_printf(b, ",\"run\":\"r%u\"", e->run);
-    if (e->job)
-        buf_printf(b, ",\"job\":\"j%u\",\"state\":\"%s\"", e->job, sc_state_name(e->state));
+    if (e->job) buf_printf(b, ",\"job\":\"j%u\",\"state\":\"%s\"", e->job, sc_state_name(e->state));
     if (e->attempt) buf_printf(b, ",\"attempt\":%u", e->attempt);
     if (*e->worker) {
         buf_puts(b, ",");

@@ -32,9 +32,6 @@ struct nn_recipe {
     int finetune_epochs;
     double finetune_lr;
     int finetune_period;
-    /* The learning-rate schedule of a training that is one of several in a row, which share one
-     * curve: how many epochs of it are over, and how long it is; 0: it is this training's own. */
-    int curve_from, curve_epochs;
 };
 
 /* The named recipe for a net ("paper", "cinch"); CN_EINVALID with the nearest name otherwise. */

@@ -42,11 +42,9 @@ static double one_cycle(const struct nn_recipe *r, double step, double steps)
 double nn_schedule_lr(const struct nn_recipe *r, const struct nn_plateau *p, int epoch, int batch,
                       int batches)
 {
-    int epochs = r->curve_epochs ? r->curve_epochs : r->epochs;
-    epoch += r->curve_from;
     double at = epoch + (r->per_step ? (double)batch / batches : 0), lr = r->lr;
-    double step = (double)epoch * batches + batch, steps = (double)epochs * batches;
-    int period = r->period > 0 ? r->period : epochs;
+    double step = (double)epoch * batches + batch, steps = (double)r->epochs * batches;
+    int period = r->period > 0 ? r->period : r->epochs;
     switch (r->schedule) {
     case NN_CONSTANT:
         break;
@@ -58,7 +56,7 @@ double nn_schedule_lr(const struct nn_recipe *r, const struct nn_plateau *p, int
         lr = p->lr;
         break;
     case NN_ONE_CYCLE:
-        lr = r->per_step ? one_cycle(r, step, steps) : one_cycle(r, epoch, epochs);
+        lr = r->per_step ? one_cycle(r, step, steps) : one_cycle(r, epoch, r->epochs);
         break;
     }
     return lr;

@@ -9,7 +9,8 @@
 #include "nn/train.h"
 
 #define RECORDS 1024
-#define LEAST_PROBABILITY 1e-7 /* a wrong answer given with certainty costs this much, not infinity */
+#define LEAST_PROBABILITY                                                                          \
+    1e-7 /* a wrong answer given with certainty costs this much, not infinity */
 
 const double nn_scan_fraction[NN_SCAN_POINTS] = {0.25, 0.5, 0.75, 0.9};
 
@@ -211,8 +212,7 @@ int nn_sensitivity_structures(const struct nn_scan_how *how, const struct nn_mod
     int rc = nn_scan_structures(how, m, norm, score, &s, err);
     for (int w = 0; w < m->net->n_widths; w++) all += m->net->width[w];
     if (!rc) rc = nn_scan_share(&s, all > total ? all - total : 0, take, err);
-    for (int g = 0; g < s.n && !rc; g++)
-        keep[s.group[g].index] = (int)(s.group[g].left - take[g]);
+    for (int g = 0; g < s.n && !rc; g++) keep[s.group[g].index] = (int)(s.group[g].left - take[g]);
     return rc;
 }
 

@@ -19,7 +19,8 @@ extern const double nn_scan_fraction[NN_SCAN_POINTS]; /* of what is left, ascend
 struct nn_scan_group { /* a width, or a layer's weights */
     int index;         /* of the width or layer */
     int64_t left;
-    double hurt[NN_SCAN_POINTS]; /* growth of the mean loss with that fraction removed; may be < 0 */
+    double
+        hurt[NN_SCAN_POINTS]; /* growth of the mean loss with that fraction removed; may be < 0 */
 };
 
 struct nn_scan {

@@ -244,9 +244,9 @@ static int check_splits(const Cinch__Submit *s, struct cn_error *err)
         NEED(hash_ok(&s->splits[i]->fingerprint), "submit: fingerprint must be %d bytes",
              CN_HASH_BYTES);
     }
-    NEED(!s->n_splits || (s->fingerprint.len && !memcmp(s->fingerprint.data,
-                                                        s->splits[0]->fingerprint.data,
-                                                        CN_HASH_BYTES)),
+    NEED(!s->n_splits ||
+             (s->fingerprint.len &&
+              !memcmp(s->fingerprint.data, s->splits[0]->fingerprint.data, CN_HASH_BYTES)),
          "submit: fingerprint is not the first split's");
     return 0;
 }

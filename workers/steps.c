@@ -42,7 +42,7 @@ int step_fresh_model(struct nn_model **out, const Cinch__JobSpec *s, const struc
     return rc ? rc : nn_model_create(out, net, s->seed, d, err);
 }
 
-static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};   /* enum nn_norm */
+static const char *const norm_names[] = {"L1", "L2", "taylor", NULL}; /* enum nn_norm */
 static const char *const stage_names[] = {"geometric", "linear", "sensitivity",
                                           NULL}; /* enum nn_stages */
 static const char *const unit_names[] = {"structure", "weight", NULL};
@@ -115,8 +115,8 @@ static int prune_structures(struct nn_model **out, const struct nn_model *m,
 }
 
 static int prune_weights(struct nn_model **out, float **mask, const struct nn_model *m,
-                         const Cinch__JobSpec *s, int stages, struct nn_backend *be,
-                         const struct ecg_dataset *d, struct cn_error *err)
+                         const Cinch__JobSpec *s, int stages, const struct nn_scan_how *how,
+                         struct cn_error *err)
 {
     double f = nn_prune_stage((enum nn_stages)stages, s->keep, (int)s->round, (int)s->rounds);
     size_t keep[NN_MAX_LAYERS];
@@ -129,10 +129,7 @@ static int prune_weights(struct nn_model **out, float **mask, const struct nn_mo
         keep[i] = n - (size_t)llround((double)n * (1 - f));
         total += (int64_t)keep[i];
     }
-    if (stages == NN_STAGES_SENSITIVITY) {
-        const struct nn_scan_how how = {.backend = be, .data = d};
-        rc = nn_sensitivity_weights(&how, m, total, keep, err);
-    }
+    if (stages == NN_STAGES_SENSITIVITY) rc = nn_sensitivity_weights(how, m, total, keep, err);
     if (rc == 0) rc = nn_prune_mask_layers(m, keep, *mask, err);
     return rc ? rc : nn_model_copy(out, m, err);
 }
@@ -141,13 +138,14 @@ int step_prune(struct nn_model **out, float **mask, const struct nn_model *m,
                const Cinch__JobSpec *s, struct nn_backend *be, const struct ecg_dataset *d,
                struct cn_error *err)
 {
+    const struct nn_scan_how how = {.backend = be, .data = d};
     int unit, stages;
     *out = NULL;
     *mask = NULL;
     int rc = choice("unit", s->common->prune_unit, unit_names, &unit, err);
     if (rc == 0) rc = choice("schedule", s->common->prune_schedule, stage_names, &stages, err);
     if (rc == 0)
-        rc = unit == UNIT_WEIGHT ? prune_weights(out, mask, m, s, stages, be, d, err)
+        rc = unit == UNIT_WEIGHT ? prune_weights(out, mask, m, s, stages, &how, err)
                                  : prune_structures(out, m, s, stages, be, d, err);
     if (rc) {
         free(*mask);

@@ -11,6 +11,8 @@
 #include "base/file.h"
 #include "cli/grid.h"
 #include "cli/submit.h"
+#include "proto/check.h"
+#include "proto/spec.h"
 
 static struct grid *good(const char *text)
 {
@@ -115,6 +117,47 @@ static void all_keys(void **state)
     grid_destroy(g);
 }
 
+/* The keys of study B. */
+static void stages(void **state)
+{
+    struct grid *g = good("nets: [beat]\n"
+                          "split: [random, patient]\n"
+                          "prune:\n"
+                          "  rounds: [1, 3]\n"
+                          "  keep: 0.4\n"
+                          "  unit: [weight, structure]\n"
+                          "  schedule: [linear, geometric, sensitivity]\n"
+                          "  total_epochs: 10\n");
+    assert_int_equal(g->n_splits, 2);
+    assert_int_equal(g->split[0], ECG_SPLIT_RANDOM);
+    assert_int_equal(g->split[1], ECG_SPLIT_INTER_PATIENT);
+    assert_int_equal(g->n_units, 2);
+    assert_int_equal(g->unit[0], GRID_WEIGHT);
+    assert_int_equal(g->n_schedules, 3);
+    assert_int_equal(g->schedule[0], NN_STAGES_LINEAR);
+    assert_int_equal(g->schedule[2], NN_STAGES_SENSITIVITY);
+    assert_int_equal(g->total_epochs, 10);
+    grid_destroy(g);
+    g = good("nets: [beat]\n"); /* beats are split at random unless told otherwise */
+    assert_int_equal(g->n_splits, 1);
+    assert_int_equal(g->split[0], ECG_SPLIT_RANDOM);
+    grid_destroy(g);
+    g = good("nets: [cnn, rnn, resnet]\nunlabelled: drop\n"
+             "prune: {unit: weight, schedule: sensitivity, keep: 0.3, rounds: 2}\n");
+    assert_int_equal(g->n_splits, 0);
+    assert_true(g->drop_unlabelled);
+    assert_int_equal(g->n_units, 1);
+    assert_int_equal(g->total_epochs, 0);
+    grid_destroy(g);
+    g = good("nets: [cnn]\nunlabelled: keep\nprune: {keep: 0.3}\n");
+    assert_false(g->drop_unlabelled);
+    assert_int_equal(g->n_units, 1);
+    assert_int_equal(g->unit[0], GRID_STRUCTURE);
+    assert_int_equal(g->n_schedules, 1);
+    assert_int_equal(g->schedule[0], NN_STAGES_GEOMETRIC);
+    grid_destroy(g);
+}
+
 static void short_forms(void **state)
 {
     struct grid *g = good("nets: [rnn]\nseeds: 4\nquantize: best\nlatency: none\nprune: none\n"
@@ -157,6 +200,21 @@ static void complaints(void **state)
     bad("nets: [cnn]\nprune: {rounds: 0}\n", "2:17", "rounds");
     bad("nets: [cnn]\nprune:\n  norm: L3\n", "3:9", "norm");
     bad("nets: [cnn]\nprune:\n  norms: L1\n", "3:3", "did you mean 'norm'");
+    bad("nets: [beat]\nsplit: patients\n", "2:8", "did you mean 'patient'");
+    bad("nets: [beat]\nsplit: [random, random]\n", "2:17", "twice");
+    bad("nets: [beat]\nsplit: []\n", "2:8", "empty list");
+    bad("nets: [cnn]\nsplit: patient\n", "2:8", "folds");
+    bad("nets: [beat]\nunlabelled: drop\n", "2:13", "PTB-XL");
+    bad("nets: [cnn]\nunlabelled: maybe\n", "2:13", "keep");
+    bad("nets: [cnn]\nprune: {unit: filter}\n", "2:15", "structure");
+    bad("nets: [cnn]\nprune: {unit: [weight, weight]}\n", "2:24", "twice");
+    bad("nets: [cnn]\nprune: {schedule: geometrical}\n", "2:19", "did you mean 'geometric'");
+    bad("nets: [cnn]\nprune: {schedule: [linear, linear]}\n", "2:28", "twice");
+    bad("nets: [cnn]\nprune: {total_epochs: 0}\n", "2:23", "total_epochs");
+    bad("nets: [cnn]\nprune: {rounds: [1, 5], total_epochs: 4}\n", "2:39", "5 rounds");
+    bad("nets: [cnn]\nprune: {epochs: 2, total_epochs: 4}\n", "2:34", "give one");
+    bad("nets: [cnn]\nprune: {unit: weight, norm: L2}\n", "2:29", "leave it out");
+    bad("nets: [cnn]\nprune: {unit: weight, norm: [L1, L2]}\n", "2:29", "leave it out");
     bad("nets: [cnn]\nmeasure: finally\n", "2:10", "final");
     bad("nets: [cnn]\nquantize: {mode: papr}\n", "2:18", "did you mean 'paper'");
     bad("nets: [cnn]\nquantize: {calibration: 0}\n", "2:25", "calibration");
@@ -220,12 +278,49 @@ static void message(void **state)
     grid_destroy(g);
 }
 
+/* Splits and the recipes of every number of epochs travel with the grid. */
+static void message_of_stages(void **state)
+{
+    struct grid *g = good("nets: [beat]\nsplit: [patient, random]\n"
+                          "prune: {rounds: [1, 3, 5], keep: 0.4, total_epochs: 10, unit: weight,\n"
+                          "        schedule: [geometric, linear]}\n");
+    const struct cn_hash fingerprint[2] = {{{5}}, {{6}}};
+    struct cli_submit *s = NULL;
+    struct cli_submit_how how = {.dataset = "mitdb", .fingerprint = fingerprint};
+    struct cn_error err = {0};
+    assert_int_equal(cli_submit_create(&s, g, &how, NULL), 0);
+    const Cinch__Submit *m = cli_submit_message(s);
+    if (pr_check(PR_SUBMIT, &m->base, &err)) fail_msg("%s", err.text);
+    assert_int_equal(m->n_splits, 2);
+    assert_string_equal(m->splits[0]->name, "patient");
+    assert_int_equal(m->splits[1]->fingerprint.data[0], 6);
+    assert_int_equal(m->fingerprint.data[0], 5);
+    assert_int_equal(m->prune->total_epochs, 10);
+    assert_string_equal(m->prune->units[0], "weight");
+    assert_string_equal(m->prune->schedules[1], "linear");
+    assert_string_equal(m->nets[0]->finetune, "");
+    /* 10; 4, 3, 3; 2 each */
+    assert_int_equal(m->nets[0]->n_finetunes, 4);
+    for (size_t i = 0; i < 4; i++) {
+        struct nn_recipe r;
+        const Cinch__Finetune *f = m->nets[0]->finetunes[i];
+        assert_int_equal(nn_recipe_parse_json(&r, f->recipe, NULL), 0);
+        assert_int_equal(r.epochs, f->epochs);
+    }
+    assert_non_null(pr_finetune(m->nets[0], 3));
+    assert_null(pr_finetune(m->nets[0], 5));
+    cli_submit_destroy(s);
+    grid_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(default_name), cmocka_unit_test(defaults),   cmocka_unit_test(all_keys),
-        cmocka_unit_test(short_forms),  cmocka_unit_test(complaints), cmocka_unit_test(recipe_file),
-        cmocka_unit_test(message),
+        cmocka_unit_test(default_name),      cmocka_unit_test(defaults),
+        cmocka_unit_test(all_keys),          cmocka_unit_test(short_forms),
+        cmocka_unit_test(complaints),        cmocka_unit_test(recipe_file),
+        cmocka_unit_test(message),           cmocka_unit_test(stages),
+        cmocka_unit_test(message_of_stages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

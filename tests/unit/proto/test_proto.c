@@ -124,6 +124,77 @@ static void submit_is_checked(void **state)
     assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), CN_EINVALID);
 }
 
+/* What a total of epochs and several splits demand of a submit. */
+static void submit_of_stages_is_checked(void **state)
+{
+    uint8_t nonce[PR_INSTANCE_BYTES] = {1}, fp[CN_HASH_BYTES] = {2}, other[CN_HASH_BYTES] = {3};
+    Cinch__Finetune two = CINCH__FINETUNE__INIT, three = CINCH__FINETUNE__INIT;
+    Cinch__Finetune *finetunes[] = {&two, &three};
+    Cinch__Net net = CINCH__NET__INIT, *nets[] = {&net};
+    Cinch__Split first = CINCH__SPLIT__INIT, second = CINCH__SPLIT__INIT;
+    Cinch__Split *splits[] = {&first, &second};
+    Cinch__Prune prune = CINCH__PRUNE__INIT;
+    Cinch__Submit s = CINCH__SUBMIT__INIT;
+    uint64_t seeds[] = {1};
+    uint32_t rounds[] = {2};
+    char *names[] = {(char *)"weight"};
+    struct cn_error err;
+    two.epochs = 2;
+    three.epochs = 3;
+    net.name = (char *)"beat";
+    net.finetunes = finetunes;
+    net.n_finetunes = 2;
+    first.name = (char *)"random";
+    second.name = (char *)"patient";
+    first.fingerprint = (ProtobufCBinaryData){sizeof fp, fp};
+    second.fingerprint = (ProtobufCBinaryData){sizeof other, other};
+    prune.n_rounds = 1;
+    prune.rounds = rounds;
+    prune.total_epochs = 5;
+    prune.units = names;
+    prune.n_units = 1;
+    s.nonce = (ProtobufCBinaryData){sizeof nonce, nonce};
+    s.fingerprint = (ProtobufCBinaryData){sizeof fp, fp};
+    s.name = (char *)"grid";
+    s.n_nets = s.n_seeds = 1;
+    s.nets = nets;
+    s.seeds = seeds;
+    s.prune = &prune;
+    s.splits = splits;
+    s.n_splits = 2;
+    assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), 0);
+    net.n_finetunes = 1; /* the first round has 3 epochs, for which there is no recipe now */
+    assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), CN_EINVALID);
+    assert_non_null(strstr(err.text, "3 epochs"));
+    net.n_finetunes = 2;
+    rounds[0] = 6; /* a round without an epoch */
+    assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), CN_EINVALID);
+    rounds[0] = 2;
+    names[0] = (char *)"../weight";
+    assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), CN_EINVALID);
+    names[0] = (char *)"weight";
+    second.fingerprint.len = 3;
+    assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), CN_EINVALID);
+    second.fingerprint.len = sizeof other;
+    s.fingerprint.data = other; /* not the first split's */
+    assert_int_equal(pr_check(PR_SUBMIT, &s.base, &err), CN_EINVALID);
+}
+
+static void epochs_are_shared_out(void **state)
+{
+    for (uint32_t rounds = 1; rounds <= 12; rounds++)
+        for (uint32_t total = rounds; total < 40; total++) {
+            uint32_t sum = 0, before = total;
+            for (uint32_t k = 1; k <= rounds; k++) {
+                uint32_t e = pr_round_epochs(total, rounds, k);
+                assert_true(e >= 1 && e <= before && e + 1 >= total / rounds);
+                before = e;
+                sum += e;
+            }
+            assert_int_equal(sum, total);
+        }
+}
+
 static void key_file_is_private(void **state)
 {
     char dir[] = "/tmp/cinch-keys-XXXXXX", path[64];
@@ -192,7 +263,16 @@ static void base_hash_ignores_placement(void **state)
     b.gpu_bytes = 1 << 30;
     assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
     assert_memory_equal(&a, &c, sizeof a);
+    b.split = (char *)"patient"; /* the fingerprint tells splits apart */
+    assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
+    assert_memory_equal(&a, &c, sizeof a);
     b.net = (char *)"rnn";
+    assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
+    assert_memory_not_equal(&a, &c, sizeof a);
+    b.prune_unit = (char *)"weight";
+    assert_int_equal(pr_base_hash(&b, &a, NULL), 0);
+    assert_memory_not_equal(&a, &c, sizeof a);
+    b.prune_schedule = (char *)"sensitivity";
     assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
     assert_memory_not_equal(&a, &c, sizeof a);
 }
@@ -206,6 +286,8 @@ int main(void)
         cmocka_unit_test(names_are_never_paths),
         cmocka_unit_test(text_is_utf8),
         cmocka_unit_test(submit_is_checked),
+        cmocka_unit_test(submit_of_stages_is_checked),
+        cmocka_unit_test(epochs_are_shared_out),
         cmocka_unit_test(key_file_is_private),
         cmocka_unit_test(job_key_covers_the_spec),
         cmocka_unit_test(base_hash_ignores_placement),

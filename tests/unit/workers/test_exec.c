@@ -20,7 +20,8 @@
 #include "tests/unit/nn/synthetic.h"
 #include "workers/exec.h"
 
-static struct synthetic ecg;
+static struct synthetic ecg, beats;
+static const struct ecg_dataset *records = &ecg.d; /* of the jobs to come */
 static char folder[64];
 static struct nn_backend *be;
 
@@ -103,7 +104,7 @@ static void run(struct exec_job *job, int n, struct seen *s)
 {
     struct exec_unit u = {.n = n,
                           .job = job,
-                          .data = &ecg.d,
+                          .data = records,
                           .backend = be,
                           .events = {s, on_progress, on_checkpoint, on_poll},
                           .checkpoint_every_s = 1000,
@@ -331,6 +332,70 @@ static void single_weights_are_pruned_by_a_mask(void **state)
     free(g.recipe);
 }
 
+/* The widths and the weights left after one round of two at schedule "sensitivity": as many in all as
+ * the other schedules leave, but shared out otherwise. */
+static void sensitivity_round(struct fixture *g, const char *unit, int round,
+                              const struct exec_blob *from, struct exec_job *job)
+{
+    struct seen s = {0};
+    struct nn_model *m;
+    int widths = 0, want = 0;
+    size_t left = 0, all = 0, n;
+    fixture_init(g, CINCH__JOB_KIND__PRUNE, 55);
+    g->base.prune_unit = (char *)unit;
+    g->base.prune_schedule = (char *)"sensitivity";
+    g->spec.norm = (char *)"L1";
+    g->spec.keep = 0.3;
+    g->spec.rounds = 2;
+    g->spec.round = (uint32_t)round;
+    *job = (struct exec_job){.spec = &g->spec};
+    give(job, "model", from);
+    run(job, 1, &s);
+    must(job);
+    assert_int_equal(nn_model_parse(&m, "out", job->out[0].data, job->out[0].n, NULL), 0);
+    for (int w = 0; w < 4; w++) {
+        widths += m->net->width[w];
+        want += nn_prune_keep((int)g->width[w], 0.3, round, 2);
+    }
+    if (!strcmp(unit, "structure")) {
+        assert_int_equal(widths, want);
+    } else {
+        assert_int_equal(widths, 8 + 6 + 10 + 5);
+        want = 0;
+        for (int l = 0; l < m->net->n_layers; l++) {
+            size_t of = nn_prune_weights(m, l, &n);
+            want += (int)(of - (size_t)llround((double)of * (1 - pow(0.3, round / 2.0))));
+            left += n;
+            all += of;
+        }
+        assert_int_equal(left, want);
+        json_t *o = json_loads(job->metrics, 0, NULL);
+        double kept = json_real_value(json_object_get(o, "kept"));
+        assert_true(
+            fabs(kept - (double)(m->net->n_params - all + left) / (double)m->net->n_params) < 1e-9);
+        json_decref(o);
+    }
+    nn_model_destroy(m);
+}
+
+static void sensitivity_meets_the_total(void **state)
+{
+    static const char *const units[] = {"structure", "weight"};
+    struct fixture f, g, h;
+    struct exec_job whole, first, second;
+    train(&f, 55, &whole);
+    for (int u = 0; u < 2; u++) {
+        sensitivity_round(&g, units[u], 1, &whole.out[0], &first);
+        sensitivity_round(&h, units[u], 2, &first.out[0], &second);
+        exec_job_clear(&first);
+        exec_job_clear(&second);
+        free(g.recipe);
+        free(h.recipe);
+    }
+    exec_job_clear(&whole);
+    free(f.recipe);
+}
+
 static double real(const json_t *o, const char *key)
 {
     return json_number_value(json_object_get(o, key));
@@ -373,6 +438,65 @@ static void an_evaluation_measures_everything(void **state)
     assert_int_equal(json_object_size(json_object_get(o, "auroc_int8_per_label")), 5);
     assert_non_null(json_object_get(json_object_get(o, "machine"), "cpu"));
     assert_non_null(strstr(s.stages, "quantise"));
+    json_decref(o);
+    exec_job_clear(&first);
+    exec_job_clear(&job);
+    free(f.recipe);
+    free(g.recipe);
+}
+
+/* Beats: classes that exclude each other. The figures must be those of nn_classify on cinchrt's
+ * predictions, which the confusion matrix alone determines. */
+static void beats_are_told_apart(void **state)
+{
+    struct fixture f, g;
+    struct seen s = {0};
+    struct exec_job first, job = {.spec = &g.spec};
+    fixture_init(&f, CINCH__JOB_KIND__TRAIN, 80);
+    f.base.net = g.base.net = (char *)"beat";
+    f.base.n_widths = 0;
+    first = (struct exec_job){.spec = &f.spec};
+    records = &beats.d;
+    run(&first, 1, &s);
+    must(&first);
+    fixture_init(&g, CINCH__JOB_KIND__EVALUATE, 80);
+    g.base.net = (char *)"beat";
+    g.base.n_widths = 0;
+    give(&job, "model", &first.out[0]);
+    run(&job, 1, &s);
+    records = &ecg.d;
+    must(&job);
+    json_t *o = json_loads(job.metrics, 0, NULL);
+    for (int k = 0; k < 2; k++) {
+        json_t *c = json_object_get(o, k ? "classes_int8" : "classes_float");
+        json_t *confusion = json_object_get(c, "confusion"), *per = json_object_get(c, "per_class");
+        double hits = 0, n = 0, f1 = 0;
+        assert_int_equal(json_integer_value(json_object_get(c, "averaged")), 5);
+        assert_int_equal(json_array_size(json_object_get(c, "absent")), 0);
+        for (size_t i = 0; i < 5; i++) {
+            double is = 0, said = 0;
+            double hit =
+                (double)json_integer_value(json_array_get(json_array_get(confusion, i), i));
+            for (size_t j = 0; j < 5; j++) {
+                is += (double)json_integer_value(json_array_get(json_array_get(confusion, i), j));
+                said += (double)json_integer_value(json_array_get(json_array_get(confusion, j), i));
+            }
+            const json_t *class = json_object_get(per, beats.d.label[i]);
+            assert_true(real(class, "records") == is);
+            assert_true(fabs(real(class, "sensitivity") - hit / is) < 1e-9);
+            assert_true(fabs(real(class, "f1") - 2 * hit / (is + said)) < 1e-9);
+            f1 += 2 * hit / (is + said) / 5;
+            hits += hit;
+            n += is;
+        }
+        assert_true(n == 20); /* test records */
+        assert_true(fabs(real(o, k ? "accuracy_int8" : "accuracy_float") - hits / n) < 1e-9);
+        assert_true(fabs(real(o, k ? "macro_f1_int8" : "macro_f1_float") - f1) < 1e-9);
+    }
+    assert_true(real(o, "macs") == 95770);
+    assert_true(real(o, "macs_nonzero_float") == 95770);
+    assert_true(real(o, "macs_nonzero_int8") <= 95770);
+    assert_true(real(o, "params_full") == real(o, "params"));
     json_decref(o);
     exec_job_clear(&first);
     exec_job_clear(&job);
@@ -435,6 +559,7 @@ static int setup(void **state)
 {
     struct cpu_train_options opt = {.threads = 1};
     synthetic_make(&ecg, ECG_MULTI_LABEL, 200, 12, 250);
+    synthetic_make(&beats, ECG_ONE_LABEL, 200, 1, 260);
     snprintf(folder, sizeof folder, "/tmp/exec-XXXXXX");
     if (!mkdtemp(folder)) return -1;
     setenv("XDG_RUNTIME_DIR", folder, 1);
@@ -446,6 +571,7 @@ static int teardown(void **state)
 {
     be->ops->destroy(be);
     synthetic_free(&ecg);
+    synthetic_free(&beats);
     return cn_rmtree(folder, NULL);
 }
 
@@ -460,7 +586,9 @@ int main(void)
         cmocka_unit_test(a_teacher_changes_the_student),
         cmocka_unit_test(rounds_of_pruning_hit_their_widths),
         cmocka_unit_test(single_weights_are_pruned_by_a_mask),
+        cmocka_unit_test(sensitivity_meets_the_total),
         cmocka_unit_test(an_evaluation_measures_everything),
+        cmocka_unit_test(beats_are_told_apart),
         cmocka_unit_test(bad_specs_fail_with_a_reason),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
