@@ -74,12 +74,30 @@ static int read_tensor(struct nn_st *st, const struct st_source *s, const char *
     json_int_t lo = json_integer_value(from), hi = json_integer_value(to);
     if (lo < 0 || hi < lo || (uint64_t)hi > s->n || (uint64_t)(hi - lo) != t->count * sizeof(float))
         return cn_fail(s->err, CN_ECORRUPT,
-                       "%s: tensor '%s' lies at %lld-%lld, which does not fit its shape or the "
-                       "file (truncated?)",
-                       s->name, key, (long long)lo, (long long)hi);
+                       "%s: tensor '%s' lies at %lld-%lld, which does not fit its shape", s->name,
+                       key, (long long)lo, (long long)hi);
     t->data = s->data + lo;
     st->begin[st->n++] = (uint64_t)lo;
     return 0;
+}
+
+/* A file that ends before its last tensor does: the usual damage, and worth a message of its own. */
+static int check_length(const struct st_source *s, json_t *root, uint64_t tensors_at)
+{
+    const char *key;
+    json_t *v;
+    json_int_t end = 0;
+    json_object_foreach(root, key, v)
+    {
+        json_int_t to = json_integer_value(json_array_get(json_object_get(v, "data_offsets"), 1));
+        if (to > end) end = to;
+    }
+    if ((uint64_t)end <= s->n) return 0;
+    return cn_fail(s->err, CN_ECORRUPT,
+                   "%s: truncated: its tensors end at byte %llu, but the file has only %llu; copy "
+                   "or download it again",
+                   s->name, (unsigned long long)tensors_at + (unsigned long long)end,
+                   (unsigned long long)(tensors_at + s->n));
 }
 
 /* Lengths fit; so offsets that are all different and sum up to the whole leave no gap. */
@@ -124,6 +142,7 @@ static int read_header(struct nn_st *st, const struct st_source *s, const char *
         return cn_fail(s->err, CN_ECORRUPT, "%s: the safetensors header is not JSON: %s", s->name,
                        st->root ? "not an object" : je.text);
     int rc = check_metadata(s, json_object_get(st->root, "__metadata__"));
+    if (!rc) rc = check_length(s, st->root, 8 + n);
     json_object_foreach(st->root, key, v)
     {
         if (!rc && strcmp(key, "__metadata__")) rc = read_tensor(st, s, key, v);
@@ -138,9 +157,17 @@ int nn_st_parse(struct nn_st **out, const char *name, const void *data, size_t n
     uint64_t header = 0;
     *out = NULL;
     for (int i = 7; n >= 8 && i >= 0; i--) header = header << 8 | b[i];
-    if (n < 10 || header < 2 || header > MAX_HEADER || header > n - 8)
-        return cn_fail(err, CN_ECORRUPT, "%s: not a safetensors file, or truncated (%zu bytes)",
-                       name, n);
+    if (n < 10 || header < 2 || header > MAX_HEADER)
+        return cn_fail(
+            err, CN_ECORRUPT,
+            "%s: not a safetensors file: its %zu bytes do not begin with the length of a "
+            "header",
+            name, n);
+    if (header > n - 8)
+        return cn_fail(err, CN_ECORRUPT,
+                       "%s: truncated within its header, which ends at byte %llu, but the file has "
+                       "only %zu; copy or download it again",
+                       name, (unsigned long long)(header + 8), n);
     struct st_source s = {name, b + 8 + header, n - 8 - header, err};
     struct nn_st *st = calloc(1, sizeof *st);
     if (!st) return cn_fail(err, CN_ENOMEM, "%s: out of memory", name);

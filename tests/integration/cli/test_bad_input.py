@@ -143,8 +143,9 @@ class Files(harness.Case):
 
     def test_corrupt_safetensors(self):
         sound = harness.read(self.model)
-        self.damaged("cut", sound[:-1000], "cut")
-        self.damaged("head", sound[:100], "head")
+        self.damaged("cut", sound[:-1000], [f"cut: truncated: its tensors end at byte {len(sound)}, but the file has only {len(sound) - 1000}",
+                                            "again"])
+        self.damaged("head", sound[:100], ["head: truncated within its header", "only 100", "again"])
         self.damaged("length", struct.pack("<Q", 1 << 60) + sound[8:], "length")
         self.damaged("neither", b"not a model of any kind", "neither")
         header = sound.replace(b'"F32"', b'"F64"', 1)

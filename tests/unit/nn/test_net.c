@@ -232,6 +232,29 @@ static void damaged_files(void **state)
     nn_model_destroy(m);
 }
 
+/* What is missing at the end is told in bytes of the file. */
+static void truncated_files(void **state)
+{
+    struct nn_model *m = small_model(), *back;
+    struct cn_error err;
+    void *data;
+    size_t n;
+    char part[80];
+    assert_int_equal(nn_model_bytes(m, &data, &n, &err), 0);
+    size_t header = 8 + ((uint8_t *)data)[0] + 256u * ((uint8_t *)data)[1];
+    for (size_t cut = 8; cut < n; cut += 1 + cut / 8) {
+        assert_int_equal(nn_model_parse(&back, "m.safetensors", data, cut, &err), CN_ECORRUPT);
+        assert_null(back);
+        if (cut < 10) continue;
+        snprintf(part, sizeof part, "end%s at byte %zu, but the file has only %zu; copy",
+                 cut < header ? "s" : "", cut < header ? header : n, cut);
+        if (!strstr(err.text, part) || strncmp(err.text, "m.safetensors: truncated", 24) != 0)
+            fail_msg("'%s' does not say '%s'", err.text, part);
+    }
+    free(data);
+    nn_model_destroy(m);
+}
+
 /* A file of `header` and `n` bytes of zeros after it. */
 static int parse_header(const char *header, size_t n, struct cn_error *err)
 {
@@ -258,7 +281,9 @@ static void hostile_headers(void **state)
         {"{\"a\": 1, \"a\": 2}", CN_ECORRUPT, "not JSON"},
         {"{\"a\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}", CN_EUNSUPPORTED,
          "only F32"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,20]}}", CN_ECORRUPT, "fit"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,20]}}", CN_ECORRUPT,
+         "truncated"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", CN_ECORRUPT, "fit"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[-4],\"data_offsets\":[0,16]}}", CN_ECORRUPT,
          "shape"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2147483647,2147483647,2147483647,8],"
@@ -317,8 +342,8 @@ int main(void)
         cmocka_unit_test(macs_without_zeros), cmocka_unit_test(nine_percentages),
         cmocka_unit_test(bad_nets),           cmocka_unit_test(model_round_trip),
         cmocka_unit_test(initialisation),     cmocka_unit_test(damaged_files),
-        cmocka_unit_test(hostile_headers),    cmocka_unit_test(save_and_load),
-        cmocka_unit_test(fuzz_seed_is_valid),
+        cmocka_unit_test(truncated_files),    cmocka_unit_test(hostile_headers),
+        cmocka_unit_test(save_and_load),      cmocka_unit_test(fuzz_seed_is_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
