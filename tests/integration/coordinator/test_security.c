@@ -393,7 +393,7 @@ static void quotas_hold(void **state)
     struct cn_error err;
     secure_open(&s, NULL);
     assert_int_equal(open_client(&s, 1, &c, &err), 0);
-    pr_client_timeout(c, 60000);
+    pr_client_timeout(c, 900000);
     struct grid g = {.seeds = 400000, .never = true};
     Cinch__Submitted *run;
     assert_int_equal(submit_grid(c, &g, &run, &err), 0);
