@@ -170,10 +170,10 @@ static void cinch_resnet(struct nn_recipe *r)
 static void cinch_beat(struct nn_recipe *r)
 {
     cinch_common(r);
-    r->epochs = 20;
-    r->batch = 128;
+    r->epochs = 30;
     r->mixup = 0;
     r->aug_shift = 3;
+    r->aug_noise = 0.05;
     r->aug_lead = 0;
     r->aug_mask = 0;
 }

@@ -11,6 +11,7 @@ BIN = os.environ["CINCH_BIN"]
 SOURCE = os.environ["CINCH_SOURCE_DIR"]
 BUILD = os.path.dirname(BIN)
 PTBXL = os.path.join(BUILD, "samples", "ptbxl")
+MITDB = os.path.join(BUILD, "samples", "mitdb")
 CODES = {0: "fine", 1: "the work failed", 2: "usage or bad input", 3: "cannot connect", 4: "refused"}
 
 

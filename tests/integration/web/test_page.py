@@ -1,4 +1,5 @@
-"""The dashboard in a real browser: an empty coordinator, a filed run, and a name that tries to be markup. Skipped without chromium."""
+"""The dashboard in a real browser: an empty coordinator, a filed run, a name that tries to be markup, and a finished run of beats with
+its classes. Skipped without chromium."""
 import json
 import os
 import re
@@ -52,23 +53,47 @@ def look(home, url, env):
     check(dom, "nightwatch", json.loads(filed.stdout)["run"], "evaluate", "nothing measured yet", "submitted nightwatch")
 
 
+BEATS = "nets: [beat]\nsplit: patient\nepochs: 1\nlatency: none\nprune: {unit: weight, keep: 0.4, schedule: linear, epochs: 1}\n"
+
+
+def look_at_beats(home, url):
+    """The coordinator has the state of a finished run: accuracy, F1 and multiplications, and the classes one by one."""
+    check(page(url, home), "beat, split patient", "accuracy F", "F1 Q", "40.27 % w", "kMAC F → Q", ">as S<", ">sensitivity<",
+          "F1: the mean over 5 classes", "patient, plain, keep 0.4 of weights, linear L1, round 1/1")
+
+
+def finished_beats(home, env):
+    with open(home + "/beats.yaml", "w", encoding="utf-8") as f:
+        f.write(BEATS)
+    subprocess.run([os.path.join(harness.BIN, "cinch"), "run", home + "/beats.yaml", "--data", harness.MITDB, "-o", home + "/out"], env=env,
+                   capture_output=True, check=True)
+    return home + "/out/.state"
+
+
+def with_coordinator(home, state, env, show):
+    log = home + "/log"
+    with open(log, "w", encoding="utf-8") as f:
+        child = subprocess.Popen([os.path.join(harness.BIN, "cinchd"), "--state", state, "--listen", env["CINCH_COORDINATOR"], "--http", "0"],
+                                 env=env, stdout=f, stderr=f)
+    try:
+        show(wait_for(log, r"dashboard at (http://\S+)"))
+    finally:
+        child.terminate()
+        child.wait(timeout=20)
+
+
 def main():
     if not BROWSER:
         print("skipped: no chromium on this machine")
         return 77
     home = tempfile.mkdtemp(prefix="cinch-w-")
     env = harness.environment(CINCH_COORDINATOR=f"ipc://{home}/socket")
-    log = home + "/log"
-    with open(log, "w", encoding="utf-8") as f:
-        child = subprocess.Popen([os.path.join(harness.BIN, "cinchd"), "--state", home + "/state", "--listen", env["CINCH_COORDINATOR"],
-                                  "--http", "0"], env=env, stdout=f, stderr=f)
     try:
-        look(home, wait_for(log, r"dashboard at (http://\S+)"), env)
+        with_coordinator(home, home + "/state", env, lambda url: look(home, url, env))
+        with_coordinator(home, finished_beats(home, env), env, lambda url: look_at_beats(home, url))
     finally:
-        child.terminate()
-        child.wait(timeout=20)
         shutil.rmtree(home, ignore_errors=True)
-    print("the page shows an empty coordinator, and a run once it is filed")
+    print("the page shows an empty coordinator, a run once it is filed, and the classes of beats")
     return 0
 
 
