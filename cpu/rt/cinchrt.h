@@ -48,7 +48,7 @@ enum cinchrt_isa {
     CINCHRT_ISA_AVXVNNI,    /* int8 dot products in 256 bits */
     CINCHRT_ISA_AVX512,     /* F, BW, VL, DQ */
     CINCHRT_ISA_AVX512VNNI, /* int8 dot products in 512 bits */
-    CINCHRT_ISA_AMX,        /* int8 tiles; untested kernels are never compiled in */
+    CINCHRT_ISA_AMX,        /* int8 convolutions in tiles, the rest as avx512vnni */
     CINCHRT_ISA_COUNT,
     CINCHRT_BEST = 255, /* as a cap: whatever this CPU has */
 };

@@ -17,6 +17,9 @@
  */
 #include "cpu/rt/model.h"
 
+#ifndef DEPTH_WORDS
+#define DEPTH_WORDS 1 /* windows are packed as a multiple of so many words */
+#endif
 #ifdef RT_DOT_VNNI
 #define GROUP 4 /* input elements per 32-bit word */
 #define ELEMENT 1
@@ -53,7 +56,8 @@ static int i8_rows(const struct rt_layer *l)
 
 static int i8_depth(int rows, int stride)
 {
-    return (rows * stride + GROUP - 1) / GROUP;
+    int words = (rows * stride + GROUP - 1) / GROUP;
+    return (words + DEPTH_WORDS - 1) / DEPTH_WORDS * DEPTH_WORDS;
 }
 
 static int i8_blocks(const struct rt_layer *l)
@@ -517,30 +521,38 @@ static void i8_wino_run(const struct cinchrt_model *m, const struct rt_layer *l,
 }
 #endif
 
-static void i8_conv_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
+/* Everything about the layer's panels but j->x and j->row. */
+static struct i8_layer i8_begin(const struct cinchrt_model *m, const struct rt_layer *l,
+                                uint8_t *scratch, struct i8_job *j)
 {
-    const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
-    const uint8_t *x = rt_rows(m, l->in, scratch);
-    size_t row = (size_t)in->stride;
+    const struct rt_edge *out = &m->edge[l->out];
     struct i8_layer s;
-    struct i8_job j;
-    int b;
-    memset(&j, 0, sizeof j);
     s.p = l->packed;
     s.lanes = (const struct i8_lanes *)(s.p + 1);
     s.w = (const uint8_t *)(s.lanes + (s.p->depth1 ? 2 : 1) * s.p->blocks);
     s.w1 = s.w + (size_t)s.p->blocks * (size_t)s.p->depth * VL * 4;
     s.y = rt_rows(m, l->out, scratch);
     s.stride = out->stride;
+    memset(j, 0, sizeof *j);
     if (l->in1 >= 0) {
-        j.x1 = rt_rows(m, l->in1, scratch);
-        j.row1 = ELEMENT * (size_t)m->edge[l->in1].stride;
+        j->x1 = rt_rows(m, l->in1, scratch);
+        j->row1 = ELEMENT * (size_t)m->edge[l->in1].stride;
     }
-    j.pool = l->f.pool;
-    j.logits = l->f.flags & CINCHRT_LOGITS;
-    j.lo = l->f.flags & CINCHRT_RELU ? out->zero : 0, j.hi = out->qmax;
-    j.yrow = (size_t)out->stride;
-    j.depth = s.p->depth, j.depth1 = s.p->depth1;
+    j->depth = s.p->depth, j->depth1 = s.p->depth1;
+    j->pool = l->f.pool;
+    j->logits = l->f.flags & CINCHRT_LOGITS;
+    j->lo = l->f.flags & CINCHRT_RELU ? out->zero : 0, j->hi = out->qmax;
+    j->yrow = (size_t)out->stride;
+    return s;
+}
+
+static void i8_conv_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
+{
+    const uint8_t *x = rt_rows(m, l->in, scratch);
+    size_t row = (size_t)m->edge[l->in].stride;
+    struct i8_job j;
+    struct i8_layer s = i8_begin(m, l, scratch, &j);
+    int b;
 #ifndef RT_DOT_VNNI
     uint8_t *tmp = scratch + m->tmp;
     if (j.x1) {
@@ -552,7 +564,7 @@ static void i8_conv_run(const struct cinchrt_model *m, const struct rt_layer *l,
         i8_wino_run(m, l, &s, &j, tmp);
         return;
     }
-    x = i8_widen(in, x, tmp);
+    x = i8_widen(&m->edge[l->in], x, tmp);
 #endif
     j.row = ELEMENT * row;
     j.x = x - (size_t)l->f.pad * j.row;

@@ -35,7 +35,7 @@ static int cpu_has(enum cinchrt_isa isa)
     if (isa == CINCHRT_ISA_AVX512) return 1;
     if (!(c & bit_AVX512VNNI)) return 0;
     if (isa == CINCHRT_ISA_AVX512VNNI) return 1;
-    return (d7 >> 24 & 3) == 3 && (xcr & 0x60000) == 0x60000; /* AMX-TILE, AMX-INT8; their state */
+    return rt_amx_usable(d7, xcr);
 }
 #else
 static int cpu_has(enum cinchrt_isa isa)
@@ -59,6 +59,8 @@ const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa, int which)
         return which ? &rt_table_f32__avx512 : &rt_table__avx512;
     case CINCHRT_ISA_AVX512VNNI:
         return which ? 0 : &rt_table__avx512vnni;
+    case CINCHRT_ISA_AMX:
+        return which ? 0 : &rt_table__amx;
 #endif
     default:
         return 0;

@@ -102,6 +102,9 @@ const struct rt_kernel *rt_kernel_for(enum cinchrt_isa isa, int op);
  */
 const struct rt_isa_table *rt_table_of(enum cinchrt_isa isa, int which);
 
+/* amx.c: 1 when CPU (CPUID leaf 7's EDX), system (XCR0) and kernel let this process use AMX's int8 tiles. */
+int rt_amx_usable(uint32_t cpuid7_edx, uint32_t xcr0);
+
 /* Unaligned little-endian reads. */
 static inline uint16_t rt_u16(const uint8_t *p)
 {

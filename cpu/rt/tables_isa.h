@@ -15,6 +15,7 @@ extern const struct rt_isa_table rt_table__avx2;
 extern const struct rt_isa_table rt_table__avxvnni;
 extern const struct rt_isa_table rt_table__avx512;
 extern const struct rt_isa_table rt_table__avx512vnni;
+extern const struct rt_isa_table rt_table__amx;
 extern const struct rt_isa_table rt_table_f32__avx2;
 extern const struct rt_isa_table rt_table_f32__avx512;
 
