@@ -94,7 +94,7 @@
  *
  * LSTM_DYN and LINEAR_DYN are the study's way, float allowed: x_t and h_t are quantised at each
  * step to 0 .. qmax by their own minimum and maximum (zero always inside the range), products in
- * int32, everything else in float.
+ * int32, everything else in float, one rounding at a time as dyn.h writes it.
  *
  * Every sum must fit: a reader refuses a layer in which |bias| + 255 * sum |w| of a channel could
  * reach 2^31, or a requantised value 2^30.

@@ -18,6 +18,7 @@
 #define TILE_M 12
 #define DEPTH_WORDS 16
 #include "cpu/rt/i8_conv.inc.h"
+#include "cpu/rt/table_names.h"
 #include "cpu/rt/tables_isa.h"
 
 #ifdef RT_AMX_SHIM
@@ -159,9 +160,9 @@ static void i8_amx_run(const struct cinchrt_model *m, const struct rt_layer *l, 
 }
 
 static const struct rt_kernel conv_kernel = {
-    "i8_conv_32x2v__amx", i8_conv_pack_size, i8_conv_pack, i8_conv_scratch, i8_amx_run,
+    RT_NAME("i8_conv_32x2v"), i8_conv_pack_size, i8_conv_pack, i8_conv_scratch, i8_amx_run,
 };
 static const uint8_t table_ops[] = {CINCHRT_CONV_I8};
 static const struct rt_kernel *const table_kernels[] = {&conv_kernel};
 
-const struct rt_isa_table rt_table__amx = {table_kernels, table_ops, sizeof table_ops, 0, 0};
+const struct rt_isa_table RT_TABLE(rt_table__) = {table_kernels, table_ops, sizeof table_ops, 0, 0};

@@ -17,11 +17,15 @@ static const struct rt_kernel layernorm_kernel = {
 static const struct rt_kernel mean_kernel = {
     RT_NAME("i8_mean_2v"), i8_nothing_size, i8_nothing, 0, i8_mean_run,
 };
+static const struct rt_kernel dyn_lstm_kernel = {
+    RT_NAME("dyn_lstm_8v"), dyn_pack_size, dyn_pack, dyn_scratch, dyn_run,
+};
 static const uint8_t table_ops[] = {
-    CINCHRT_CONV_I8, CINCHRT_LINEAR_I8, CINCHRT_LSTM_I8, CINCHRT_LAYERNORM_I8, CINCHRT_MEAN_I8,
+    CINCHRT_CONV_I8,      CINCHRT_LINEAR_I8, CINCHRT_LSTM_I8,
+    CINCHRT_LAYERNORM_I8, CINCHRT_MEAN_I8,   CINCHRT_LSTM_DYN,
 };
 static const struct rt_kernel *const table_kernels[] = {
-    &conv_kernel, &linear_kernel, &lstm_kernel, &layernorm_kernel, &mean_kernel,
+    &conv_kernel, &linear_kernel, &lstm_kernel, &layernorm_kernel, &mean_kernel, &dyn_lstm_kernel,
 };
 
 const struct rt_isa_table RT_TABLE(rt_table__) = {

@@ -183,6 +183,7 @@ static inline vi v_lookup(v_table32 t, vi index)
 #define vf_fnma(a, b, c) _mm256_fnmadd_ps(a, b, c)
 #define vf_max(a, b) _mm256_max_ps(a, b)
 #define vf_min(a, b) _mm256_min_ps(a, b)
+#define vf_from32(v) _mm256_cvtepi32_ps(v)
 #define vf_round32(v) _mm256_cvtps_epi32(v)
 #define vf_rint(v) _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 
@@ -197,6 +198,20 @@ static inline float vf_sum(vf v)
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline float vf_least(vf v)
+{
+    __m128 s = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_min_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_min_ss(s, _mm_movehdup_ps(s)));
+}
+
+static inline float vf_most(vf v)
+{
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
 static inline float f32_root(float x)

@@ -155,6 +155,9 @@ static inline v_table32 v_table_load(const int16_t *t)
 #define vf_min(a, b) _mm512_min_ps(a, b)
 #define vf_round32(v) _mm512_cvtps_epi32(v) /* to the nearest, ties to even */
 #define vf_sum(v) _mm512_reduce_add_ps(v)
+#define vf_least(v) _mm512_reduce_min_ps(v)
+#define vf_most(v) _mm512_reduce_max_ps(v)
+#define vf_from32(v) _mm512_cvtepi32_ps(v)
 #define vf_rint(v) _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define vf_scale2(v, n) _mm512_scalef_ps(v, n) /* v * 2^n */
 

@@ -223,6 +223,24 @@ static void test_lstm_f32(void **state)
     rnn_widths(CINCHRT_KIND_FLOAT, 2e-4);
 }
 
+/* The study's LSTM and linear layer: float, yet the same bits everywhere. */
+static void test_lstm_dyn(void **state)
+{
+    for (int w = 1; w <= 70 || w == 129; w = w == 70 ? 129 : w + 1) {
+        struct rt_make k;
+        struct cinchrt_file_layer f;
+        size_t n;
+        rt_make_begin(&k, (uint64_t)w * 7, 1 + w % 17, 60, 3);
+        k.qmax = w & 1 ? 127 : 255;
+        rt_make_layer(&k, op(CINCHRT_LSTM_DYN, CINCHRT_NET_INPUT, w));
+        f = op(CINCHRT_LINEAR_DYN, 0, 3);
+        f.flags = CINCHRT_LOGITS;
+        rt_make_layer(&k, f);
+        uint8_t *file = rt_make_end(&k, &n);
+        compare(file, n, "dynamic LSTM width", w, 0);
+    }
+}
+
 /* Hidden linear layers (u8 or float out), means, all leads from 1 to 20. */
 static void small_ops(int i8, double tolerance)
 {
@@ -289,10 +307,15 @@ static void test_something_was_compared(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_conv_i8),   cmocka_unit_test(test_small_i8),
-        cmocka_unit_test(test_lstm_i8),   cmocka_unit_test(test_conv_f32),
-        cmocka_unit_test(test_small_f32), cmocka_unit_test(test_lstm_f32),
-        cmocka_unit_test(test_zoo),       cmocka_unit_test(test_something_was_compared),
+        cmocka_unit_test(test_conv_i8),
+        cmocka_unit_test(test_small_i8),
+        cmocka_unit_test(test_lstm_i8),
+        cmocka_unit_test(test_conv_f32),
+        cmocka_unit_test(test_small_f32),
+        cmocka_unit_test(test_lstm_f32),
+        cmocka_unit_test(test_lstm_dyn),
+        cmocka_unit_test(test_zoo),
+        cmocka_unit_test(test_something_was_compared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
