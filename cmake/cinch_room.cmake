@@ -13,6 +13,15 @@ set(CINCH_ISA_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mfma
 set(CINCH_ISA_avx512vnni ${CINCH_ISA_avx512} -mavx512vnni)
 set(CINCH_ISA_amx ${CINCH_ISA_avx512vnni} -mamx-tile -mamx-int8 -mamx-bf16)
 
+# libFuzzer steers by coverage: every room is instrumented for it, or the fuzzers would be blind beyond their own
+# file. AddressSanitizer's runtime holds the symbols that programs without libFuzzer need then.
+if(CINCH_FUZZ)
+  if(NOT CINCH_SANITIZE)
+    set(CINCH_SANITIZE address)
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
 if(CINCH_SANITIZE)
   add_compile_options(-fsanitize=${CINCH_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${CINCH_SANITIZE})
