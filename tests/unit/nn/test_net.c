@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,6 +233,58 @@ static void damaged_files(void **state)
     nn_model_destroy(m);
 }
 
+/* A checkpoint by the specification of safetensors alone, as other tools read it: 8 bytes of length, a
+ * JSON header that ends on a multiple of 8, float32 tensors in the order of the header and of their
+ * offsets, without a gap from the first byte to the last; and every number where the net has it. */
+static void file_is_safetensors(void **state)
+{
+    static const char *const names[] = {"rnn", "cnn", "resnet", "beat"};
+    for (int k = 0; k < 4; k++) {
+        struct nn_model *m;
+        struct cn_error err;
+        void *data;
+        size_t n, length = 0, at = 0;
+        const char *key;
+        json_t *v;
+        assert_int_equal(nn_model_create(&m, build(names[k], NULL, 0), 3, NULL, &err), 0);
+        m->meta = strdup("{\"seed\": \"3\"}");
+        assert_int_equal(nn_model_bytes(m, &data, &n, &err), 0);
+        const uint8_t *b = data;
+        for (int i = 7; i >= 0; i--) length = length << 8 | b[i];
+        assert_true(length % 8 == 0 && length + 8 < n && b[8] == '{');
+        json_t *header = json_loadb((const char *)b + 8, length, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(header);
+        const struct nn_tensor *t = m->net->tensor;
+        json_object_foreach(header, key, v)
+        {
+            if (!strcmp(key, "__metadata__")) {
+                const char *text = json_string_value(json_object_get(v, "cinch.meta"));
+                assert_string_equal(text, m->meta);
+                continue;
+            }
+            const json_t *shape = json_object_get(v, "shape"),
+                         *to = json_object_get(v, "data_offsets");
+            assert_string_equal(key, t->name);
+            assert_string_equal(json_string_value(json_object_get(v, "dtype")), "F32");
+            assert_int_equal(json_array_size(shape), t->ndim);
+            for (int d = 0; d < t->ndim; d++)
+                assert_int_equal(json_integer_value(json_array_get(shape, (size_t)d)), t->dim[d]);
+            assert_int_equal(json_array_size(to), 2);
+            assert_int_equal(json_integer_value(json_array_get(to, 0)), at);
+            assert_memory_equal(b + 8 + length + at, m->params + t->offset,
+                                t->count * sizeof(float));
+            at += t->count * sizeof(float);
+            assert_int_equal(json_integer_value(json_array_get(to, 1)), at);
+            t++;
+        }
+        assert_int_equal(t - m->net->tensor, m->net->n_tensors);
+        assert_int_equal(8 + length + at, n);
+        json_decref(header);
+        free(data);
+        nn_model_destroy(m);
+    }
+}
+
 /* What is missing at the end is told in bytes of the file. */
 static void truncated_files(void **state)
 {
@@ -340,10 +393,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameter_counts),   cmocka_unit_test(layer_lengths),
         cmocka_unit_test(macs_without_zeros), cmocka_unit_test(nine_percentages),
-        cmocka_unit_test(bad_nets),           cmocka_unit_test(model_round_trip),
-        cmocka_unit_test(initialisation),     cmocka_unit_test(damaged_files),
-        cmocka_unit_test(truncated_files),    cmocka_unit_test(hostile_headers),
-        cmocka_unit_test(save_and_load),      cmocka_unit_test(fuzz_seed_is_valid),
+        cmocka_unit_test(bad_nets),           cmocka_unit_test(file_is_safetensors),
+        cmocka_unit_test(model_round_trip),   cmocka_unit_test(initialisation),
+        cmocka_unit_test(damaged_files),      cmocka_unit_test(truncated_files),
+        cmocka_unit_test(hostile_headers),    cmocka_unit_test(save_and_load),
+        cmocka_unit_test(fuzz_seed_is_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
