@@ -1,23 +1,24 @@
-/* cli/cmd_prune.c - `cinch prune`: removes structures in rounds, fine-tuning after each. */
+/* cli/cmd_prune.c - `cinch prune`: removes structures, or zeros single weights, in rounds, fine-tuning after
+ * each. A round is the very step that a worker takes for a grid's job. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "cli/commands.h"
 #include "cli/data.h"
 #include "cli/grid.h"
 #include "cli/training.h"
-#include "nn/prune.h"
-
-#define MAX_STRUCTURES 8192
-#define TAYLOR_RECORDS 1024 /* training records whose gradients rank the structures */
+#include "workers/steps.h"
 
 static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};
+static const char *const unit_names[] = {"structure", "weight", NULL};
+static const char *const schedule_names[] = {"geometric", "linear", "sensitivity", NULL};
+enum { STRUCTURE, WEIGHT };
 
 struct args {
     const char *model, *data, *recipe, *teacher, *device, *out;
     double keep;
-    int rounds, norm, epochs, threads;
+    int rounds, norm, unit, schedule, epochs, threads;
     uint64_t seed;
     struct cli_parting parting;
 };
@@ -27,6 +28,7 @@ struct work {
     struct cli_device device;
     struct nn_recipe recipe; /* of the fine-tuning */
     struct nn_model *model, *teacher;
+    float *mask;        /* of the round, unit weight; else NULL */
     size_t params_full; /* of the unpruned net */
     double best_score;
 };
@@ -36,8 +38,11 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "what to fine-tune on"),
         OPT_SPLIT(&a->parting.split),
-        OPT_REAL("keep", &a->keep, "F", "fraction of structures left, in (0, 1]"),
+        OPT_REAL("keep", &a->keep, "F", "fraction of structures or weights left, in (0, 1]"),
+        OPT_CHOICE("unit", &a->unit, "UNIT", unit_names, "structure (default), weight"),
         OPT_INT("rounds", &a->rounds, "N", 1, 100, "in so many steps; 1"),
+        OPT_CHOICE("schedule", &a->schedule, "S", schedule_names,
+                   "what a round removes: geometric (default), linear, sensitivity"),
         OPT_CHOICE("norm", &a->norm, "NORM", norm_names, "L1 (default), L2, taylor"),
         OPT_TEXT("teacher", 0, &a->teacher, "FILE", "distil from this one in fine-tuning"),
         OPT_TEXT("recipe", 0, &a->recipe, "R", "paper (default), cinch, or a YAML file"),
@@ -47,14 +52,16 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
         OPT_TEXT("out", 'o', &a->out, "FILE", "the pruned model, safetensors"),
         OPT_END};
-    struct cli_use use = {"MODEL --data DIR --keep F -o MODEL [options]",
-                          "Removes the weakest channels or units, in rounds, with fine-tuning "
-                          "after each. Structures are\nreally removed: the file gets smaller.",
-                          options,
-                          1,
-                          1,
-                          0,
-                          NULL};
+    struct cli_use use = {
+        "MODEL --data DIR --keep F -o MODEL [options]",
+        "Removes the weakest channels or units, in rounds, with fine-tuning "
+        "after each. Structures are\nreally removed: the file gets smaller. With --unit weight "
+        "single weights are set to zero instead.",
+        options,
+        1,
+        1,
+        0,
+        NULL};
     int rc = cli_parse(c, &use, argc, argv);
     if (rc) return rc;
     a->model = use.word[0];
@@ -64,6 +71,10 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         rc =
             cn_fail(&c->err, CN_EINVALID,
                     "--keep is the fraction of structures left, in (0, 1]; %g is outside", a->keep);
+    if (!rc && a->unit == WEIGHT && a->norm >= 0)
+        rc = cn_fail(&c->err, CN_EINVALID,
+                     "--norm ranks structures; single weights go by their size");
+    if (a->norm < 0) a->norm = 0;
     return rc ? rc : cli_need(c, a->out, "-o");
 }
 
@@ -96,26 +107,20 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
 /* Removes what round k of the plan removes. */
 static int shrink(struct cli *c, const struct args *a, struct work *w, int k)
 {
-    const struct nn_net *net = w->model->net;
-    int keep[NN_MAX_WIDTHS];
-    for (int i = 0; i < net->n_widths; i++) {
-        keep[i] = nn_prune_keep(net->full_width[i], a->keep, k, a->rounds);
-        if (keep[i] > net->width[i]) keep[i] = net->width[i]; /* it was pruned further before */
-    }
+    Cinch__JobBase base = CINCH__JOB_BASE__INIT;
+    Cinch__JobSpec spec = CINCH__JOB_SPEC__INIT;
     struct nn_model *smaller = NULL;
-    double score[MAX_STRUCTURES];
-    int rc = 0, structures = 0;
-    for (int i = 0; i < net->n_widths; i++) structures += net->width[i];
-    if (a->norm == NN_TAYLOR) {
-        if (structures > MAX_STRUCTURES)
-            return cn_fail(&c->err, CN_ELIMIT, "%d structures; taylor ranks at most %d", structures,
-                           MAX_STRUCTURES);
-        rc = nn_prune_taylor(w->device.backend, w->model, w->data, TAYLOR_RECORDS, score, &c->err);
-    }
-    if (!rc)
-        rc = nn_prune(&smaller, w->model, keep, (enum nn_norm)a->norm,
-                      a->norm == NN_TAYLOR ? score : NULL, &c->err);
+    base.prune_unit = (char *)unit_names[a->unit];
+    base.prune_schedule = (char *)schedule_names[a->schedule];
+    spec.common = &base;
+    spec.norm = (char *)norm_names[a->norm];
+    spec.keep = a->keep;
+    spec.round = (uint32_t)k;
+    spec.rounds = (uint32_t)a->rounds;
+    free(w->mask);
+    int rc = step_prune(&smaller, &w->mask, w->model, &spec, w->device.backend, w->data, &c->err);
     if (rc) return rc;
+    for (size_t i = 0; w->mask && i < smaller->net->n_params; i++) smaller->params[i] *= w->mask[i];
     nn_model_destroy(w->model);
     w->model = smaller;
     return 0;
@@ -132,7 +137,8 @@ static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
                              .recipe = &w->recipe,
                              .seed = a->seed,
                              .model = w->model,
-                             .teacher = w->teacher};
+                             .teacher = w->teacher,
+                             .mask = w->mask};
     int rc = cli_train(c, &t);
     w->best_score = t.best_score;
     return rc;
@@ -141,19 +147,21 @@ static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
 static int answer(struct cli *c, const struct args *a, const struct work *w)
 {
     const struct nn_net *net = w->model->net;
-    double kept = (double)net->n_params / (double)w->params_full;
+    double kept = step_kept(w->model, w->params_full);
     if (c->json) {
         json_t *widths = json_array();
         for (int i = 0; i < net->n_widths; i++)
             json_array_append_new(widths, json_integer(net->width[i]));
         return cli_answer_json(
-            c, json_pack("{s:s, s:s, s:I, s:f, s:o, s:i, s:s, s:o}", "path", a->out, "net",
-                         net->name, "params", (json_int_t)net->n_params, "kept", kept, "widths",
-                         widths, "rounds", a->rounds, "norm", norm_names[a->norm], "best_score",
-                         cli_json_real(w->best_score)));
+            c, json_pack("{s:s, s:s, s:I, s:f, s:o, s:i, s:s, s:s, s:o, s:o}", "path", a->out,
+                         "net", net->name, "params", (json_int_t)net->n_params, "kept", kept,
+                         "widths", widths, "rounds", a->rounds, "unit", unit_names[a->unit],
+                         "schedule", schedule_names[a->schedule], "norm",
+                         a->unit == WEIGHT ? json_null() : json_string(norm_names[a->norm]),
+                         "best_score", cli_json_real(w->best_score)));
     }
-    printf("%s: %s, %zu of %zu parameters left (%.2f %%), widths", a->out, net->name, net->n_params,
-           w->params_full, kept * 100);
+    printf("%s: %s, %.0f of %zu parameters left (%.2f %%), widths", a->out, net->name,
+           kept * (double)w->params_full, w->params_full, kept * 100);
     for (int i = 0; i < net->n_widths; i++) printf("%s%d", i ? "," : " ", net->width[i]);
     if (w->recipe.epochs) printf(", validation %.4f", w->best_score);
     putchar('\n');
@@ -162,7 +170,8 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
 
 int cmd_prune(struct cli *c, int argc, char **argv)
 {
-    struct args a = {.recipe = "paper", .device = "cpu", .epochs = -1, .rounds = 1, .keep = NAN};
+    struct args a = {
+        .recipe = "paper", .device = "cpu", .epochs = -1, .rounds = 1, .norm = -1, .keep = NAN};
     struct work w = {.best_score = NAN};
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
@@ -175,6 +184,7 @@ int cmd_prune(struct cli *c, int argc, char **argv)
     if (!rc) rc = answer(c, &a, &w);
     nn_model_destroy(w.model);
     nn_model_destroy(w.teacher);
+    free(w.mask);
     cli_device_close(&w.device);
     ecg_dataset_close(w.data);
     return rc;

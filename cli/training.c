@@ -71,6 +71,7 @@ int cli_train(struct cli *c, struct cli_training *t)
     struct nn_train_member member = {.model = t->model,
                                      .seed = t->seed,
                                      .teacher = t->teacher,
+                                     .mask = t->mask,
                                      .resume = t->resume,
                                      .resume_n = t->resume_n};
     struct nn_train run = {.backend = t->backend,

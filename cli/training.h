@@ -14,6 +14,7 @@ struct cli_training {
     uint64_t seed;
     struct nn_model *model;         /* in: initial weights; out: the best ones */
     const struct nn_model *teacher; /* or NULL */
+    const float *mask;              /* or NULL: weights that stay zero, as nn_train_member's */
     const char *checkpoint;         /* written every minute and at Ctrl-C; NULL: none */
     const void *resume;             /* a checkpoint's bytes, or NULL */
     size_t resume_n;

@@ -184,6 +184,30 @@ class Beat(harness.Case):
         out, _ = self.cinch("inspect", "z.safetensors")
         self.assertIn(f"0.0{want // 100 / 10:.0f} M of them with a weight that is not zero: 40.", out)
 
+    def test_weights_pruned_in_rounds(self):
+        pruned = self.json("prune", self.model, "--data", MITDB, "--unit", "weight", "--keep", "0.4", "--rounds", "2", "--schedule", "linear",
+                           "--epochs", "1", "-o", "w.safetensors")
+        self.assertEqual((pruned["unit"], pruned["schedule"], pruned["norm"]), ("weight", "linear", None))
+        self.assertEqual((pruned["params"], pruned["widths"]), (19805, [5, 10, 20, 30, 20]))
+        _, tensors, _, _ = open_model(self.path("w.safetensors"))
+        left = 0
+        for name, (shape, values) in tensors.items():
+            zeros = values.count(0)
+            left += len(values) - zeros
+            if len(shape) > 1:
+                self.assertEqual(zeros, round(0.6 * len(values)), name)
+        self.assertAlmostEqual(pruned["kept"], left / 19805, places=3)
+        inside = self.json("inspect", "w.safetensors")
+        self.assertLess(inside["macs_nonzero"], 0.401 * inside["macs"])
+        self.assertGreater(self.score("w.safetensors")["accuracy"], self.score(self.model)["accuracy"] - 0.01)
+        self.json("quantize", "w.safetensors", "--data", MITDB, "-o", "w.cinch")
+        self.assertGreater(self.score("w.cinch")["accuracy"], self.score("w.safetensors")["accuracy"] - 0.01)
+        self.assertLess(os.path.getsize(self.path("w.cinch")), 0.6 * 20812)
+        self.cinch("prune", self.model, "--data", MITDB, "--unit", "weight", "--keep", "0.4", "--epochs", "0", "-o", "at-once.safetensors")
+        at_once = self.json("inspect", "at-once.safetensors")
+        self.assertEqual(at_once["macs_nonzero"], inside["macs_nonzero"])
+        self.refuses("prune", self.model, "--data", MITDB, "--unit", "weight", "--norm", "L2", "--keep", "0.4", "-o", "x", part="--norm ranks")
+
     def test_checkpoint_is_safetensors(self):
         """What other tools rely on: length, JSON, tensors one after another without gaps; and the very numbers."""
         meta, tensors, header, data = open_model(self.model)
