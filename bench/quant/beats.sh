@@ -9,8 +9,8 @@ cinch=$build/bin/cinch
 mkdir -p "$out"
 for seed in 0 1 2; do
     whole=$out/beat-100-$seed.safetensors half=$out/beat-50-$seed.safetensors
-    [ -f "$whole" ] || "$cinch" train --net beat --data "$data" --epochs "$epochs" --seed $seed --quiet -o "$whole"
-    [ -f "$half" ] || "$cinch" prune "$whole" --data "$data" --keep 0.5 --rounds 2 --epochs "$tune" --seed $seed --quiet -o "$half"
+    [ -f "$whole" ] || "$cinch" train --net beat --data "$data" --epochs "$epochs" --seed $seed --quiet -o "$whole" >&2
+    [ -f "$half" ] || "$cinch" prune "$whole" --data "$data" --keep 0.5 --rounds 2 --epochs "$tune" --seed $seed --quiet -o "$half" >&2
     for model in "$whole" "$half"; do
         base=${model%.safetensors}
         for mode in float paper full best; do
