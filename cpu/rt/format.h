@@ -10,9 +10,10 @@
  *                                           ascending, not overlapping; gaps are zero
  *
  * The writer aligns to the largest of 64, 16, 4, 1 bytes that keeps the size rule: an int8 file
- * has at most 1 byte per weight + 8 per output channel + 512. `crc` is the CRC-32 (IEEE 802.3, as
- * zlib's) of bytes 16 .. file_bytes-1. A file has version 2 when some layer of it is SPARSE, else
- * version 1; readers refuse any other, and the flag SPARSE in version 1.
+ * has at most 1 byte per weight + 8 per output channel + 512. A file has version 2 when some layer
+ * of it is SPARSE, and no gaps then; else version 1. Readers refuse any other version, the flag
+ * SPARSE in version 1, and version 2 without it. `crc` is the CRC-32 (IEEE 802.3, as zlib's) of bytes
+ * 16 .. file_bytes-1.
  *
  * LAYERS AND EDGES. Layer i reads edge in0 (and in1): 0 .. i-1 name a layer's output, 255 the
  * net's input [leads, samples]. An edge is [channels, time]; `cin` repeats the channels of in0,
