@@ -111,32 +111,25 @@ void block_normalisers(const struct conv_job *j)
 static void pool_record(const struct conv_job *j, int item, const float *c, float *c_max)
 {
     const struct nn_conv_block *b = j->block;
-    const float *w = b->bn.w + item / j->a->b * b->bn.stride;
-    struct pool_row r = {.t_pool = b->t_pool, .pool = b->pool_k};
-    for (int o = 0; o < j->a->cout; o++) {
-        r.sign = (float)((w[o] > 0) - (w[o] < 0));
-        r.c = c + (int64_t)o * j->a->tout;
-        r.c_max = c_max + (int64_t)o * b->t_pool;
-        r.arg = b->bn.train ? block_arg(b) + ((int64_t)item * j->a->cout + o) * b->t_pool : NULL;
-        j->ctx->k->pool(&r);
-    }
+    struct pool_rows r = {.rows = j->a->cout, .t = j->a->tout, .t_pool = b->t_pool, .c = c};
+    r.pool = b->pool_k;
+    r.w = b->bn.w + item / j->a->b * b->bn.stride;
+    r.c_max = c_max;
+    r.arg = b->bn.train ? block_arg(b) + (int64_t)item * j->a->cout * b->t_pool : NULL;
+    j->ctx->k->pool(&r);
 }
 
 /* Normalises and clips one record: c [cout, tout or t_pool] -> block->y. */
 static void finish_record(const struct conv_job *j, int item, const float *c)
 {
     const struct nn_conv_block *b = j->block;
-    int m = item / j->a->b;
-    struct bn_row r = {.t = row_out(b), .relu = b->relu};
-    for (int o = 0; o < j->a->cout; o++) {
-        int ch = m * j->a->cout + o;
-        r.mean = j->coef_mean[ch];
-        r.a = j->coef_a[ch];
-        r.bias = b->bn.bias[m * b->bn.stride + o];
-        r.c = c + (int64_t)o * r.t;
-        r.y = b->y + ((int64_t)item * j->a->cout + o) * r.t;
-        j->ctx->k->bn_forward(&r);
-    }
+    int m = item / j->a->b, first = m * j->a->cout;
+    struct bn_rows r = {.rows = j->a->cout, .t = row_out(b), .relu = b->relu, .c = c};
+    r.mean = j->coef_mean + first;
+    r.a = j->coef_a + first;
+    r.bias = b->bn.bias + m * b->bn.stride;
+    r.y = b->y + (int64_t)item * j->a->cout * r.t;
+    j->ctx->k->bn_forward(&r);
 }
 
 static void conv_item(void *arg, int i, int thread)
@@ -194,36 +187,35 @@ int fast_conv_block_forward(struct nn_backend *be, const struct nn_conv_block *b
     return 0;
 }
 
-struct bn_grad_row block_grad_row(const struct conv_job *j, int item, int o)
+struct bn_grad block_grad(const struct conv_job *j, int item)
 {
     const struct nn_conv_block *b = j->block;
-    int m = item / j->a->b, ch = m * j->a->cout + o, out = row_out(b);
-    int64_t row = (int64_t)item * j->a->cout + o;
-    return (struct bn_grad_row){
+    int m = item / j->a->b, first = m * j->a->cout;
+    int64_t rows = (int64_t)item * j->a->cout, out = rows * row_out(b);
+    return (struct bn_grad){
+        .rows = j->a->cout,
         .t = j->a->tout,
         .t_pool = b->t_pool,
         .pool = b->pool_k,
         .relu = b->relu,
-        .mean = j->coef_mean[ch],
-        .a = j->coef_a[ch],
-        .bias = b->bn.bias[m * b->bn.stride + o],
-        .b = j->coef_b[ch],
-        .c0 = j->coef_c[ch],
-        .c = j->a->y + row * j->a->tout,
-        .c_max = pooled(b) ? b->save + row * out : NULL,
-        .arg = pooled(b) ? block_arg(b) + row * out : NULL,
-        .dy = b->dy + row * out,
+        .mean = j->coef_mean + first,
+        .a = j->coef_a + first,
+        .bias = b->bn.bias + m * b->bn.stride,
+        .b = j->coef_b + first,
+        .c0 = j->coef_c + first,
+        .c = j->a->y + rows * j->a->tout,
+        .c_max = pooled(b) ? b->save + out : NULL,
+        .arg = pooled(b) ? block_arg(b) + out : NULL,
+        .dy = b->dy + out,
     };
 }
 
-static void reduce_row_item(void *arg, int item, int thread)
+static void reduce_item(void *arg, int item, int thread)
 {
     const struct conv_job *j = arg;
-    for (int o = 0; o < j->a->cout; o++) {
-        struct bn_grad_row r = block_grad_row(j, item, o);
-        int64_t row = (int64_t)item * j->a->cout + o;
-        j->ctx->k->bn_reduce(&r, j->sum + row, j->sum2 + row);
-    }
+    const struct bn_grad g = block_grad(j, item);
+    int64_t row = (int64_t)item * j->a->cout;
+    j->ctx->k->bn_reduce(&g, j->sum + row, j->sum2 + row);
 }
 
 /* The dense gradient is dc = a·(e - mean(e) - xhat·mean(e·xhat)), xhat = (c - mean)·rstd. */
@@ -245,11 +237,10 @@ void block_finish_reduce(const struct conv_job *j, int item)
 
 static void fill_block(const struct conv_job *j, int item, float *dy)
 {
-    for (int o = 0; o < j->a->cout; o++) {
-        struct bn_grad_row r = block_grad_row(j, item, o);
-        r.dc = dy + (int64_t)o * j->ds;
-        j->ctx->k->bn_expand(&r);
-    }
+    struct bn_grad g = block_grad(j, item);
+    g.dc = dy;
+    g.dc_stride = j->ds;
+    j->ctx->k->bn_expand(&g);
 }
 
 int fast_conv_block_backward(struct nn_backend *be, const struct nn_conv_block *b)
@@ -260,7 +251,7 @@ int fast_conv_block_backward(struct nn_backend *be, const struct nn_conv_block *
     int rc = conv_job_prepare(&j, be, 1);
     if (rc) return rc;
     block_normalisers(&j);
-    cn_pool_run(j.ctx->pool, b->conv.m * b->conv.b, reduce_row_item, &j);
+    cn_pool_run(j.ctx->pool, b->conv.m * b->conv.b, reduce_item, &j);
     for (int i = 0; i < b->conv.m * b->conv.cout; i++) block_finish_reduce(&j, i);
     conv_backward_all(&j, fill_block);
     return 0;

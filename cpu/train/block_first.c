@@ -7,7 +7,7 @@
  *     dw = a P + b W C + c0 S
  * with P = sum e[t] z[t], which is sparse: one sample a window (list_impl.h); S = sum z[t]; C the
  * covariance of z times its count; W the weights (c - mean = W (z - mean z)); b and c0 as in
- * bn_grad_row. C costs Cin x K Cin products a step instead of Cout x K Cin, because its K x K blocks
+ * bn_grad. C costs Cin x K Cin products a step instead of Cout x K Cin, because its K x K blocks
  * along a diagonal are the same sums but for the record's ends: block (k + 1, k' + 1) is block
  * (k, k') less the first step's product, plus that of the step behind the last.
  *
@@ -37,7 +37,8 @@ struct first {
 
 struct first_own {
     float *x; /* [steps of a part + K - 1][cs] */
-    struct bn_list list;
+    int32_t *at;
+    float *e;
 };
 
 static int round16(int n)
@@ -89,11 +90,11 @@ static void carve_shared(struct first *f, struct cpu_train_cut *s)
 
 static struct first_own carve_own(const struct first *f, struct cpu_train_cut *s)
 {
-    struct first_own own = {.list = {.step = f->cs}};
+    struct first_own own;
     size_t entries = (size_t)f->windows + 32; /* lists are written in whole vectors */
     own.x = cpu_train_take(s, (size_t)(part_columns(f) + f->j.a->k) * f->cs);
-    own.list.at = (int32_t *)cpu_train_take(s, entries);
-    own.list.e = cpu_train_take(s, entries);
+    own.at = (int32_t *)cpu_train_take(s, entries);
+    own.e = cpu_train_take(s, entries);
     return own;
 }
 
@@ -137,27 +138,6 @@ static void add_end(const struct first *f, const float *x, float *out)
     f->j.ctx->k->rows(&r);
 }
 
-/* What a row a few outputs on will want: the pieces are too short for the hardware to see coming.
- * Behind the last output come the next part's rows, or the next record's. */
-static void fetch_row(const struct first *f, int item, int o, int p0)
-{
-    const struct nn_conv_block *b = f->j.block;
-    int64_t row = (int64_t)item * b->conv.cout + o + 2, at;
-    int more = p0 + f->windows < b->t_pool, n = more ? f->windows : b->t_pool - p0;
-    if (o + 2 >= b->conv.cout) {
-        if (more) row -= b->conv.cout;
-        p0 = more ? p0 + f->windows : 0;
-    }
-    if (row >= (int64_t)b->conv.m * b->conv.b * b->conv.cout) return;
-    at = row * b->t_pool + p0;
-    const uint8_t *arg = block_arg(b) + at;
-    for (int i = 0; i < n + 16; i += 16) {
-        __builtin_prefetch(b->save + at + i);
-        __builtin_prefetch(b->dy + at + i);
-    }
-    for (int i = 0; i < n + 64; i += 64) __builtin_prefetch(arg + i);
-}
-
 /* One record's windows [p0, p1): sums += P, the products, and the row sums of the reduction. */
 static void part(const struct first *f, int item, int p0, int p1, const struct first_own *own,
                  float *sums)
@@ -165,7 +145,6 @@ static void part(const struct first *f, int item, int p0, int p1, const struct f
     const struct nn_conv_block *b = f->j.block;
     const struct nn_conv1d *a = &b->conv;
     const struct cpu_kernels *kn = f->j.ctx->k;
-    struct bn_list list = own->list;
     int last = p1 == b->t_pool, t0 = p0 * b->pool_k, t1 = last ? a->tout : p1 * b->pool_k;
     transpose_part(f, item, t0, t1 + a->k - 1, own->x);
     struct rows_args r = {.o = a->cin + 1, .j = t1 - t0, .t = f->ks, .w = own->x, .ws = f->cs};
@@ -178,19 +157,16 @@ static void part(const struct first *f, int item, int p0, int p1, const struct f
     kn->rows(&r);
     if (!p0) add_end(f, own->x, sums + f->ends[0]);
     if (last) add_end(f, own->x + (int64_t)(t1 - t0) * f->cs, sums + f->ends[1]);
-    for (int o = 0; o < a->cout; o++) {
-        struct bn_grad_row row = block_grad_row(&f->j, item, o);
-        int64_t at = (int64_t)item * a->cout + o;
-        fetch_row(f, item, o, p0);
-        row.c_max += p0;
-        row.arg += p0;
-        row.dy += p0;
-        row.t_pool = p1 - p0;
-        kn->bn_list(&row, &list);
-        kn->list_rows(&list, own->x, f->ks, sums + (int64_t)o * f->ks);
-        f->j.sum[at] = (p0 ? f->j.sum[at] : 0) + list.sum;
-        f->j.sum2[at] = (p0 ? f->j.sum2[at] : 0) + list.sum_c;
-    }
+    const struct bn_grad g = block_grad(&f->j, item);
+    struct list_args l = {.g = &g, .p0 = p0, .p1 = p1, .step = f->cs, .floats = f->ks};
+    l.wrap = last ? -p0 : f->windows - (int64_t)a->cout * b->t_pool;
+    l.x = own->x;
+    l.y = sums;
+    l.sum = f->j.sum + (int64_t)item * a->cout;
+    l.sum_c = f->j.sum2 + (int64_t)item * a->cout;
+    l.at = own->at;
+    l.e = own->e;
+    kn->bn_list(&l);
 }
 
 static void chunk_item(void *arg, int item, int thread)

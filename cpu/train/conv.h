@@ -28,7 +28,7 @@ struct conv_job {
     float *partial_bias;       /* [M*chunks][cout] */
     float *sum, *sum2;         /* block only: [M*B][cout] per record and channel */
     float *shift;              /* [M][cout] forward; backward: */
-    float *coef_b, *coef_c;    /* [M][cout] of struct bn_grad_row */
+    float *coef_b, *coef_c;    /* [M][cout] of struct bn_grad */
     float *coef_mean, *coef_a; /* [M][cout] */
 };
 
@@ -68,8 +68,8 @@ void block_carve(struct conv_job *j, struct cpu_train_cut *s);
 void block_normalisers(const struct conv_job *j);
 /* Where, in save, the places of the maxima start: [M, B, Cout, t_pool] bytes. */
 uint8_t *block_arg(const struct nn_conv_block *b);
-/* What the gradient kernels need to know of one row. */
-struct bn_grad_row block_grad_row(const struct conv_job *j, int item, int o);
+/* What the gradient kernels need to know of a record. */
+struct bn_grad block_grad(const struct conv_job *j, int item);
 /* Channel `item` of [M, Cout]: dw, dbias of the normalisation from the rows' sums, and coef_b and
  * coef_c of the dense gradient. */
 void block_finish_reduce(const struct conv_job *j, int item);

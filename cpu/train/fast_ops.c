@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define CHUNK 16384  /* elements per item */
+#define POOL_ROWS 16 /* of a narrow pool per item */
 #define WIDE_POOL 16 /* windows from here on are searched in vectors */
 
 struct job {
@@ -104,13 +105,16 @@ static void maxpool_forward_row(void *arg, int item, int thread)
     }
 }
 
-static void narrow_pool_row(void *arg, int item, int thread)
+static void narrow_pool_rows(void *arg, int item, int thread)
 {
     const struct job *j = arg;
     const struct nn_pool *a = j->a;
-    int64_t out = (int64_t)item * a->tout;
-    struct pool_row r = {.t_pool = a->tout, .pool = a->k, .nan = 1, .sign = 1};
-    r.c = a->x + (int64_t)item * a->tin;
+    int first = item * POOL_ROWS, left = a->rows - first;
+    int64_t out = (int64_t)first * a->tout;
+    struct pool_rows r = {.rows = left < POOL_ROWS ? left : POOL_ROWS, .t = a->tin, .nan = 1};
+    r.t_pool = a->tout;
+    r.pool = a->k;
+    r.c = a->x + (int64_t)first * a->tin;
     r.c_max = a->y + out;
     r.arg = a->arg ? a->arg + out : NULL;
     j->k->pool(&r);
@@ -118,7 +122,9 @@ static void narrow_pool_row(void *arg, int item, int thread)
 
 int fast_maxpool_forward(struct nn_backend *be, const struct nn_pool *a)
 {
-    return run(be, a, a->rows, a->k < WIDE_POOL ? narrow_pool_row : maxpool_forward_row);
+    if (a->k < WIDE_POOL)
+        return run(be, a, (a->rows + POOL_ROWS - 1) / POOL_ROWS, narrow_pool_rows);
+    return run(be, a, a->rows, maxpool_forward_row);
 }
 
 static void maxpool_backward_row(void *arg, int item, int thread)

@@ -51,45 +51,52 @@ struct dots_args {
     int add;   /* 1: dw += */
 };
 
-/* Max-pool of one row, before its normalisation where one follows: the first largest of sign * c in
- * each window. */
-struct pool_row {
-    int t_pool, pool;
+/* Max-pool of rows, before their normalisation where one follows: the first largest of sign * c in
+ * each window, sign being that of the row's weight (0: the first of each window). */
+struct pool_rows {
+    int rows, t, t_pool, pool;
     int nan;        /* 1: the last NaN of a window wins, as in PyTorch; 0: it need not */
-    float sign;     /* of the normalisation's weight: 1, -1, or 0 (the first of each window) */
-    const float *c; /* [t_pool * pool, at least] */
-    float *c_max;   /* [t_pool] c where the maximum stood */
-    uint8_t *arg;   /* NULL or [t_pool]: its place in the window */
+    const float *w; /* [rows], or NULL: 1 */
+    const float *c; /* [rows, t] */
+    float *c_max;   /* [rows, t_pool] c where the maximum stood */
+    uint8_t *arg;   /* NULL or [rows, t_pool]: its place in the window */
 };
 
-/* BatchNorm and ReLU of one row (one record's channel): y = a*(c - mean) + bias. */
-struct bn_row {
-    int t, relu;
-    float mean, a, bias; /* a = weight * rstd */
-    const float *c;      /* [t] convolution output, pooled or not */
-    float *y;            /* [t]; may be c */
+/* BatchNorm and ReLU of a record's rows: y = a*(c - mean) + bias. */
+struct bn_rows {
+    int rows, t, relu;
+    const float *mean, *a, *bias; /* [rows] a = weight * rstd */
+    const float *c;               /* [rows, t] convolution output, pooled or not */
+    float *y;                     /* [rows, t]; may be c */
 };
 
-/* Its gradient. With e = dy passed back through pool and ReLU to [t]: reduce gives sum e and
- * sum e*(c - mean); expand gives dc = a*e + b*(c - mean) + c0, zero from t to a multiple of 16. */
-struct bn_grad_row {
-    int t, t_pool, pool, relu;
-    float mean, a, bias; /* as in the forward pass */
-    float b, c0;
-    const float *c;     /* [t] */
-    const float *c_max; /* [t_pool] with a pool */
-    const uint8_t *arg; /* [t_pool] with a pool */
-    const float *dy;    /* [t_pool, or t] */
-    float *dc;          /* [t rounded up to 16] */
+/* Their gradient. With e = dy passed back through pool and ReLU to [t]: reduce gives sum e and
+ * sum e*(c - mean) of each row; expand gives dc = a*e + b*(c - mean) + c0, zero from t to a multiple
+ * of 16. */
+struct bn_grad {
+    int rows, t, t_pool, pool, relu;
+    const float *mean, *a, *bias; /* [rows] as in the forward pass */
+    const float *b, *c0;          /* [rows] */
+    const float *c;               /* [rows, t] */
+    const float *c_max;           /* [rows, t_pool] with a pool */
+    const uint8_t *arg;           /* [rows, t_pool] with a pool */
+    const float *dy;              /* [rows, t_pool, or t] */
+    float *dc;                    /* [rows, dc_stride] */
+    int64_t dc_stride;
 };
 
-/* A row's pooled gradient: entry i is e[i] at column at[i] / step. */
-struct bn_list {
-    int step;         /* in: factor of the places */
-    int n;            /* entries, a multiple of 4; the last may be zeros at 0 */
-    int32_t *at;      /* room for [t_pool + 32] */
-    float *e;         /* the same */
-    float sum, sum_c; /* as bn_reduce gives */
+/* With e as above, windows [p0, p1) of every row: y[row] += sum_t e[t] x[t], x[t] being `floats`
+ * floats from x + (t - p0 * pool) * step on. */
+struct list_args {
+    const struct bn_grad *g;
+    int p0, p1;
+    int64_t wrap;     /* windows from a row of these to the row of a later call, rows on */
+    int step, floats; /* floats: a multiple of 16 */
+    const float *x;
+    float *y;           /* [rows, floats] */
+    float *sum, *sum_c; /* [rows] as reduce gives, += where p0 > 0 */
+    int32_t *at;        /* scratch: [p1 - p0 + 32] each */
+    float *e;
 };
 
 struct ln_record { /* LayerNorm of one record [C, T] over C */
@@ -189,15 +196,13 @@ struct cpu_kernels {
     void (*wino_in)(int k, const struct wino_row *a);   /* B d, for k = 3, 5, 7 */
     void (*wino_grad)(int k, const struct wino_row *a); /* A dy */
     void (*wino_out)(int k, const struct wino_out *a);
-    void (*pool)(const struct pool_row *a);
+    void (*pool)(const struct pool_rows *a);
     /* dx [n * k]: dy[p] at place arg[p] of window p, zero elsewhere */
     void (*unpool)(const uint8_t *arg, const float *dy, float *dx, int k, int n);
-    void (*bn_forward)(const struct bn_row *a);
-    void (*bn_reduce)(const struct bn_grad_row *a, float *sum, float *sum_c);
-    void (*bn_expand)(const struct bn_grad_row *a);
-    void (*bn_list)(const struct bn_grad_row *a, struct bn_list *list);
-    /* y[f] += sum_i e[i] x[at[i] + f] for f < floats, a multiple of 16 */
-    void (*list_rows)(const struct bn_list *list, const float *x, int floats, float *y);
+    void (*bn_forward)(const struct bn_rows *a);
+    void (*bn_reduce)(const struct bn_grad *a, float *sum, float *sum_c);
+    void (*bn_expand)(const struct bn_grad *a);
+    void (*bn_list)(const struct list_args *a);
     void (*ln_forward)(const struct ln_record *a);
     void (*ln_backward)(const struct ln_record *a);
     void (*sigmoid)(const float *x, float *y, int64_t n);

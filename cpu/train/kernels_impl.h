@@ -3,7 +3,6 @@
 #include "cpu/train/elt_impl.h"
 #include "cpu/train/list_impl.h"
 #include "cpu/train/lstm_impl.h"
-#include "cpu/train/norm_impl.h"
 #include "cpu/train/rows_impl.h"
 #include "cpu/train/wino_impl.h"
 
@@ -25,7 +24,6 @@ const struct cpu_kernels ISA(cpu_kernels) = {
     .bn_reduce = ISA(f32_bn_reduce),
     .bn_expand = ISA(f32_bn_expand),
     .bn_list = ISA(f32_bn_list),
-    .list_rows = ISA(f32_list_rows),
     .ln_forward = ISA(f32_ln_forward),
     .ln_backward = ISA(f32_ln_backward),
     .sigmoid = ISA(f32_sigmoid),

@@ -1,17 +1,23 @@
 /* cpu/train/list_impl.h - the gradient behind a max-pool as a list, for the instruction set of the
  * including file. Of a pooled row only one sample a window carries gradient, and of those the ReLU
- * stops some: `bn_list` writes down where the others are, `list_rows` adds up the inputs that they
- * saw (block_first.c says to what end).
+ * stops some. A list says where the others are; then the inputs that they saw are added up
+ * (block_first.c says to what end).
  */
-#include "cpu/train/kernels.h"
-#include "cpu/train/simd.h"
+#include "cpu/train/norm_impl.h"
 
 #define LIST_UNROLL 4 /* entries at once; lists are filled up with zeros to a multiple of it */
 
+/* A row's gradient: entry i is e[i] at column at[i] / step. */
+struct list {
+    int step, n; /* n: a multiple of LIST_UNROLL, the last may be zeros at column 0 */
+    int32_t *at;
+    float *e;
+    float sum, sum_c;
+};
+
 #if VL == 16
-static void ISA(f32_bn_list)(const struct bn_grad_row *args, struct bn_list *list)
+INLINE void list_row(const struct bn_grad_row *a, struct list *list)
 {
-    const struct bn_grad_row copy = *args, *a = &copy;
     const vi lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const vi pool = _mm512_set1_epi32(a->pool), step = _mm512_set1_epi32(list->step);
     vf s = v_zero(), q = v_zero();
@@ -38,7 +44,7 @@ static void ISA(f32_bn_list)(const struct bn_grad_row *args, struct bn_list *lis
     list->sum_c = v_sum(q);
 }
 #else
-static void ISA(f32_bn_list)(const struct bn_grad_row *a, struct bn_list *list)
+INLINE void list_row(const struct bn_grad_row *a, struct list *list)
 {
     float s = 0, q = 0;
     int n = 0;
@@ -58,7 +64,7 @@ static void ISA(f32_bn_list)(const struct bn_grad_row *a, struct bn_list *list)
 #endif
 
 /* cb vectors of y; each entry of the unrolled loop has sums of its own. */
-INLINE void list_block(const int cb, const struct bn_list *list, const float *x, float *y)
+INLINE void list_block(const int cb, const struct list *list, const float *x, float *y)
 {
     vf acc[LIST_UNROLL][3];
     UNROLL(4)
@@ -81,9 +87,35 @@ INLINE void list_block(const int cb, const struct bn_list *list, const float *x,
         v_store(y + v * VL, v_add(v_add(acc[0][v], acc[1][v]), v_add(acc[2][v], acc[3][v])));
 }
 
-static void ISA(f32_list_rows)(const struct bn_list *list, const float *x, int floats, float *y)
+/* Fetches what a row of a list call wants: the pieces are too short for the hardware to see coming. */
+INLINE void fetch_windows(const struct bn_grad *g, int64_t at, int n)
 {
-    int f = 0;
-    for (; f + 3 * VL <= floats; f += 3 * VL) list_block(3, list, x + f, y + f);
-    for (; f < floats; f += VL) list_block(1, list, x + f, y + f);
+    for (int i = 0; i < n + 16; i += 16) {
+        __builtin_prefetch(g->c_max + at + i);
+        __builtin_prefetch(g->dy + at + i);
+    }
+    for (int i = 0; i < n + 64; i += 64) __builtin_prefetch(g->arg + at + i);
+}
+
+static void ISA(f32_bn_list)(const struct list_args *args)
+{
+    const struct list_args a = *args;
+    const struct bn_grad g = *a.g;
+    struct list list = {.step = a.step, .at = a.at, .e = a.e};
+    for (int o = 0; o < g.rows; o++) {
+        struct bn_grad_row r = grad_row(&g, o);
+        float *y = a.y + (int64_t)o * a.floats;
+        int f = 0;
+        r.c_max += a.p0;
+        r.arg += a.p0;
+        r.dy += a.p0;
+        r.t_pool = a.p1 - a.p0;
+        fetch_windows(&g, (o + 2) * (int64_t)g.t_pool + a.p0 + (o + 2 < g.rows ? 0 : a.wrap),
+                      r.t_pool);
+        list_row(&r, &list);
+        for (; f + 3 * VL <= a.floats; f += 3 * VL) list_block(3, &list, a.x + f, y + f);
+        for (; f < a.floats; f += VL) list_block(1, &list, a.x + f, y + f);
+        a.sum[o] = (a.p0 ? a.sum[o] : 0) + list.sum;
+        a.sum_c[o] = (a.p0 ? a.sum_c[o] : 0) + list.sum_c;
+    }
 }

@@ -12,32 +12,37 @@
 #include "cpu/train/kernels.h"
 #include "cpu/train/simd.h"
 
-static void ISA(f32_bn_forward)(const struct bn_row *args)
+static void ISA(f32_bn_forward)(const struct bn_rows *args)
 {
-    const struct bn_row a = *args;
-    for (int t = 0; t < a.t; t += VL) {
-        vf d = v_sub(v_load_tail(a.c + t, a.t - t), v_set(a.mean));
-        vf z = v_fma(v_set(a.a), d, v_set(a.bias));
-        if (a.relu) z = v_max(v_zero(), z);
-        v_store_tail(a.y + t, z, a.t - t);
+    const struct bn_rows a = *args;
+    for (int o = 0; o < a.rows; o++) {
+        const float *c = a.c + (int64_t)o * a.t;
+        float *y = a.y + (int64_t)o * a.t;
+        vf mean = v_set(a.mean[o]), scale = v_set(a.a[o]), bias = v_set(a.bias[o]);
+        for (int t = 0; t < a.t; t += VL) {
+            vf z = v_fma(scale, v_sub(v_load_tail(c + t, a.t - t), mean), bias);
+            if (a.relu) z = v_max(v_zero(), z);
+            v_store_tail(y + t, z, a.t - t);
+        }
     }
 }
+
+struct pool_row {
+    int t_pool, pool, nan;
+    float sign;
+    const float *c;
+    float *c_max;
+    uint8_t *arg;
+};
 
 /* Windows p.. of a pool of k = 2 or 3; n of the VL are real. */
 INLINE void pool_block(const int k, const int nan, const struct pool_row *a, int p, int n)
 {
-    float tail[3 * VL];
     vf c[3], best, at, value;
-    const float *src = a->c + p * k;
-    if (n < VL) {
-        memset(tail, 0, sizeof tail);
-        memcpy(tail, src, sizeof(float) * (size_t)(n * k));
-        src = tail;
-    }
     if (k == 2)
-        v_phases2(src, c);
+        v_phases2(a->c + p * k, n, c);
     else
-        v_phases3(src, c);
+        v_phases3(a->c + p * k, n, c);
     value = c[0];
     best = v_mul(v_set(a->sign), value);
     at = v_zero();
@@ -65,26 +70,65 @@ static void pool_any(const struct pool_row *a)
     }
 }
 
-INLINE void pool_blocks(const int k, const int nan, const struct pool_row *a)
+INLINE void pool_blocks(const int k, const int nan, const struct pool_row *args)
 {
+    const struct pool_row copy = *args, *a = &copy;
     int p = 0;
     for (; p + VL <= a->t_pool; p += VL) pool_block(k, nan, a, p, VL);
     if (p < a->t_pool) pool_block(k, nan, a, p, a->t_pool - p);
 }
 
-static void ISA(f32_pool)(const struct pool_row *args)
+static void ISA(f32_pool)(const struct pool_rows *args)
 {
-    const struct pool_row a = *args;
-    if (a.pool == 2 && a.nan)
-        pool_blocks(2, 1, &a);
-    else if (a.pool == 3 && a.nan)
-        pool_blocks(3, 1, &a);
-    else if (a.pool == 2)
-        pool_blocks(2, 0, &a);
-    else if (a.pool == 3)
-        pool_blocks(3, 0, &a);
-    else
-        pool_any(&a);
+    const struct pool_rows a = *args;
+    struct pool_row r = {.t_pool = a.t_pool, .pool = a.pool, .nan = a.nan, .sign = 1};
+    for (int o = 0; o < a.rows; o++) {
+        if (a.w) r.sign = (float)((a.w[o] > 0) - (a.w[o] < 0));
+        r.c = a.c + (int64_t)o * a.t;
+        r.c_max = a.c_max + (int64_t)o * a.t_pool;
+        r.arg = a.arg ? a.arg + (int64_t)o * a.t_pool : NULL;
+        if (a.pool == 2 && a.nan)
+            pool_blocks(2, 1, &r);
+        else if (a.pool == 3 && a.nan)
+            pool_blocks(3, 1, &r);
+        else if (a.pool == 2)
+            pool_blocks(2, 0, &r);
+        else if (a.pool == 3)
+            pool_blocks(3, 0, &r);
+        else
+            pool_any(&r);
+    }
+}
+
+/* One row of a bn_grad. */
+struct bn_grad_row {
+    int t, t_pool, pool, relu;
+    float mean, a, bias, b, c0;
+    const float *c, *c_max;
+    const uint8_t *arg;
+    const float *dy;
+    float *dc;
+};
+
+INLINE struct bn_grad_row grad_row(const struct bn_grad *g, int o)
+{
+    int64_t out = g->pool > 1 ? g->t_pool : g->t;
+    return (struct bn_grad_row){
+        .t = g->t,
+        .t_pool = g->t_pool,
+        .pool = g->pool,
+        .relu = g->relu,
+        .mean = g->mean[o],
+        .a = g->a[o],
+        .bias = g->bias[o],
+        .b = g->b[o],
+        .c0 = g->c0[o],
+        .c = g->c + (int64_t)o * g->t,
+        .c_max = g->c_max + o * out,
+        .arg = g->arg + o * out,
+        .dy = g->dy + o * out,
+        .dc = g->dc + o * g->dc_stride,
+    };
 }
 
 /* The gradient behind the ReLU, dy where z > 0; d = c - mean. */
@@ -94,9 +138,8 @@ INLINE vf relu_back(const struct bn_grad_row *a, vf dy, vf d)
     return v_keep(v_gt(v_fma(v_set(a->a), d, v_set(a->bias)), v_zero()), dy);
 }
 
-static void ISA(f32_bn_reduce)(const struct bn_grad_row *args, float *sum, float *sum_c)
+INLINE void reduce_row(const struct bn_grad_row *a, float *sum, float *sum_c)
 {
-    const struct bn_grad_row copy = *args, *a = &copy;
     int n = a->pool > 1 ? a->t_pool : a->t;
     const float *c = a->pool > 1 ? a->c_max : a->c;
     vf s[2] = {v_zero(), v_zero()}, q[2] = {v_zero(), v_zero()};
@@ -116,13 +159,23 @@ static void ISA(f32_bn_reduce)(const struct bn_grad_row *args, float *sum, float
     *sum_c = v_sum(v_add(q[0], q[1]));
 }
 
+static void ISA(f32_bn_reduce)(const struct bn_grad *args, float *sum, float *sum_c)
+{
+    const struct bn_grad g = *args;
+    for (int o = 0; o < g.rows; o++) {
+        struct bn_grad_row r = grad_row(&g, o);
+        reduce_row(&r, sum + o, sum_c + o);
+    }
+}
+
 INLINE vf bn_base(const struct bn_grad_row *a, vf c)
 {
     return v_fma(v_set(a->b), v_sub(c, v_set(a->mean)), v_set(a->c0));
 }
 
-static void expand_dense(const struct bn_grad_row *a)
+static void expand_dense(const struct bn_grad_row *args)
 {
+    const struct bn_grad_row copy = *args, *a = &copy;
     for (int t = 0; t < a->t; t += VL) {
         vf c = v_load_tail(a->c + t, a->t - t), d = v_sub(c, v_set(a->mean));
         vf e = relu_back(a, v_load_tail(a->dy + t, a->t - t), d);
@@ -173,8 +226,9 @@ INLINE void expand_block(const int k, const struct bn_grad_row *a, int p, int n)
 }
 
 /* Columns behind the last window may need a block without windows. */
-INLINE void expand_blocks(const int k, const struct bn_grad_row *a)
+INLINE void expand_blocks(const int k, const struct bn_grad_row *args)
 {
+    const struct bn_grad_row copy = *args, *a = &copy;
     int p = 0;
     for (; p + VL <= a->t_pool; p += VL) expand_block(k, a, p, VL);
     for (; p * k < a->t; p += VL) expand_block(k, a, p, a->t_pool > p ? a->t_pool - p : 0);
@@ -210,10 +264,10 @@ static void ISA(f32_unpool)(const uint8_t *arg, const float *dy, float *dx, int 
         for (int j = 0; j < k; j++) dx[p * k + j] = arg[p] == j ? dy[p] : 0;
 }
 
-static void ISA(f32_bn_expand)(const struct bn_grad_row *args)
+INLINE void expand_row(const struct bn_grad_row *a)
 {
-    const struct bn_grad_row copy = *args, *a = &copy;
-    if (a->pool <= 1) expand_dense(a);
+    if (a->pool <= 1)
+        expand_dense(a);
 #if VL == 16
     else if (a->pool == 2)
         expand_blocks(2, a);
@@ -223,6 +277,15 @@ static void ISA(f32_bn_expand)(const struct bn_grad_row *args)
     else
         expand_pool(a);
     for (int t = a->t; t < ((a->t + 15) & ~15); t++) a->dc[t] = 0;
+}
+
+static void ISA(f32_bn_expand)(const struct bn_grad *args)
+{
+    const struct bn_grad g = *args;
+    for (int o = 0; o < g.rows; o++) {
+        struct bn_grad_row r = grad_row(&g, o);
+        expand_row(&r);
+    }
 }
 
 /* LayerNorm over channels, lanes = time: `cb` vectors of columns from t0, n valid. Two passes over

@@ -141,19 +141,25 @@ INLINE vf v_copysign(vf a, vf b)
         _mm512_ternarylogic_epi32(sign, _mm512_castps_si512(b), _mm512_castps_si512(a), 0xCA));
 }
 
-/* lane i of out[j] = p[k*i + j], k = 2 or 3; reads k*VL floats */
-INLINE void v_phases2(const float *p, vf out[2])
+/* n lanes, however many: none for n <= 0 */
+INLINE vf v_load_some(const float *p, int n)
+{
+    return n >= VL ? v_load(p) : n > 0 ? v_load_n(p, n) : v_zero();
+}
+/* lane i of out[j] = p[k*i + j], k = 2 or 3, for i < n; the other lanes are 0 */
+INLINE void v_phases2(const float *p, int n, vf out[2])
 {
     const vi even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    vf a = v_load(p), b = v_load(p + 16);
+    vf a = v_load_some(p, 2 * n), b = v_load_some(p + 16, 2 * n - 16);
     out[0] = _mm512_permutex2var_ps(a, even, b);
     out[1] = _mm512_permutex2var_ps(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
 }
-INLINE void v_phases3(const float *p, vf out[3])
+INLINE void v_phases3(const float *p, int n, vf out[3])
 {
     /* index 3i+j: the first two vectors hold 0..31, the third the rest */
     const vi three = _mm512_setr_epi32(0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36, 39, 42, 45);
-    vf a = v_load(p), b = v_load(p + 16), c = v_load(p + 32);
+    vf a = v_load_some(p, 3 * n), b = v_load_some(p + 16, 3 * n - 16);
+    vf c = v_load_some(p + 32, 3 * n - 32);
     UNROLL(3)
     for (int j = 0; j < 3; j++) {
         vi at = _mm512_add_epi32(three, _mm512_set1_epi32(j));
@@ -419,16 +425,18 @@ INLINE vf v_copysign(vf a, vf b)
 #endif
 
 #if VL != 16
-INLINE void v_phases2(const float *p, vf out[2])
+INLINE void v_phases2(const float *p, int n, vf out[2])
 {
-    for (int i = 0; i < VL; i++) {
+    out[0] = out[1] = v_zero();
+    for (int i = 0; i < VL && i < n; i++) {
         out[0][i] = p[2 * i];
         out[1][i] = p[2 * i + 1];
     }
 }
-INLINE void v_phases3(const float *p, vf out[3])
+INLINE void v_phases3(const float *p, int n, vf out[3])
 {
-    for (int i = 0; i < VL; i++) {
+    out[0] = out[1] = out[2] = v_zero();
+    for (int i = 0; i < VL && i < n; i++) {
         out[0][i] = p[3 * i];
         out[1][i] = p[3 * i + 1];
         out[2][i] = p[3 * i + 2];
