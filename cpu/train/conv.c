@@ -15,7 +15,7 @@
 
 #define CHUNKS 8                /* of a member's batch in backward, at most */
 #define PARTIAL_FLOATS 16777216 /* of all chunks' weight gradients, about */
-#define GROUP_COLS 128          /* vectors of time that one register sum should span at least */
+#define GROUP_COLS 64
 #define GROUP_X 98304 /* floats of x in a group at most: they are to stay in the L2 cache */
 
 static int round16(int n)
@@ -193,16 +193,23 @@ int conv_job_prepare(struct conv_job *j, struct nn_backend *be, int backward)
     return 0;
 }
 
-/* Copies a record's rows behind `pad` zeros; zeros up to the stride. */
-static void pad_input(const struct conv_job *j, int item, float *out)
+/* Zeros at both ends of n records' padded rows of x. */
+static void pad_margins(const struct conv_job *j, int n, float *x)
+{
+    const struct nn_conv1d *a = j->a;
+    for (int64_t row = 0; row < (int64_t)n * a->cin; row++, x += j->xs) {
+        memset(x, 0, sizeof(float) * (size_t)a->pad);
+        memset(x + a->pad + a->tin, 0, sizeof(float) * (size_t)(j->xs - a->pad - a->tin));
+    }
+}
+
+/* Copies a record's rows between their margins. */
+static void copy_input(const struct conv_job *j, int item, float *out)
 {
     const struct nn_conv1d *a = j->a;
     const float *x = a->x + (int64_t)item * a->cin * a->tin;
-    for (int c = 0; c < a->cin; c++, out += j->xs, x += a->tin) {
-        memset(out, 0, sizeof(float) * (size_t)a->pad);
+    for (int c = 0; c < a->cin; c++, out += j->xs, x += a->tin)
         memcpy(out + a->pad, x, sizeof(float) * (size_t)a->tin);
-        memset(out + a->pad + a->tin, 0, sizeof(float) * (size_t)(j->xs - a->pad - a->tin));
-    }
 }
 
 /* Tiles read rows one after the other, so without padding they may do so in place, unless reading
@@ -299,8 +306,10 @@ void conv_forward(const struct conv_job *j, int item, int n, const struct conv_o
     const struct nn_conv1d *a = j->a;
     int stats = j->block && j->block->bn.train;
     const float *shift = stats ? j->shift + item / a->b * a->cout : NULL;
-    if (!read_in_place(j, item, n, j->tile_y.k))
-        for (int i = 0; i < n; i++) pad_input(j, item + i, own->x + (int64_t)i * a->cin * j->xs);
+    if (!read_in_place(j, item, n, j->tile_y.k)) {
+        pad_margins(j, n, own->x);
+        for (int i = 0; i < n; i++) copy_input(j, item + i, own->x + (int64_t)i * a->cin * j->xs);
+    }
     if (j->tile_y.k)
         tiled_forward(j, item, n, own, y, shift);
     else
@@ -329,11 +338,11 @@ int fast_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
     return 0;
 }
 
-/* Zeros around each padded row of dy: before the data, and from its last whole vector on. */
-static void zero_margins(const struct conv_job *j, float *dy)
+/* Zeros around each padded row of n records' dy: before the data, and from its last whole vector on. */
+static void zero_margins(const struct conv_job *j, int n, float *dy)
 {
     int end = j->left + round16(j->a->tout);
-    for (int o = 0; o < j->a->cout; o++, dy += j->ds) {
+    for (int64_t row = 0; row < (int64_t)n * j->a->cout; row++, dy += j->ds) {
         memset(dy, 0, sizeof(float) * (size_t)j->left);
         memset(dy + end, 0, sizeof(float) * (size_t)(j->ds - end));
     }
@@ -422,13 +431,15 @@ static void backward_item(void *arg, int item, int thread)
     struct conv_own own = conv_job_own(j, thread);
     float *bias = j->partial_bias + (int64_t)item * a->cout;
     memset(bias, 0, sizeof(float) * (size_t)a->cout);
+    int most = last - first < j->group ? last - first : j->group;
+    pad_margins(j, most, own.x);
+    zero_margins(j, most, own.dy);
     for (int r = first; r < last; r += j->group) {
         int n = last - r < j->group ? last - r : j->group;
         int copy = !read_in_place(j, r, n, j->tile_dw.k);
         for (int i = 0; i < n; i++) {
             float *dy = own.dy + (int64_t)i * a->cout * j->ds;
-            zero_margins(j, dy);
-            if (copy) pad_input(j, r + i, own.x + (int64_t)i * a->cin * j->xs);
+            if (copy) copy_input(j, r + i, own.x + (int64_t)i * a->cin * j->xs);
             b->fill(j, r + i, dy + j->left);
             if (a->dx && !j->tile_dx.k) record_dx(j, r + i, dy);
             if (a->dbias) record_dbias(j, dy, bias);
