@@ -77,6 +77,7 @@ static void pair_of(const json_t *o, const char *key, double out[2])
 static void read_row(const json_t *a, struct row *r)
 {
     const json_t *round = json_object_get(a, "round");
+    r->artifact = a;
     r->net = text_of(a, "net");
     r->norm = text_of(a, "norm");
     r->split = text_of(a, "split");

@@ -12,7 +12,8 @@
 struct row {
     /* borrowed from the document; "" where it has null or nothing */
     const char *net, *norm, *split, *unit, *schedule;
-    int group; /* index into report.group */
+    const json_t *artifact; /* borrowed: what is not read into the row */
+    int group;              /* index into report.group */
     int64_t seed, params, full, macs;
     int distilled, rounds, final; /* final: not an intermediate round */
     int epochs;                   /* of fine-tuning, in all */

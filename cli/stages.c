@@ -175,16 +175,26 @@ static void put_left(const struct report *r, const struct way *w, FILE *to)
         fputs(" - |", to);
 }
 
+/* "at once", "in 3 stages, linear"; schedules that do not scan are alike when there is one stage. */
+static void put_how(const struct way *w, FILE *to)
+{
+    if (w->rounds == 1)
+        fputs("at once", to);
+    else
+        fprintf(to, "in %d stages", w->rounds);
+    if (w->rounds > 1 || !strcmp(w->schedule, "sensitivity")) fprintf(to, ", %s", w->schedule);
+}
+
 static void put_way(const struct report *r, const struct ways *all, const struct way *w, FILE *to)
 {
     bool classes = r->group[w->group].classes;
-    if (w->rounds)
-        fprintf(to, "| %s | %g %% | %s%s | %d × %g epochs |", w->unit, 100 * (1 - w->keep),
-                w->rounds == 1 ? "at once" : w->schedule,
-                w->rounds == 1 && !strcmp(w->schedule, "sensitivity") ? ", sensitivity" : "",
-                w->rounds, (double)w->epochs / w->rounds);
-    else
+    if (w->rounds) {
+        fprintf(to, "| %s | %g %% | ", w->unit, 100 * (1 - w->keep));
+        put_how(w, to);
+        fprintf(to, " | %d × %g epochs |", w->rounds, (double)w->epochs / w->rounds);
+    } else {
         fputs("| unpruned | | | |", to);
+    }
     fputs(w->distilled ? " yes |" : " |", to);
     put_left(r, w, to);
     for (int m = classes ? ACCURACY : AUROC; m <= (classes ? F1 : AUROC); m++) {
@@ -197,30 +207,89 @@ static void put_way(const struct report *r, const struct ways *all, const struct
     fputc('\n', to);
 }
 
-static void put_text(const struct report *r, const struct ways *all, FILE *to)
+static void put_head(const struct group *g, FILE *to)
 {
+    fprintf(to, "### %s%s%s\n\n", g->net, *g->split ? ", split " : "", g->split);
+    fputs("| unit | removed | how | rounds | distilled | parameters left | MACs left |", to);
+    fputs(g->classes ? " accuracy | int8 | against at once | macro-F1 | int8 | against at once |\n"
+                     : " macro-AUROC | int8 | against at once |\n",
+          to);
+    for (int i = 0; i < (g->classes ? 13 : 10); i++) fputs("|---", to);
+    fputs("|\n", to);
+}
+
+/* Sensitivity, precision and F1 of one class, means over the seeds, float. */
+static void put_class(const struct report *r, const struct way *w, const char *label, FILE *to)
+{
+    static const char *const name[] = {"sensitivity", "precision", "f1"};
+    struct stat s[3] = {{0}};
+    for (int i = 0; i < r->n; i++) {
+        if (!is_way(&r->row[i], w)) continue;
+        const json_t *c = json_object_get(r->row[i].artifact, "classes_float");
+        c = json_object_get(json_object_get(c, "per_class"), label);
+        for (int k = 0; k < 3; k++) stat_add(&s[k], json_number_value(json_object_get(c, name[k])));
+    }
+    fprintf(to, " %.3f / %.3f / %.3f |", stat_mean(&s[0]), stat_mean(&s[1]), stat_mean(&s[2]));
+}
+
+/* The group's classes and what is known of the test part, from any of its artifacts. */
+static json_t *classes_of(const struct report *r, int group)
+{
+    for (int i = 0; i < r->n; i++) {
+        if (r->row[i].group != group) continue;
+        json_t *c = json_object_get(r->row[i].artifact, "classes_float");
+        if (json_is_object(c)) return json_object_get(c, "per_class");
+    }
+    return NULL;
+}
+
+static void put_classes(const struct report *r, const struct ways *all, int group, FILE *to)
+{
+    json_t *classes = classes_of(r, group), *one;
+    const char *label;
+    if (!classes) return;
+    fputs("\n| unit | removed | how |", to);
+    json_object_foreach(classes, label, one) fprintf(
+        to, " %s (%lld) |", label, (long long)json_integer_value(json_object_get(one, "records")));
+    fputs("\n|---|---|---|", to);
+    for (size_t i = 0; i < json_object_size(classes); i++) fputs("---|", to);
+    fputc('\n', to);
     for (int i = 0; i < all->n; i++) {
         const struct way *w = &all->way[i];
-        const struct group *g = &r->group[w->group];
-        if (i == 0 || all->way[i - 1].group != w->group) {
-            fprintf(to, "%s### %s%s%s\n\n", i ? "\n" : "", g->net, *g->split ? ", split " : "",
-                    g->split);
-            fputs("| unit | removed | how | rounds | distilled | parameters left | MACs left |",
-                  to);
-            fputs(g->classes ? " accuracy | int8 | against at once | macro-F1 | int8 | against at "
-                               "once |\n"
-                             : " macro-AUROC | int8 | against at once |\n",
-                  to);
-            fputs(g->classes ? "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
-                             : "|---|---|---|---|---|---|---|---|---|---|\n",
-                  to);
+        if (w->group != group) continue;
+        if (w->rounds) {
+            fprintf(to, "| %s | %g %% | ", w->unit, 100 * (1 - w->keep));
+            put_how(w, to);
+        } else {
+            fputs("| unpruned | |", to);
         }
-        put_way(r, all, w, to);
+        fputs(w->distilled ? ", distilled |" : " |", to);
+        json_object_foreach(classes, label, one) put_class(r, w, label, to);
+        fputc('\n', to);
+    }
+}
+
+static void put_text(const struct report *r, const struct ways *all, FILE *to)
+{
+    bool classes = false;
+    for (int i = 0; i < all->n; i++) {
+        int group = all->way[i].group;
+        bool first = i == 0 || all->way[i - 1].group != group;
+        bool last = i + 1 == all->n || all->way[i + 1].group != group;
+        if (first && i) fputc('\n', to);
+        if (first) put_head(&r->group[group], to);
+        put_way(r, all, &all->way[i], to);
+        if (last) put_classes(r, all, group, to);
+        classes |= r->group[group].classes;
     }
     fputs(
         "\nmean(deviation in 1e-4) over seeds; against at once: mean difference over seeds, float, "
         "and its 95 % interval (Student, paired).\n",
         to);
+    if (classes)
+        fputs("macro-F1: the mean F1 of all classes; a class (test records) has sensitivity / "
+              "precision / F1, float, means over seeds.\n",
+              to);
 }
 
 /* ------------------------------------------------------------------------------------- figure */
@@ -284,12 +353,11 @@ static void put_panel(const struct report *r, const struct ways *all, int group,
                          : "macro-AUROC");
     for (int l = 0; l < n; l++) {
         const struct way *w = line[l];
-        const char *how = w->rounds > 1                        ? w->schedule
-                          : strcmp(w->schedule, "sensitivity") ? "at once"
-                                                               : "at once, sensitivity";
         fprintf(to, "%s'stages.dat' index %d using 1:%d:%d with yerrorlines lw 2 pt 7 ps 0.7 ",
                 l ? ", \\\n     " : "", first_index + l, second ? 4 : 2, second ? 5 : 3);
-        fprintf(to, "title '%s%ss, %s%s'", w->distilled ? "distilled, " : "", w->unit, how, "");
+        fprintf(to, "title '%s%ss ", w->distilled ? "distilled, " : "", w->unit);
+        put_how(w, to);
+        fputc('\'', to);
     }
     fputc('\n', to);
 }

@@ -67,7 +67,8 @@ class StudyB(harness.Case):
         for split in ("random", "patient"):
             self.assertIn("### beat, split " + split, stages)
         self.assertEqual(stages.count("| 2 × 1.5 epochs |"), 2 * 2 * 2)  # splits, units, schedules
-        self.assertEqual(stages.count("| at once"), 2 * 2 * 2)
+        self.assertEqual(stages.count("| at once | 1 × 3 epochs |") + stages.count("| at once, sensitivity | 1 × 3 epochs |"), 2 * 2 * 2)
+        self.assertEqual(stages.count("| unit | removed | how | N ("), 2)
         self.assertIn("acc Q", harness.read(self.path("out/report.txt")).decode())
 
     def patients(self, a):

@@ -171,10 +171,10 @@ static void stages(void **state)
     snprintf(path, sizeof path, "%s/stages.md", dir);
     assert_int_equal(cn_file_read(path, 1 << 20, &text, NULL, NULL), 0);
     /* differences .01 and .02: mean .015, half width 12.706 · .00707 / √2 */
-    const char *row =
-        "| weight | 60 % | linear | 5 × 2 epochs | | 40.27 % | 40.00 % | 0.9800(141) | "
-        "0.9800(141) | +0.0150 [-0.0485, +0.0785] | 0.9200(141) | 0.9200(141) | "
-        "+0.0150 [-0.0485, +0.0785] |\n";
+    const char *row = "| weight | 60 % | in 5 stages, linear | 5 × 2 epochs | | 40.27 % | 40.00 % "
+                      "| 0.9800(141) | "
+                      "0.9800(141) | +0.0150 [-0.0485, +0.0785] | 0.9200(141) | 0.9200(141) | "
+                      "+0.0150 [-0.0485, +0.0785] |\n";
     if (!strstr(text, row)) fail_msg("no row '%s' in\n%s", row, text);
     assert_non_null(strstr(text, "| weight | 60 % | at once | 1 × 10 epochs | | 40.27 % |"));
     assert_non_null(strstr(text, "### beat, split patient\n"));
