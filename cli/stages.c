@@ -294,7 +294,8 @@ static void put_text(const struct report *r, const struct ways *all, FILE *to)
 
 /* ------------------------------------------------------------------------------------- figure */
 
-/* Ways that differ in nothing but how much they remove are one line of the figure. */
+/* Ways that differ in nothing but how much they remove are one line of the figure, which starts at
+ * the unpruned net. */
 static bool same_line(const struct way *a, const struct way *b)
 {
     bool flat =
@@ -329,7 +330,8 @@ static void put_data(const struct report *r, const struct ways *all, FILE *to)
         for (int l = 0; l < n; l++) {
             for (int i = 0; i < all->n; i++) {
                 const struct way *w = &all->way[i];
-                if (!same_line(w, line[l])) continue;
+                bool start = w->group == g && !w->rounds && w->distilled == line[l]->distilled;
+                if (!start && !same_line(w, line[l])) continue;
                 struct stat a = over_seeds(r, w, r->group[g].classes ? ACCURACY : AUROC, 0);
                 struct stat f = over_seeds(r, w, F1, 0);
                 fprintf(to, "%g %.6f %.6f", 100 * (1 - w->keep), stat_mean(&a), stat_std(&a));
@@ -370,7 +372,7 @@ static void put_script(const struct report *r, const struct ways *all, FILE *to)
     fprintf(to,
             "set terminal pngcairo size %d,%d font 'sans,10'\n"
             "set output 'stages.png'\nset multiplot layout %d,%d\n"
-            "set xlabel 'removed, %%'\nset grid\nset key left bottom\nset offsets 2,2,0,0\n",
+            "set xlabel 'removed, %%'\nset xrange [-3:103]\nset grid\nset key left bottom\n",
             560 * r->n_groups, 400 * rows, rows, r->n_groups);
     for (int second = 0; second < rows; second++) {
         int index = 0;
