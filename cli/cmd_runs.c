@@ -185,33 +185,51 @@ int cmd_explain(struct cli *c, int argc, char **argv)
     return ask(c, &q, argc, argv);
 }
 
+/* "native 9, cudnn 5": how many ops each engine does on a GPU worker; --json lists them. */
+static void count_engines(const json_t *list, char *out, size_t cap)
+{
+    int cudnn = 0, n = (int)json_array_size(list);
+    for (int i = 0; i < n; i++)
+        cudnn += !strcmp(cli_text(json_array_get(list, (size_t)i), "engine"), "cudnn");
+    *out = 0;
+    if (n) snprintf(out, cap, "native %d, cudnn %d", n - cudnn, cudnn);
+}
+
+static void device_text(const json_t *w, char *out, size_t cap)
+{
+    int64_t bytes = cli_integer(w, "gpu_bytes"), gpus = cli_integer(w, "gpus");
+    const char *name = cli_text(w, "device");
+    if (!bytes)
+        snprintf(out, cap, "CPU %s", cli_text(w, "isa"));
+    else
+        snprintf(out, cap, "%.0lld%s%s %.0f GB", gpus > 1 ? (long long)gpus : 0,
+                 gpus > 1 ? " x " : "", *name ? name : "GPU", (double)bytes / 1e9);
+}
+
 static void print_workers(const json_t *doc)
 {
     const json_t *list = json_object_get(doc, "workers");
-    struct cli_table *t =
-        cli_table_create("WORKER\tHOST\tDEVICE\tSLOTS\tHOLDS\tDONE\tSTATE\tDOES", "lllrrrll");
+    struct cli_table *t = cli_table_create(
+        "WORKER\tHOST\tDEVICE\tSLOTS\tHOLDS\tDONE\tSTATE\tDOES\tKERNELS", "lllrrrlll");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *w = json_array_get(list, i), *kinds = json_object_get(w, "kinds");
-        char does[128] = "", device[64];
+        char does[128] = "", device[192], kernels[64];
         for (size_t k = 0; k < json_array_size(kinds); k++) {
             size_t n = strlen(does);
             const char *name = json_string_value(json_array_get(kinds, k));
             snprintf(does + n, sizeof does - n, "%s%s", n ? " " : "", name ? name : "?");
         }
-        int64_t gpu = cli_integer(w, "gpu_bytes");
         bool here = json_is_true(json_object_get(w, "connected"));
         bool draining = json_is_true(json_object_get(w, "draining"));
-        if (gpu)
-            snprintf(device, sizeof device, "GPU %.0f GB", (double)gpu / 1e9);
-        else
-            snprintf(device, sizeof device, "CPU %s", cli_text(w, "isa"));
-        cli_table_add(t, "%s\t%s\t%s\t%lld\t%lld\t%lld\t%s\t%s", cli_text(w, "worker"),
+        device_text(w, device, sizeof device);
+        count_engines(json_object_get(w, "engines"), kernels, sizeof kernels);
+        cli_table_add(t, "%s\t%s\t%s\t%lld\t%lld\t%lld\t%s\t%s\t%s", cli_text(w, "worker"),
                       cli_text(w, "host"), device, (long long)cli_integer(w, "slots"),
                       (long long)cli_integer(w, "held"), (long long)cli_integer(w, "done"),
                       !here      ? "gone"
                       : draining ? "draining"
                                  : "here",
-                      does);
+                      does, kernels);
     }
     if (json_array_size(list))
         cli_table_print(t, stdout);

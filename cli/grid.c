@@ -25,6 +25,7 @@
  *   quantize: {mode: paper, calibration: 128}      or just the mode: paper | full | best
  *   latency: {allocator: paper, runs: paper}       or none
  *   priority: 0                -100 .. 100, larger first
+ *   gpus: 1                    cards that train one job together, 1 .. 8
  *
  * Nothing is guessed: an unknown key, a wrong type or an impossible value is an error with line and
  * column, and a value that stands twice in a list is one too (it would only repeat a cell).
@@ -40,6 +41,7 @@
 #include "base/file.h"
 #include "base/yaml.h"
 #include "proto/check.h"
+#include "proto/limits.h"
 
 #define MAX_GRID_BYTES (1u << 20)
 
@@ -402,6 +404,14 @@ static int read_priority(struct reader *r, const struct cn_yaml *v)
     return rc;
 }
 
+static int read_gpus(struct reader *r, const struct cn_yaml *v)
+{
+    int64_t x = 1;
+    int rc = cn_yaml_int(v, "gpus", 1, PR_MAX_GPUS, &x, r->err);
+    r->g->gpus = (int)x;
+    return rc;
+}
+
 /* ---------------------------------------------------------------------------------------- nets */
 
 static int check_net(const struct grid_net *n, const struct cn_yaml *at, struct cn_error *err)
@@ -562,6 +572,7 @@ static const struct key keys[] = {
     {"distill", read_distill}, {"prune", read_prune},
     {"measure", read_measure}, {"quantize", read_quantize},
     {"latency", read_latency}, {"priority", read_priority},
+    {"gpus", read_gpus},
 };
 #define N_KEYS ((int)(sizeof keys / sizeof *keys))
 
@@ -581,8 +592,18 @@ static void set_defaults(struct grid *g, const char *path)
     g->norm[0] = NN_L1;
     g->n_units = g->n_schedules = 1; /* structure, geometric: 0 */
     g->calibration = 128;
+    g->gpus = 1;
     g->latency = true;
     snprintf(g->allocator, sizeof g->allocator, "paper");
+}
+
+/* Each card trains on an equal share of every batch. */
+static int check_gpus(struct reader *r, const struct cn_yaml *root, const struct grid_net *net)
+{
+    if (net->recipe.batch % r->g->gpus == 0) return 0;
+    return cn_yaml_fail(cn_yaml_get(root, "gpus"), r->err,
+                        "gpus: a batch of %d records of %s cannot be shared evenly among %d GPUs",
+                        net->recipe.batch, net->name, r->g->gpus);
 }
 
 static int read_grid(struct reader *r, const struct cn_yaml *root)
@@ -601,6 +622,7 @@ static int read_grid(struct reader *r, const struct cn_yaml *root)
         if (v) rc = keys[i].read(r, v);
     }
     for (int i = 0; !rc && i < r->g->n_nets; i++) rc = resolve_recipe(r, &r->g->net[i]);
+    for (int i = 0; !rc && i < r->g->n_nets; i++) rc = check_gpus(r, root, &r->g->net[i]);
     return rc ? rc : check_parting(r);
 }
 

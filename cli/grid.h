@@ -57,6 +57,7 @@ struct grid {
     int runs;           /* timed inferences; 0: the study's count for each net */
     bool latency;       /* false: `latency: none` */
     int priority;
+    int gpus; /* cards that train one job together; 1 */
 };
 
 extern const char *const grid_split_names[]; /* enum ecg_split: random, patient; NULL-terminated */

@@ -78,6 +78,7 @@ static int fill_net(struct cli_submit *s, const struct grid *g, int i, struct cn
     for (int w = 0; w < from->n_widths; w++) s->widths[i][w] = (uint32_t)from->width[w];
     to->widths = s->widths[i];
     to->n_widths = (size_t)from->n_widths;
+    to->gpus = g->gpus > 1 ? (uint32_t)g->gpus : 0; /* 0 keeps the keys of earlier versions */
     to->recipe = s->recipe[i] = plain_json(&from->recipe);
     if (g->prune && g->total_epochs) {
         int rc = fill_finetunes(s, g, i, err);

@@ -89,6 +89,7 @@ static int add_bases(struct coordinator *c, const struct ex_grid *g, uint32_t *i
         if (!(ok = dataset != 0)) break;
         struct sc_base b = {.hash = e->hash,
                             .gpu_bytes = e->gpu_bytes,
+                            .gpus = e->gpus,
                             .dataset = dataset,
                             .body = e->body,
                             .n_body = e->n_body};

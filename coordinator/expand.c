@@ -60,6 +60,7 @@ static int add_base(struct expansion *x, const Cinch__JobBase *b, uint32_t *inde
     e->gpu_bytes = b->gpu_bytes;
     if (b->fingerprint.len == sizeof e->fingerprint.b) /* a dry count may have none */
         memcpy(e->fingerprint.b, b->fingerprint.data, sizeof e->fingerprint.b);
+    e->gpus = b->gpus;
     e->allocators = b->allocators;
     e->n_allocators = (uint32_t)b->n_allocators;
     *index = g->n_bases++;
@@ -87,6 +88,7 @@ static int add_prune_base(struct expansion *x, const struct prune_base *want, ui
 {
     Cinch__JobBase b = common_base(x);
     b.gpu_bytes = x->net->gpu_bytes;
+    b.gpus = x->net->gpus;
     b.recipe = want->epochs ? pr_finetune(x->net, want->epochs) : x->net->finetune;
     b.prune_schedule = (char *)want->schedule;
     b.prune_unit = (char *)want->unit;
@@ -130,6 +132,7 @@ static int net_bases(struct expansion *x)
     Cinch__JobBase train = common_base(x), eval = train;
     train.recipe = net->recipe;
     train.gpu_bytes = net->gpu_bytes;
+    train.gpus = net->gpus;
     x->n_prune = 0;
     int rc = add_base(x, &train, &x->train_base);
     if (!rc && s->measure != CINCH__MEASURE__NEVER) {

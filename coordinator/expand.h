@@ -28,6 +28,7 @@ struct ex_base {
     uint8_t *body;                    /* packed JobBase */
     uint32_t n_body;
     uint64_t gpu_bytes;
+    uint32_t gpus;
     char **allocators; /* borrowed from the Submit */
     uint32_t n_allocators;
 };

@@ -44,6 +44,7 @@ static const char *misfit(const struct sched *s, const struct sc_worker *w, cons
     if (w->draining) return "is draining";
     if (!(w->kinds & 1u << j->kind)) return "does not run jobs of this kind";
     if (w->gpu_bytes < b->gpu_bytes) return "has too little GPU memory";
+    if (w->gpus < b->gpus) return "has fewer GPUs than one job asks for";
     if (b->allocators & ~w->allocators) return "lacks an allocator that the measurement asks for";
     if (!sc_suits(s, w, j)) return "lacks the dataset, and the coordinator holds no copy to send";
     return NULL;

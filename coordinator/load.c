@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "coordinator/store.h"
+#include "proto/spec.h"
 
 struct loading {
     sqlite3 *db;
@@ -55,6 +56,7 @@ static int row_base(struct loading *l, sqlite3_stmt *q)
     struct sc_base b = {.gpu_bytes = (uint64_t)sqlite3_column_int64(q, 3),
                         .body = (uint8_t *)sqlite3_column_blob(q, 2),
                         .n_body = (uint32_t)sqlite3_column_bytes(q, 2)};
+    b.gpus = pr_base_gpus(b.body, b.n_body);
     struct cn_hash fp;
     if (!blob(q, 1, &b.hash, CN_HASH_BYTES) || !blob(q, 5, &fp, CN_HASH_BYTES))
         return corrupt(l, "base", sqlite3_column_int64(q, 0));

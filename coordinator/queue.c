@@ -140,7 +140,7 @@ void sc__enqueue(struct sched *s, uint32_t id)
 bool sc_suits(const struct sched *s, const struct sc_worker *w, const struct sc_job *j)
 {
     const struct sc_base *b = &s->base[j->base];
-    if (!(w->kinds & 1u << j->kind) || w->gpu_bytes < b->gpu_bytes ||
+    if (!(w->kinds & 1u << j->kind) || w->gpu_bytes < b->gpu_bytes || w->gpus < b->gpus ||
         (b->allocators & ~w->allocators))
         return false;
     if (!b->dataset || s->dataset[b->dataset].stored) return true;
@@ -208,7 +208,9 @@ static bool grant(struct sched *s, uint32_t worker, int64_t now)
     if (!queue) return false;
     uint32_t n = s->queue[queue].n, most = w->max_gang > 1 ? w->max_gang : 1;
     if (n > most) n = most;
-    if (s->shape[s->queue[queue].shape].kind == 4) n = 1; /* evaluations do not gang */
+    const struct sc_shape *shape = &s->shape[s->queue[queue].shape];
+    /* neither evaluations nor jobs on several cards */
+    if (shape->kind == 4 || s->base[shape->base].gpus > 1) n = 1;
     uint32_t unit = n > 1 ? ++s->next_unit : 0;
     for (uint32_t i = 0; i < n; i++) lease(s, worker, s->queue[queue].heap[0], unit, now);
     return true;

@@ -246,6 +246,7 @@ static uint32_t worker_slot(struct sched *s, int64_t now)
             w->used = false;
         if (!w->used) {
             free(w->datasets);
+            free(w->engines);
             memset(w, 0, sizeof *w);
             return i;
         }
@@ -318,6 +319,7 @@ uint32_t sc_on_worker(struct sched *s, const struct sc_worker *info, const struc
         w->n_datasets = 0;
     w->used = w->connected = true;
     w->draining = old.used && old.draining;
+    w->engines = old.engines;
     w->lease = old.lease;
     w->units = old.units;
     w->leases = old.leases;
@@ -331,6 +333,14 @@ uint32_t sc_on_worker(struct sched *s, const struct sc_worker *info, const struc
 void sc_on_capacity(struct sched *s, uint32_t worker, uint32_t capacity)
 {
     s->worker[worker].capacity = capacity < PR_MAX_CAPACITY ? capacity : PR_MAX_CAPACITY;
+}
+
+void sc_on_engines(struct sched *s, uint32_t worker, const char *json)
+{
+    char *copy = strdup(json);
+    if (!copy) return; /* for people only: the old ones stay */
+    free(s->worker[worker].engines);
+    s->worker[worker].engines = copy;
 }
 
 void sc_on_alive(struct sched *s, uint32_t worker, int64_t now)

@@ -108,6 +108,7 @@ struct sc_want {
 struct sc_base { /* what thousands of jobs share; the body is opaque here */
     struct cn_hash hash;
     uint64_t gpu_bytes;  /* needs */
+    uint32_t gpus;       /* needs: cards at once; 0: any worker. Such a job is not ganged */
     uint32_t allocators; /* needs: mask over sched.allocator */
     uint32_t dataset;    /* needs: id */
     uint8_t *body;
@@ -160,7 +161,9 @@ struct sc_worker {
     uint32_t kinds; /* mask of 1 << kind */
     uint32_t slots, capacity, max_gang;
     uint64_t gpu_bytes;
-    uint32_t compute_capability;
+    uint32_t compute_capability, gpus;
+    char device[PR_MAX_NAME + 1];
+    char *engines;       /* JSON array of kernel choices, owned; NULL: none told */
     uint32_t allocators; /* mask */
     int core;            /* reserved core, -1 none */
     uint32_t *datasets;
@@ -267,6 +270,7 @@ void sc_on_restart(struct sched *s, int64_t now);
 uint32_t sc_on_worker(struct sched *s, const struct sc_worker *info, const struct sc_held *held,
                       uint32_t n, int64_t now);
 void sc_on_capacity(struct sched *s, uint32_t worker, uint32_t capacity);
+void sc_on_engines(struct sched *s, uint32_t worker, const char *json); /* copied; for people */
 /* Leases held but not listed are granted again (same attempt) when older than the last heartbeat;
  * listed ones that are not its own get a DROP. */
 void sc_on_heartbeat(struct sched *s, uint32_t worker, const struct sc_held *held, uint32_t n,

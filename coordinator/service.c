@@ -81,6 +81,7 @@ static int register_worker(struct coordinator *c, struct peer *p, const Cinch__H
                              .max_gang = w->max_gang ? w->max_gang : 1,
                              .gpu_bytes = w->gpu_bytes,
                              .compute_capability = w->compute_capability,
+                             .gpus = w->gpus,
                              .core = w->core - 1,
                              .n_datasets = (uint32_t)w->n_datasets};
     info.allocators = sc_allocators(c->s, w->allocators, w->n_allocators, &ok);
@@ -90,6 +91,7 @@ static int register_worker(struct coordinator *c, struct peer *p, const Cinch__H
     snprintf(info.name, sizeof info.name, "%s", w->name);
     snprintf(info.host, sizeof info.host, "%s", w->host);
     snprintf(info.isa, sizeof info.isa, "%.31s", w->isa);
+    snprintf(info.device, sizeof info.device, "%s", w->device);
     info.datasets = dataset_ids(c, w);
     struct sc_held *held = read_held(h->held, h->n_held);
     uint32_t known = sc_find_worker(c->s, info.instance);
@@ -210,6 +212,7 @@ static int on_heartbeat(struct coordinator *c, struct request *r)
     if (!held) return cn_fail(&r->error, CN_ENOMEM, "out of memory");
     sc_on_heartbeat(c->s, r->peer->worker, held, (uint32_t)h->n_held, cn_mono_ms());
     free(held);
+    if (*h->engines) sc_on_engines(c->s, r->peer->worker, h->engines);
     uint32_t cores[64];
     Cinch__HeartbeatReply reply = CINCH__HEARTBEAT_REPLY__INIT; /* drops are pushed by effects */
     reply.n_reserved_cores = service_reserved(c, w->host, cores, 64);

@@ -55,7 +55,10 @@ void sc_destroy(struct sched *s)
     for (uint32_t i = 0; i < s->n_queues && s->queue; i++) free(s->queue[i].heap);
     for (uint32_t i = 0; i < s->n_runs && s->run; i++) free(s->run[i].queue);
     for (uint32_t i = 0; i < s->n_users && s->user; i++) free(s->user[i].name);
-    for (uint32_t i = 0; i < s->n_workers && s->worker; i++) free(s->worker[i].datasets);
+    for (uint32_t i = 0; i < s->n_workers && s->worker; i++) {
+        free(s->worker[i].datasets);
+        free(s->worker[i].engines);
+    }
     for (uint32_t i = 0; i < s->n_allocators; i++) free(s->allocator[i]);
     for (uint32_t i = 0; i < s->n_norms; i++) free(s->norm[i]);
     free(s->job);

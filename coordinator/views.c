@@ -1,5 +1,6 @@
 /* coordinator/views.c - the coordinator's state as JSON documents, for messages and HTTP alike, and
  * as Prometheus text. */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -361,6 +362,17 @@ static void view_explain(struct coordinator *c, const char *id, uint32_t run, ui
 
 /* ---- workers, data, keys */
 
+/* Only what parses is passed on: the text is a worker's. */
+static void put_engines(struct buf *b, const char *engines)
+{
+    json_t *list = engines ? json_loads(engines, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    char *text = json_is_array(list) ? json_dumps(list, JSON_COMPACT) : NULL;
+    buf_puts(b, "\"engines\":");
+    buf_puts(b, text ? text : "[]");
+    free(text);
+    json_decref(list);
+}
+
 static void put_worker(struct coordinator *c, const struct sc_worker *w, int64_t now, struct buf *b)
 {
     put_str(b, "worker", w->name);
@@ -374,6 +386,10 @@ static void put_worker(struct coordinator *c, const struct sc_worker *w, int64_t
     buf_printf(b, "\"max_gang\":%u,\"gpu_bytes\":%llu,\"compute_capability\":%u,\"core\":%d,",
                w->max_gang, (unsigned long long)w->gpu_bytes, w->compute_capability, w->core);
     put_str(b, "isa", w->isa);
+    buf_puts(b, ",");
+    put_str(b, "device", w->device);
+    buf_printf(b, ",\"gpus\":%u,", w->gpu_bytes && !w->gpus ? 1 : w->gpus);
+    put_engines(b, w->engines);
     buf_puts(b, ",\"kinds\":[");
     for (int k = 1, n = 0; k < 5; k++)
         if (w->kinds & 1u << k) buf_printf(b, "%s\"%s\"", n++ ? "," : "", pr_kind_name(k));

@@ -84,6 +84,8 @@ static int check_worker(const Cinch__WorkerInfo *w, struct cn_error *err)
     NEED(!*w->isa || pr_name_valid(w->isa), "hello: impossible isa");
     NEED(w->core >= 0 && w->core <= 4096, "hello: worker.core out of range");
     NEED(w->n_datasets <= PR_MAX_DATASETS, "hello: too many datasets");
+    NEED(w->gpus <= PR_MAX_GPUS, "hello: worker.gpus must be 0..%d", PR_MAX_GPUS);
+    NEED(pr_text_valid(w->device, PR_MAX_NAME), "hello: impossible device");
     for (size_t i = 0; i < w->n_datasets; i++)
         NEED(hash_ok(&w->datasets[i]), "hello: a dataset is not a fingerprint");
     return 0;
@@ -109,6 +111,7 @@ static int check_heartbeat(const void *body, struct cn_error *err)
 {
     const Cinch__Heartbeat *h = body;
     NEED(h->n_held <= PR_MAX_HELD, "heartbeat: more than %d leases", PR_MAX_HELD);
+    NEED(pr_text_valid(h->engines, PR_MAX_JSON), "heartbeat: engines too long");
     return 0;
 }
 
@@ -190,6 +193,7 @@ static int check_net(const Cinch__Net *n, struct cn_error *err)
     for (size_t i = 0; i < n->n_allocators; i++)
         NEED(pr_name_valid(n->allocators[i]), "submit: net %s: impossible allocator", n->name);
     NEED(n->latency_runs <= 10000000, "submit: net %s: too many latency runs", n->name);
+    NEED(n->gpus <= PR_MAX_GPUS, "submit: a job has at most %d GPUs", PR_MAX_GPUS);
     return 0;
 }
 

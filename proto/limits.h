@@ -27,6 +27,7 @@
 #define PR_MAX_CAPACITY 4096
 #define PR_MAX_OUTPUTS 8
 #define PR_MAX_DATASETS 256
+#define PR_MAX_GPUS 8 /* of one job */
 
 #define PR_INSTANCE_BYTES 16
 

@@ -62,6 +62,14 @@ char *pr_finetune(const Cinch__Net *net, uint32_t epochs)
     return NULL;
 }
 
+uint32_t pr_base_gpus(const uint8_t *body, size_t n)
+{
+    Cinch__JobBase *base = cinch__job_base__unpack(NULL, n, body);
+    uint32_t gpus = base ? base->gpus : 0;
+    if (base) cinch__job_base__free_unpacked(base, NULL);
+    return gpus;
+}
+
 const char *pr_kind_name(int kind)
 {
     static const char *const name[] = {"none", "train", "distill", "prune", "evaluate"};

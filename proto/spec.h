@@ -36,6 +36,8 @@ int pr_base_hash(const Cinch__JobBase *base, struct cn_hash *out, struct cn_erro
 uint32_t pr_round_epochs(uint32_t total, uint32_t rounds, uint32_t round);
 /* The recipe for so many, of those that came with Prune.total_epochs; NULL: there is none. */
 char *pr_finetune(const Cinch__Net *net, uint32_t epochs);
+/* JobBase.gpus of packed bytes; 0 too when they are not a JobBase. */
+uint32_t pr_base_gpus(const uint8_t *body, size_t n);
 
 const char *pr_kind_name(int kind); /* "train", "distill", "prune", "evaluate"; "?" */
 

@@ -54,6 +54,7 @@ static void defaults(void **state)
     assert_string_equal(g->allocator, "paper");
     assert_int_equal(g->runs, 0);
     assert_int_equal(g->priority, 0);
+    assert_int_equal(g->gpus, 1);
     assert_int_equal(nn_recipe_named(&paper, "paper", "cnn", NULL), 0);
     assert_memory_equal(&g->net[0].recipe, &paper, sizeof paper);
     grid_destroy(g);
@@ -89,7 +90,8 @@ static void all_keys(void **state)
                           "measure: every-round\n"
                           "quantize: {mode: full, calibration: 64}\n"
                           "latency: {allocator: glibc, runs: 500}\n"
-                          "priority: -3\n");
+                          "priority: -3\n"
+                          "gpus: 4\n");
     assert_string_equal(g->name, "study-a-small");
     assert_string_equal(g->data, "ptbxl");
     assert_int_equal(g->n_nets, 3);
@@ -114,6 +116,7 @@ static void all_keys(void **state)
     assert_string_equal(g->allocator, "glibc");
     assert_int_equal(g->runs, 500);
     assert_int_equal(g->priority, -3);
+    assert_int_equal(g->gpus, 4);
     grid_destroy(g);
 }
 
@@ -221,6 +224,8 @@ static void complaints(void **state)
     bad("nets: [cnn]\nlatency: {allocator: jmalloc}\n", "2:22", "did you mean 'jemalloc'");
     bad("nets: [cnn]\nlatency: {runs: 0}\n", "2:17", "runs");
     bad("nets: [cnn]\npriority: 101\n", "2:11", "priority");
+    bad("nets: [cnn]\ngpus: 9\n", "2:7", "gpus");
+    bad("nets: [cnn]\ngpus: 3\n", "2:7", "shared evenly");
     bad("nets: [cnn]\nrecipe: papr\n", "2:9", "paper");
     bad("nets: [cnn]\nrecipe: {epoch: 3}\n", "2:10", "did you mean 'epochs'");
     bad("nets: [cnn]\nrecipe: missing.yaml\n", "2:9", "missing.yaml");

@@ -318,7 +318,7 @@ static void needs_are_respected(void **state)
     bool ok = true;
     struct cn_hash fp = {{1}};
     struct sc_base b = {
-        .gpu_bytes = 8, .hash = {{1}}, .allocators = sc_allocators(s, names, 1, &ok)};
+        .gpu_bytes = 8, .gpus = 2, .hash = {{1}}, .allocators = sc_allocators(s, names, 1, &ok)};
     b.dataset = sc_dataset(s, &fp);
     uint32_t base = sc_base(s, &b), job = sim_job(s, EVALUATE, base, 1, 0, 0);
     struct sc_worker w = sim_worker_info(0, 1, 0);
@@ -330,6 +330,9 @@ static void needs_are_respected(void **state)
     w.allocators = sc_allocators(s, names + 1, 1, &ok);
     assert_false(sc_suits(s, &w, &s->job[job]));
     w.allocators |= b.allocators;
+    w.gpus = 1;
+    assert_false(sc_suits(s, &w, &s->job[job]));
+    w.gpus = 2;
     assert_false(sc_suits(s, &w, &s->job[job])); /* the dataset is nowhere */
     w.datasets = ds;
     w.n_datasets = 1;

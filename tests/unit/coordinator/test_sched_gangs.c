@@ -159,10 +159,31 @@ static void an_attempt_that_has_ended_is_not_taken_up_again(void **state)
     }
 }
 
+/* A job that has several cards fills them by itself. */
+static void jobs_of_several_cards_go_alone(void **state)
+{
+    struct sched *s = sc_create(NULL);
+    uint32_t base = sim_base(s, 1, 0), j[3];
+    s->base[base].gpus = 2;
+    for (int i = 0; i < 3; i++) j[i] = sim_job(s, TRAIN, base, (uint64_t)i, 0, 0);
+    new_run(s, j, 3);
+    struct sc_worker info = sim_worker_info(0, 1, 0), more = sim_worker_info(1, 1, 0);
+    info.capacity = more.capacity = 1;
+    info.max_gang = more.max_gang = 4;
+    info.gpus = 1;
+    more.gpus = 2;
+    uint32_t w = sc_on_worker(s, &info, NULL, 0, 0), v = sc_on_worker(s, &more, NULL, 0, 0);
+    sc_assign(s, 0);
+    assert_int_equal(s->worker[w].leases, 0);
+    assert_int_equal(s->worker[v].leases, 1);
+    sc_destroy(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gangs_are_of_equal_shape),
+        cmocka_unit_test(jobs_of_several_cards_go_alone),
         cmocka_unit_test(a_gang_is_one_unit_again_after_a_restart),
         cmocka_unit_test(a_gang_that_was_thought_lost_comes_back_as_one),
         cmocka_unit_test(a_member_that_runs_apart_is_counted_apart),

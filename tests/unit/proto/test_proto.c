@@ -266,6 +266,13 @@ static void base_hash_ignores_placement(void **state)
     b.split = (char *)"patient"; /* the fingerprint tells splits apart */
     assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
     assert_memory_equal(&a, &c, sizeof a);
+    b.gpus = 2; /* the order of sums, and without synchronised BatchNorm more than that */
+    assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
+    assert_memory_not_equal(&a, &c, sizeof a);
+    uint8_t body[64];
+    assert_true(cinch__job_base__get_packed_size(&b) <= sizeof body);
+    assert_int_equal(pr_base_gpus(body, cinch__job_base__pack(&b, body)), 2);
+    b.gpus = 0;
     b.net = (char *)"rnn";
     assert_int_equal(pr_base_hash(&b, &c, NULL), 0);
     assert_memory_not_equal(&a, &c, sizeof a);
