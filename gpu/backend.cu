@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <mutex>
-
 #include "gpu/common.cuh"
 #include "gpu/cudnn.cuh"
 #include "gpu/engine.cuh"
@@ -23,18 +21,6 @@ struct nn_graph {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
 };
-
-/* Host memory that lies on a device once for all backends of the process: the dataset. */
-struct resident {
-    const void *host;
-    size_t bytes;
-    int device, users;
-    void *p;
-    struct resident *next;
-};
-
-static std::mutex resident_lock;
-static struct resident *residents;
 
 static int code_of(cudaError_t e)
 {
@@ -70,6 +56,32 @@ void gpu_log(struct gpu_ctx *g, const char *fmt, ...)
     g->opt.log(g->opt.log_arg, line);
 }
 
+static void free_blocks(struct gpu_ctx *g, struct gpu_block **list)
+{
+    while (*list) {
+        struct gpu_block *b = *list;
+        *list = b->next;
+        gpu_give(g->device, b->p, b->bytes);
+        free(b);
+    }
+}
+
+void gpu_retire(struct gpu_ctx *g, void *p, size_t bytes)
+{
+    if (!p) return;
+    cudaStreamSynchronize(g->stream);
+    struct gpu_block *b = g->graphs ? (struct gpu_block *)malloc(sizeof *b) : NULL;
+    if (g->graphs && !b) return; /* out of memory: better lost than overwritten */
+    if (!b) {
+        gpu_give(g->device, p, bytes);
+        return;
+    }
+    b->p = p;
+    b->bytes = bytes;
+    b->next = g->retired;
+    g->retired = b;
+}
+
 void *gpu_scratch(struct nn_backend *be, size_t bytes)
 {
     struct gpu_ctx *g = gpu_of(be);
@@ -80,11 +92,10 @@ void *gpu_scratch(struct nn_backend *be, size_t bytes)
                 g->device);
         return NULL;
     }
-    cudaStreamSynchronize(g->stream);
-    cudaFree(g->scratch);
+    gpu_retire(g, g->scratch, g->scratch_bytes);
     g->scratch = NULL;
     g->scratch_bytes = 0;
-    cudaError_t e = cudaMalloc(&g->scratch, bytes);
+    cudaError_t e = gpu_take(g->device, bytes, &g->scratch);
     if (e != cudaSuccess) {
         gpu_fail(be, e, "scratch memory");
         return NULL;
@@ -103,7 +114,7 @@ static int gpu_alloc(struct nn_backend *be, size_t bytes, void **p)
                        g->device, (g->used + bytes) >> 20, g->limit >> 20);
     struct gpu_block *b = (struct gpu_block *)malloc(sizeof *b);
     if (!b) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
-    cudaError_t e = cudaMalloc(&b->p, bytes);
+    cudaError_t e = gpu_take(g->device, bytes, &b->p);
     if (e != cudaSuccess) {
         free(b);
         return gpu_fail(be, e, "memory");
@@ -125,7 +136,7 @@ static void gpu_release(struct nn_backend *be, void *p)
         *at = b->next;
         g->used -= b->bytes;
         cudaStreamSynchronize(g->stream);
-        cudaFree(b->p);
+        gpu_give(g->device, b->p, b->bytes);
         free(b);
         return;
     }
@@ -160,60 +171,6 @@ static int gpu_sync(struct nn_backend *be)
     return gpu_wait(be, "kernels");
 }
 
-static struct resident *resident_find(const void *host, size_t bytes, int device)
-{
-    struct resident *r = residents;
-    while (r && (r->host != host || r->bytes != bytes || r->device != device)) r = r->next;
-    return r;
-}
-
-static int resident_upload(struct nn_backend *be, const void *host, size_t bytes,
-                           struct resident **out)
-{
-    struct resident *r = (struct resident *)calloc(1, sizeof *r);
-    if (!r) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
-    cudaError_t e = cudaMalloc(&r->p, bytes);
-    if (e == cudaSuccess) e = cudaMemcpy(r->p, host, bytes, cudaMemcpyHostToDevice);
-    if (e != cudaSuccess) {
-        cudaFree(r->p);
-        free(r);
-        return gpu_fail(be, e, "dataset upload");
-    }
-    r->host = host;
-    r->bytes = bytes;
-    r->device = gpu_of(be)->device;
-    r->next = residents;
-    residents = *out = r;
-    return 0;
-}
-
-static int gpu_attach(struct nn_backend *be, const void *host, size_t bytes, const void **p)
-{
-    std::lock_guard<std::mutex> hold(resident_lock);
-    struct resident *r = resident_find(host, bytes, gpu_of(be)->device);
-    int rc = r ? 0 : resident_upload(be, host, bytes, &r);
-    if (rc) return rc;
-    r->users++;
-    *p = r->p;
-    return 0;
-}
-
-static void gpu_detach(struct nn_backend *be, const void *p)
-{
-    if (!p) return;
-    cudaStreamSynchronize(gpu_of(be)->stream);
-    std::lock_guard<std::mutex> hold(resident_lock);
-    for (struct resident **at = &residents; *at; at = &(*at)->next) {
-        struct resident *r = *at;
-        if (r->p != p) continue;
-        if (--r->users > 0) return;
-        *at = r->next;
-        cudaFree(r->p);
-        free(r);
-        return;
-    }
-}
-
 static int gpu_capture_begin(struct nn_backend *be)
 {
     cudaError_t e = cudaStreamBeginCapture(gpu_of(be)->stream, cudaStreamCaptureModeThreadLocal);
@@ -240,6 +197,7 @@ static int gpu_capture_end(struct nn_backend *be, struct nn_graph **out)
         free(g);
         return gpu_fail(be, e, "graph capture");
     }
+    gpu_of(be)->graphs++;
     *out = g;
     return 0;
 }
@@ -257,6 +215,7 @@ static void gpu_graph_destroy(struct nn_backend *be, struct nn_graph *g)
     cudaGraphExecDestroy(g->exec);
     cudaGraphDestroy(g->graph);
     free(g);
+    if (--gpu_of(be)->graphs == 0) free_blocks(gpu_of(be), &gpu_of(be)->retired);
 }
 
 static void gpu_destroy(struct nn_backend *be)
@@ -267,13 +226,9 @@ static void gpu_destroy(struct nn_backend *be)
                             0); /* first: kernels that wait for a lost rank end with it */
     if (g->stream) cudaStreamSynchronize(g->stream);
     gpu_engine_destroy(g);
-    while (g->blocks) {
-        struct gpu_block *b = g->blocks;
-        g->blocks = b->next;
-        cudaFree(b->p);
-        free(b);
-    }
-    cudaFree(g->scratch);
+    free_blocks(g, &g->blocks);
+    free_blocks(g, &g->retired);
+    gpu_give(g->device, g->scratch, g->scratch_bytes);
     if (g->stream) cudaStreamDestroy(g->stream);
     free(g);
     free((void *)be->ops);
@@ -297,8 +252,6 @@ static void fill_table(struct nn_backend_ops *t)
     t->copy = gpu_copy;
     t->zero = gpu_zero;
     t->sync = gpu_sync;
-    t->attach = gpu_attach;
-    t->detach = gpu_detach;
     t->set_precision = gpu_set_precision;
     t->capture_begin = gpu_capture_begin;
     t->capture_end = gpu_capture_end;
@@ -313,6 +266,7 @@ static void fill_table(struct nn_backend_ops *t)
     gpu_loss_ops(t);
     gpu_update_ops(t);
     gpu_gather_ops(t);
+    gpu_data_ops(t);
 }
 
 int cinch_gpu_count(int *n, struct cn_error *err)

@@ -156,7 +156,7 @@ static bn_shape shape_of(struct nn_backend *be, const struct nn_batchnorm *a)
         (512 + a->c - 1) / a->c; /* about 4 blocks per SM of a large card, from one member alone */
     if (shares > a->b) shares = a->b;
     const struct cinch_gpu_options *o = &gpu_of(be)->opt;
-    int ranks = o->sync_batchnorm && o->ranks > 1 ? o->ranks : 1;
+    int ranks = o->sync_batchnorm && o->ranks > 1 && !a->alone ? o->ranks : 1;
     bn_shape s = {a->b, a->c, a->t, shares < 1 ? 1 : shares, ranks, a->stride};
     return s;
 }

@@ -18,7 +18,9 @@ struct gpu_ctx {
     size_t scratch_bytes;
     size_t used, limit; /* bytes allocated through `alloc`, and their bound */
     int capturing;
+    int graphs;                /* captured ones alive: they hold addresses of scratch */
     struct gpu_block *blocks;  /* sizes of live allocations */
+    struct gpu_block *retired; /* outgrown scratch that a graph may still use */
     struct gpu_cudnn *cudnn;   /* NULL: native engine only */
     struct gpu_engine *engine; /* NULL: native engine only */
     struct gpu_nccl *nccl;     /* NULL: one rank */
@@ -35,6 +37,14 @@ int gpu_fail(struct nn_backend *be, cudaError_t e, const char *what);
 /* At least `bytes` of scratch, valid until the next call for more. NULL on failure (be->error is
  * set). */
 void *gpu_scratch(struct nn_backend *be, size_t bytes);
+
+/* cudaMalloc and cudaFree, counted against CINCH_GPU_MEMORY. give accepts NULL. */
+cudaError_t gpu_take(int device, size_t bytes, void **p);
+void gpu_give(int device, void *p, size_t bytes);
+
+/* For scratch that is outgrown, a smaller batch's cuDNN workspace, say, after a step was captured: frees
+ * it as soon as no captured graph is alive. Waits for the stream. */
+void gpu_retire(struct gpu_ctx *g, void *p, size_t bytes);
 
 /* One line to the log callback, if there is one. */
 void gpu_log(struct gpu_ctx *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -86,5 +96,6 @@ void gpu_linear_ops(struct nn_backend_ops *t);
 void gpu_loss_ops(struct nn_backend_ops *t);
 void gpu_update_ops(struct nn_backend_ops *t);
 void gpu_gather_ops(struct nn_backend_ops *t);
+void gpu_data_ops(struct nn_backend_ops *t);
 
 #endif

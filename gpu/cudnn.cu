@@ -19,6 +19,7 @@
 struct gpu_cudnn {
     cudnnHandle_t dnn;
     cublasHandle_t blas;
+    int device;
     void *work;
     size_t work_bytes;
     /* reused by every call */
@@ -70,11 +71,10 @@ static void *work_of(struct nn_backend *be, size_t bytes)
                 "gpu %d: cuDNN workspace must grow while a step is captured", g->device);
         return NULL;
     }
-    cudaStreamSynchronize(g->stream);
-    cudaFree(d->work);
+    gpu_retire(g, d->work, d->work_bytes);
     d->work = NULL;
     d->work_bytes = 0;
-    cudaError_t e = cudaMalloc(&d->work, bytes);
+    cudaError_t e = gpu_take(g->device, bytes, &d->work);
     if (e != cudaSuccess) {
         gpu_fail(be, e, "cuDNN workspace");
         return NULL;
@@ -127,6 +127,7 @@ struct gpu_cudnn *gpu_cudnn_create(struct nn_backend *be)
         return NULL;
     }
     struct gpu_cudnn *d = (struct gpu_cudnn *)calloc(1, sizeof *d);
+    if (d) d->device = gpu_of(be)->device;
     if (!d || !create_all(be, d)) return d;
     gpu_log(gpu_of(be), "engine cudnn is not usable: %s; engine native does all", be->error.text);
     memset(&be->error, 0, sizeof be->error);
@@ -149,7 +150,7 @@ void gpu_cudnn_destroy(struct gpu_cudnn *d)
     if (d->ry) l->cudnnDestroyRNNDataDescriptor(d->ry);
     if (d->dnn) l->cudnnDestroy(d->dnn);
     if (d->blas) l->cublasDestroy_v2(d->blas);
-    cudaFree(d->work);
+    gpu_give(d->device, d->work, d->work_bytes);
     free(d);
 }
 

@@ -7,6 +7,8 @@
  */
 #include "gpu/common.cuh"
 
+#include <cuda_fp16.h>
+
 #include "base/rng.h"
 
 enum { THREADS = 256, MIXUP_TRIES = 64 };
@@ -46,8 +48,19 @@ __device__ float draw_noise(const struct nn_scalars &s, uint32_t pos, int e)
     return (float)(sum - 510) * NOISE_UNIT;
 }
 
+/* Element i of the resident dataset, T float or __half. */
+__device__ __forceinline__ float stored(const float *v, int64_t i)
+{
+    return v[i];
+}
+
+__device__ __forceinline__ float stored(const __half *v, int64_t i)
+{
+    return __half2float(v[i]);
+}
+
 /* grid: M·B rows */
-__global__ void __launch_bounds__(THREADS) f32_gather(struct nn_gather a)
+template <typename T> __global__ void __launch_bounds__(THREADS) f32_gather(struct nn_gather a)
 {
     __shared__ augment g;
     __shared__ uint32_t place;
@@ -61,15 +74,15 @@ __global__ void __launch_bounds__(THREADS) f32_gather(struct nn_gather a)
     }
     __syncthreads();
     const int64_t row = a.index[place];
-    const float *in = a.data_x + row * record;
+    const T *in = (const T *)a.data_x + row * record;
     float *out = a.x + (int64_t)item * record;
     for (int e = threadIdx.x; e < record; e += THREADS) {
         if (!a.train) {
-            out[e] = in[e];
+            out[e] = stored(in, e);
             continue;
         }
         int t = e % a.samples, from = t - g.shift;
-        float v = from >= 0 && from < a.samples ? in[e - g.shift] * g.scale : 0.0f;
+        float v = from >= 0 && from < a.samples ? stored(in, e - g.shift) * g.scale : 0.0f;
         if (g.noise > 0) v += g.noise * draw_noise(s, pos, e);
         bool gone =
             (g.zeroed >> (e / a.samples) & 1) || (t >= g.mask_at && t < g.mask_at + g.mask_n);
@@ -127,7 +140,10 @@ __global__ void __launch_bounds__(THREADS) f32_mixup(struct nn_gather a)
 static int gather(struct nn_backend *be, const struct nn_gather *a)
 {
     cudaStream_t st = gpu_of(be)->stream;
-    f32_gather<<<a->m * a->b, THREADS, 0, st>>>(*a);
+    if (a->half)
+        f32_gather<__half><<<a->m * a->b, THREADS, 0, st>>>(*a);
+    else
+        f32_gather<float><<<a->m * a->b, THREADS, 0, st>>>(*a);
     if (a->train && a->b > 1) f32_mixup<<<dim3(a->b / 2, a->m), THREADS, 0, st>>>(*a);
     return gpu_launched(be, "gather");
 }

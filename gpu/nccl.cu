@@ -15,12 +15,13 @@
 
 #ifdef CINCH_HAVE_NCCL
 
-enum { BUCKET = 64 * 1024, FAIL_AFTER_S = 10 };
+enum { BUCKET = 64 * 1024, FAIL_AFTER_S = 10, FEW = 4 * NN_MAX_GANG };
 
 struct gpu_nccl {
     ncclComm_t comm;
     cudaStream_t stream; /* of the sums */
     cudaEvent_t ready, done;
+    float *few;  /* device: what rank_sum carries */
     float *grad; /* the waiting range: grad[lo, hi) */
     int64_t lo, hi;
     /* what was summed in this step, to be divided: ranges of gradients */
@@ -131,6 +132,15 @@ int gpu_nccl_sum(struct nn_backend *be, float *v, size_t n)
     return r == ncclSuccess ? 0 : nccl_fail(be, r, "sum");
 }
 
+static int rank_sum(struct nn_backend *be, float *v, int n)
+{
+    float *few = gpu_of(be)->nccl->few;
+    if (n > FEW) return cn_fail(&be->error, CN_ELIMIT, "rank_sum of %d values", n);
+    int rc = be->ops->upload(be, few, v, (size_t)n * sizeof *v);
+    if (!rc) rc = gpu_nccl_sum(be, few, (size_t)n);
+    return rc ? rc : be->ops->download(be, v, few, (size_t)n * sizeof *v);
+}
+
 static int abandon(struct nn_backend *be, ncclResult_t r, const char *what)
 {
     struct gpu_nccl *c = gpu_of(be)->nccl;
@@ -183,6 +193,7 @@ int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
     cudaError_t e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     if (e == cudaSuccess) e = cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming);
     if (e == cudaSuccess) e = cudaEventCreateWithFlags(&c->done, cudaEventDisableTiming);
+    if (e == cudaSuccess) e = cudaMalloc(&c->few, FEW * sizeof *c->few);
     if (e != cudaSuccess) return gpu_fail(be, e, "gradient exchange");
     ncclUniqueId id;
     memcpy(&id, g->opt.nccl_id, sizeof id);
@@ -190,6 +201,9 @@ int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
     if (r != ncclSuccess) return nccl_fail(be, r, "joining the other ranks");
     t->grad_ready = grad_ready;
     t->grad_wait = grad_wait;
+    t->rank_sum = rank_sum;
+    be->ranks = g->opt.ranks;
+    be->rank = g->opt.rank;
     return 0;
 }
 
@@ -201,6 +215,7 @@ void gpu_nccl_destroy(struct gpu_ctx *g, int failed)
         gpu_libs_get()->ncclCommAbort(c->comm);
     else if (c->comm)
         gpu_libs_get()->ncclCommDestroy(c->comm);
+    cudaFree(c->few);
     if (c->ready) cudaEventDestroy(c->ready);
     if (c->done) cudaEventDestroy(c->done);
     if (c->stream) cudaStreamDestroy(c->stream);

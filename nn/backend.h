@@ -57,7 +57,8 @@ struct nn_scalars {
  * pairs, stand at the top of cpu/train/ref_gather.c. */
 struct nn_gather {
     int m, b, leads, samples, labels;
-    const float *data_x;   /* [N, leads, samples] */
+    const float *data_x;   /* [N, leads, samples]; with `half` in IEEE half precision */
+    int half;              /* 1: data_x came from attach_half */
     const float *data_y;   /* [N, labels] */
     const uint32_t *index; /* [n] rows of the part in use */
     int n;                 /* rows in the part */
@@ -88,6 +89,7 @@ struct nn_batchnorm {
     int m, b, c, t;
     int64_t stride;
     int train;           /* 1: statistics of the batch, and running ones updated; 0: running ones */
+    int alone; /* several ranks: all run the same rows, so statistics are not joined */
     float eps, momentum; /* 1e-5, 0.1; running variance uses the unbiased estimate, as PyTorch */
     const float *x;
     const float *w, *bias; /* [C] */
@@ -240,12 +242,19 @@ struct nn_conv_block {
 /* What factors of products are rounded to; sums, weights, gradients and moments are fp32 always. */
 enum nn_precision { NN_FP32, NN_TF32, NN_BF16 };
 
+struct nn_memory {      /* bytes */
+    size_t left, total; /* that this process may still take on the device; of the whole device */
+    size_t data;        /* that attaching the dataset would take now: 0 when it is there already */
+    int half;           /* whether in half precision */
+};
+
 struct nn_graph; /* a captured sequence of ops, opaque */
 
 struct nn_backend {
     const struct nn_backend_ops *ops;
     struct cn_error error; /* text of the first failure */
     void *ctx;             /* the backend's own */
+    int ranks, rank;       /* one of several devices that train one job together; 0, 0: alone */
 };
 
 struct nn_backend_ops {
@@ -261,11 +270,14 @@ struct nn_backend_ops {
                 size_t bytes); /* device to device */
     int (*zero)(struct nn_backend *be, void *dst, size_t bytes);
     int (*sync)(struct nn_backend *be);
-    /* NULL where the backend has no use for them, or: makes `bytes` of unchanging host memory (a
-     * dataset) readable by ops, sharing one copy between all who ask for the same memory. The
-     * caller keeps `host` until detach. */
-    int (*attach)(struct nn_backend *be, const void *host, size_t bytes, const void **p);
+    /* NULL where the backend has no use for them, or: makes n floats of unchanging host memory (a
+     * dataset) readable by gather, sharing one copy between all who ask for the same memory. *half: 1
+     * when they lie there in half precision, rounded to nearest, because the device is short of memory.
+     * The caller keeps `host` until detach. */
+    int (*attach)(struct nn_backend *be, const float *host, size_t n, const void **p, int *half);
     void (*detach)(struct nn_backend *be, const void *p);
+    /* NULL where memory is the host's, or: how much there is; `host`, `n` as for attach. */
+    int (*memory)(struct nn_backend *be, const float *host, size_t n, struct nn_memory *out);
 
     /* NULL where the backend has no use for them (CPU). */
     int (*capture_begin)(struct nn_backend *be);
@@ -277,6 +289,10 @@ struct nn_backend_ops {
     int (*grad_ready)(struct nn_backend *be, float *grad, int64_t offset, int64_t count);
     /* NULL, or waits for all of them before the optimiser step. */
     int (*grad_wait)(struct nn_backend *be);
+
+    /* NULL with one rank, or: replaces the n host values by their sums over all ranks, the same bits on
+     * each; waits. All ranks call it alike. */
+    int (*rank_sum)(struct nn_backend *be, float *v, int n);
 
     /* NULL where there is fp32 alone. Holds for the ops that follow, until it is set again. */
     int (*set_precision)(struct nn_backend *be, enum nn_precision p);

@@ -71,6 +71,7 @@ static void fill_batchnorm(const struct site *at, int layer, struct nn_batchnorm
     *a = (struct nn_batchnorm){.m = at->ex->m, .b = p->b, .c = l->cout, .t = l->tout};
     a->stride = p->stride;
     a->train = p->train;
+    a->alone = p->alone;
     a->eps = 1e-5f;
     a->momentum = 0.1f;
     a->x = at->x;

@@ -15,12 +15,16 @@ struct nn_exec_pass {
     int b;          /* rows of this batch, ≤ the batch given at creation */
     int train;      /* 1: batch statistics and dropout */
     const struct nn_scalars *s; /* [M] on the device; used by dropout */
+    int alone;                  /* several ranks: all run these same rows */
 };
 
 /* A plan for m members and batches of up to `batch` rows; train 0: forward only, in less memory.
  * `be` and `net` are borrowed. Convolution blocks are fused where the backend offers it. */
 int nn_exec_create(struct nn_exec **out, struct nn_backend *be, const struct nn_net *net, int m,
                    int batch, int train, struct cn_error *err);
+/* The device memory that such a plan would hold; takes none. */
+int nn_exec_need(struct nn_backend *be, const struct nn_net *net, int m, int batch, int train,
+                 size_t *bytes, struct cn_error *err);
 void nn_exec_destroy(struct nn_exec *ex); /* accepts NULL */
 
 /* Device buffers; rows of members lie b apart, not `batch` apart. */

@@ -237,27 +237,53 @@ static int check_branches(const struct nn_exec *ex, struct cn_error *err)
     return 0;
 }
 
-int nn_exec_create(struct nn_exec **out, struct nn_backend *be, const struct nn_net *net, int m,
-                   int batch, int train, struct cn_error *err)
+/* Lays everything out; takes no memory on the device. */
+static int plan_all(struct nn_exec *ex, struct cn_error *err)
 {
-    *out = NULL;
-    struct nn_exec *ex = calloc(1, sizeof *ex);
-    if (!ex) return cn_fail(err, CN_ENOMEM, "out of memory");
-    ex->be = be;
-    ex->net = net;
-    ex->m = m;
-    ex->batch = batch;
-    ex->train = train;
     list_steps(ex);
     int rc = check_branches(ex, err);
-    size_t input = (size_t)m * batch * net->n_leads * net->n_samples * sizeof(float);
+    size_t record = (size_t)ex->net->n_leads * ex->net->n_samples;
+    size_t input = (size_t)ex->m * ex->batch * record * sizeof(float);
     ex->input = nn_plan_add(&ex->plan, input, 0, 2 * ex->n_steps);
     for (int i = 0; i < ex->n_steps; i++) {
         plan_output(ex, i);
         plan_extras(ex, i);
     }
-    if (train) plan_gradients(ex);
-    if (!rc) rc = nn_plan_place(&ex->plan, &ex->bytes, err);
+    if (ex->train) plan_gradients(ex);
+    return rc ? rc : nn_plan_place(&ex->plan, &ex->bytes, err);
+}
+
+static struct nn_exec *new_exec(struct nn_backend *be, const struct nn_net *net, int m, int batch,
+                                int train)
+{
+    struct nn_exec *ex = calloc(1, sizeof *ex);
+    if (!ex) return NULL;
+    ex->be = be;
+    ex->net = net;
+    ex->m = m;
+    ex->batch = batch;
+    ex->train = train;
+    return ex;
+}
+
+int nn_exec_need(struct nn_backend *be, const struct nn_net *net, int m, int batch, int train,
+                 size_t *bytes, struct cn_error *err)
+{
+    struct nn_exec *ex = new_exec(be, net, m, batch, train);
+    if (!ex) return cn_fail(err, CN_ENOMEM, "out of memory");
+    int rc = plan_all(ex, err);
+    *bytes = ex->bytes;
+    free(ex);
+    return rc;
+}
+
+int nn_exec_create(struct nn_exec **out, struct nn_backend *be, const struct nn_net *net, int m,
+                   int batch, int train, struct cn_error *err)
+{
+    *out = NULL;
+    struct nn_exec *ex = new_exec(be, net, m, batch, train);
+    if (!ex) return cn_fail(err, CN_ENOMEM, "out of memory");
+    int rc = plan_all(ex, err);
     if (!rc && be->ops->alloc(be, ex->bytes, (void **)&ex->arena)) {
         rc = be->error.code;
         if (err) *err = be->error;

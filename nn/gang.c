@@ -24,13 +24,13 @@ static int put_dataset(struct nn_gang *g)
 {
     const struct ecg_dataset *d = g->data;
     size_t n = (size_t)d->n, labels = (size_t)d->n_labels;
-    size_t bytes = n * (size_t)d->n_leads * (size_t)d->n_samples * sizeof(float);
+    size_t floats = n * (size_t)d->n_leads * (size_t)d->n_samples;
     const void *shared = NULL;
     int rc = 0;
     if (g->be->ops->attach)
-        rc = g->be->ops->attach(g->be, d->x, bytes, &shared);
+        rc = g->be->ops->attach(g->be, d->x, floats, &shared, &g->half);
     else
-        rc = put_new(g, &g->own_x, d->x, bytes);
+        rc = put_new(g, &g->own_x, d->x, floats * sizeof(float));
     g->data_x = g->own_x ? g->own_x : shared;
     float *y = malloc(n * labels * sizeof *y);
     if (!y) return cn_fail(&g->be->error, CN_ENOMEM, "out of memory");
@@ -100,7 +100,7 @@ static int put_masks(struct nn_gang *g, const struct nn_train *t, const int *who
 static int put_arrays(struct nn_gang *g)
 {
     size_t flat = (size_t)g->m * (size_t)g->stride * sizeof(float), m = (size_t)g->m;
-    size_t labels = m * (size_t)g->batch * (size_t)g->net->n_labels * sizeof(float);
+    size_t labels = m * (size_t)g->rows_max * (size_t)g->net->n_labels * sizeof(float);
     int rc = put_new(g, &g->w, NULL, flat);
     if (!rc) rc = put_new(g, &g->g, NULL, flat);
     if (!rc) rc = put_new(g, &g->m1, NULL, flat);
@@ -115,6 +115,19 @@ static int put_arrays(struct nn_gang *g)
     return rc;
 }
 
+/* Room for a whole batch where mixup pairs rows of different ranks. */
+static int put_wide(struct nn_gang *g)
+{
+    size_t rows = (size_t)g->m * (size_t)g->batch, labels = (size_t)g->net->n_labels;
+    size_t record = (size_t)g->net->n_leads * (size_t)g->net->n_samples;
+    if (g->be->ranks < 2 || g->recipe->mixup <= 0) return 0;
+    int rc = put_new(g, &g->wide_scalars, NULL, (size_t)g->m * sizeof *g->wide_scalars);
+    if (!rc) rc = put_new(g, &g->wide_x, NULL, rows * record * sizeof(float));
+    if (!rc) rc = put_new(g, &g->wide_y, NULL, rows * labels * sizeof(float));
+    if (!rc && g->teacher) rc = put_new(g, &g->wide_t, NULL, rows * labels * sizeof(float));
+    return rc;
+}
+
 static int list_rows(struct nn_gang *g, struct cn_error *err)
 {
     int rc = ecg_dataset_part(g->data, ECG_TRAIN, &g->rows_train, &g->n_train, err);
@@ -126,6 +139,27 @@ static int list_rows(struct nn_gang *g, struct cn_error *err)
     return 0;
 }
 
+/* Of `rows` of a batch: how many this rank runs, and the first of them. */
+static int share_of(const struct nn_gang *g, int rows, int *first)
+{
+    int ranks = g->be->ranks > 1 ? g->be->ranks : 1;
+    *first = 0;
+    if (rows % ranks) return rows; /* all ranks run all */
+    *first = g->be->rank * (rows / ranks);
+    return rows / ranks;
+}
+
+static int plan_rows(struct nn_gang *g, struct cn_error *err)
+{
+    int first, last = g->n_train % g->batch;
+    g->rows_max = share_of(g, g->batch, &first);
+    int tail = share_of(g, last, &first);
+    if (tail > g->rows_max) g->rows_max = tail;
+    if (g->be->ranks < 2 || g->m == 1) return 0;
+    return cn_fail(err, CN_EINVALID, "a job on several GPUs trains alone, not in a gang of %d",
+                   g->m);
+}
+
 int nn_gang_create(struct nn_gang *g, const struct nn_train *t, const int *who, int m,
                    struct cn_error *err)
 {
@@ -135,9 +169,15 @@ int nn_gang_create(struct nn_gang *g, const struct nn_train *t, const int *who, 
     int rc = list_rows(g, err);
     if (!rc && g->be->ops->set_precision)
         rc = g->be->ops->set_precision(g->be, g->recipe->precision);
+    if (!rc) rc = plan_rows(g, err);
+    if (!rc && put_dataset(g)) { /* first: it may choose how much memory to take */
+        rc = g->be->error.code;
+        if (err) *err = g->be->error;
+    }
     if (!rc) rc = put_teachers(g, t, who, err);
-    if (!rc) rc = nn_exec_create(&g->ex, g->be, g->net, m, g->batch, 1, err);
-    if (!rc && (put_dataset(g) || put_class_weights(g) || put_masks(g, t, who) || put_arrays(g))) {
+    if (!rc) rc = nn_exec_create(&g->ex, g->be, g->net, m, g->rows_max, 1, err);
+    if (!rc && (put_class_weights(g) || put_masks(g, t, who) || put_arrays(g) ||
+                put_wide(g))) {
         rc = g->be->error.code;
         if (err) *err = g->be->error;
     }
@@ -149,10 +189,28 @@ void nn_gang_destroy(struct nn_gang *g)
 {
     if (!g->be) return;
     const struct nn_backend_ops *ops = g->be->ops;
-    void *const own[] = {g->own_x,   g->data_y, g->index_train, g->index_val, g->teacher,
-                         g->mask,    g->w,      g->g,           g->m1,        g->m2,
-                         g->average, g->loss,   g->scalars,     g->loss_sum,  g->bad,
-                         g->y,       g->t,      g->class_weight};
+    void *const own[] = {g->own_x,
+                         g->data_y,
+                         g->index_train,
+                         g->index_val,
+                         g->teacher,
+                         g->mask,
+                         g->w,
+                         g->g,
+                         g->m1,
+                         g->m2,
+                         g->average,
+                         g->loss,
+                         g->scalars,
+                         g->loss_sum,
+                         g->bad,
+                         g->y,
+                         g->t,
+                         g->class_weight,
+                         g->wide_scalars,
+                         g->wide_x,
+                         g->wide_y,
+                         g->wide_t};
     if (g->graph) ops->graph_destroy(g->be, g->graph);
     nn_exec_destroy(g->ex);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) ops->release(g->be, own[i]);
@@ -178,8 +236,10 @@ int nn_gang_put(struct nn_gang *g, int member, const struct nn_state *s)
     if (!rc && g->m2) rc = ops->upload(g->be, member_of(g, g->m2, member), s->m2, params);
     if (!rc && g->average)
         rc = ops->upload(g->be, member_of(g, g->average, member), s->average, floats);
-    if (!rc) rc = ops->upload(g->be, g->loss_sum + member, &s->loss_sum, sizeof(float));
-    return rc;
+    g->sum_told[member] = s->loss_sum;
+    float sum = g->be->rank == 0 ? s->loss_sum : 0; /* it is the sum over all ranks */
+    if (!rc) rc = ops->upload(g->be, g->loss_sum + member, &sum, sizeof(float));
+    return rc ? rc : ops->sync(g->be);
 }
 
 int nn_gang_get(struct nn_gang *g, int member, struct nn_state *s)
@@ -191,7 +251,10 @@ int nn_gang_get(struct nn_gang *g, int member, struct nn_state *s)
     if (!rc && g->m2) rc = ops->download(g->be, s->m2, member_of(g, g->m2, member), params);
     if (!rc && g->average)
         rc = ops->download(g->be, s->average, member_of(g, g->average, member), floats);
-    if (!rc) rc = ops->download(g->be, &s->loss_sum, g->loss_sum + member, sizeof(float));
+    if (g->be->ranks > 1)
+        s->loss_sum = g->sum_told[member];
+    else if (!rc)
+        rc = ops->download(g->be, &s->loss_sum, g->loss_sum + member, sizeof(float));
     return rc;
 }
 
@@ -203,11 +266,22 @@ static void fill_gather(const struct nn_gang *g, int rows, struct nn_gather *a)
     *a = (struct nn_gather){.m = g->m, .b = rows, .leads = d->n_leads, .samples = d->n_samples};
     a->labels = d->n_labels;
     a->data_x = g->data_x;
+    a->half = g->half;
     a->data_y = g->data_y;
     a->one_label = d->task == ECG_ONE_LABEL;
     a->s = g->scalars;
     a->x = nn_exec_input(g->ex);
     a->y = g->y;
+}
+
+/* Ranks' running statistics become their average too, so that all judge and keep the same net. */
+static int join_ranks(struct nn_gang *g)
+{
+    const struct nn_backend_ops *ops = g->be->ops;
+    int64_t params = (int64_t)g->net->n_params, rest = (int64_t)g->net->n_floats - params;
+    if (!ops->grad_wait) return 0;
+    int rc = rest ? ops->grad_ready(g->be, g->w, params, rest) : 0;
+    return rc ? rc : ops->grad_wait(g->be);
 }
 
 static int run_update(struct nn_gang *g)
@@ -223,7 +297,7 @@ static int run_update(struct nn_gang *g)
     u.m2 = g->m2;
     u.mask = g->mask;
     u.clip = (float)g->recipe->clip;
-    int rc = ops->grad_wait ? ops->grad_wait(g->be) : 0;
+    int rc = join_ranks(g);
     if (!rc) rc = ops->update(g->be, &u);
     if (rc || !g->average) return rc;
     struct nn_average a = {.m = g->m, .n = (int64_t)g->net->n_floats, .stride = g->stride};
@@ -244,12 +318,33 @@ static void fill_loss(const struct nn_gang *g, int rows, struct nn_loss_args *l)
     l->loss_sum = g->loss_sum;
 }
 
-/* All ops of a training step, in order. */
-static int enqueue_step(struct nn_gang *g, int rows)
+/* Fetches the whole batch and moves this rank's rows, from `first`, to where they belong. */
+static int gather_wide(struct nn_gang *g, const struct nn_gather *a, int whole, int first)
+{
+    const struct nn_backend_ops *ops = g->be->ops;
+    size_t record = (size_t)a->leads * (size_t)a->samples, labels = (size_t)a->labels;
+    size_t at = (size_t)first, rows = (size_t)a->b;
+    struct nn_gather wide = *a;
+    wide.b = whole;
+    wide.s = g->wide_scalars;
+    wide.x = g->wide_x;
+    wide.y = g->wide_y;
+    wide.t = a->t ? g->wide_t : NULL;
+    int rc = ops->gather(g->be, &wide);
+    if (!rc) rc = ops->copy(g->be, a->x, g->wide_x + at * record, rows * record * sizeof(float));
+    if (!rc) rc = ops->copy(g->be, a->y, g->wide_y + at * labels, rows * labels * sizeof(float));
+    if (!rc && a->t)
+        rc = ops->copy(g->be, a->t, g->wide_t + at * labels, rows * labels * sizeof(float));
+    return rc;
+}
+
+/* All ops of a training step on this rank's rows, in order. */
+static int enqueue_step(struct nn_gang *g, int whole)
 {
     struct nn_gather gather;
     struct nn_loss_args loss;
-    struct nn_exec_pass pass = {g->w, g->g, g->stride, rows, 1, g->scalars};
+    int first, rows = share_of(g, whole, &first), split = rows < whole;
+    struct nn_exec_pass pass = {g->w, g->g, g->stride, rows, 1, g->scalars, !split};
     fill_gather(g, rows, &gather);
     gather.train = 1;
     gather.index = g->index_train;
@@ -261,19 +356,34 @@ static int enqueue_step(struct nn_gang *g, int rows)
     loss.class_weight = g->class_weight;
     loss.bad = g->bad;
     loss.dz = nn_exec_dlogits(g->ex);
-    int rc = g->be->ops->gather(g->be, &gather);
+    if (!split && g->be->rank > 0) loss.loss_sum = NULL; /* rank 0 counts what all have run */
+    int rc = split && g->wide_x ? gather_wide(g, &gather, whole, first)
+                                : g->be->ops->gather(g->be, &gather);
     if (!rc) rc = nn_exec_forward(g->ex, &pass);
     if (!rc) rc = g->be->ops->loss(g->be, &loss);
     if (!rc) rc = nn_exec_backward(g->ex, &pass);
     return rc ? rc : run_update(g);
 }
 
+/* This rank's first row decides what it draws: rows of all ranks have the draws of one batch. */
+static int put_scalars(struct nn_gang *g, const struct nn_scalars *scalars, int rows)
+{
+    struct nn_scalars mine[NN_MAX_GANG];
+    size_t bytes = (size_t)g->m * sizeof *scalars;
+    int first;
+    share_of(g, rows, &first);
+    memcpy(mine, scalars, bytes);
+    for (int i = 0; i < g->m; i++) mine[i].row0 += (uint32_t)first;
+    int rc = g->be->ops->upload(g->be, g->scalars, mine, bytes);
+    if (!rc && g->wide_scalars) rc = g->be->ops->upload(g->be, g->wide_scalars, scalars, bytes);
+    return rc;
+}
+
 int nn_gang_step(struct nn_gang *g, const struct nn_scalars *scalars, int rows)
 {
     const struct nn_backend_ops *ops = g->be->ops;
-    size_t bytes = (size_t)g->m * sizeof *scalars;
     int full = rows == g->batch;
-    int rc = ops->upload(g->be, g->scalars, scalars, bytes);
+    int rc = put_scalars(g, scalars, rows);
     if (rc) return rc;
     /* the first full step runs plainly, so that a backend can choose kernels and allocate */
     if (!full || !ops->capture_begin || !g->steps_run) {
@@ -288,16 +398,35 @@ int nn_gang_step(struct nn_gang *g, const struct nn_scalars *scalars, int rows)
     return rc ? rc : ops->replay(g->be, g->graph);
 }
 
+/* Loss sums, and whether any rank met a loss that is not finite. Weights are the same on all ranks, so
+ * such a loss spreads with the next step; this makes all of them end in the same one. */
+static int sum_losses(struct nn_gang *g, uint32_t *bad, float *loss_sum)
+{
+    float v[3 * NN_MAX_GANG], *steps = v + g->m, *ranks = steps + g->m;
+    for (int i = 0; i < g->m; i++) {
+        v[i] = loss_sum[i];
+        steps[i] = (float)bad[i];
+        ranks[i] = bad[i] != 0;
+    }
+    int rc = g->be->ops->rank_sum(g->be, v, 3 * g->m);
+    for (int i = 0; i < g->m && !rc; i++) {
+        loss_sum[i] = g->sum_told[i] = v[i];
+        if (ranks[i] > 0) bad[i] = (uint32_t)(steps[i] / ranks[i]);
+    }
+    return rc;
+}
+
 int nn_gang_losses(struct nn_gang *g, uint32_t *bad, float *loss_sum)
 {
     const struct nn_backend_ops *ops = g->be->ops;
     int rc = ops->download(g->be, bad, g->bad, (size_t)g->m * sizeof *bad);
     if (!rc) rc = ops->download(g->be, loss_sum, g->loss_sum, (size_t)g->m * sizeof *loss_sum);
-    return rc;
+    return rc || g->be->ranks < 2 ? rc : sum_losses(g, bad, loss_sum);
 }
 
 int nn_gang_zero_losses(struct nn_gang *g)
 {
+    memset(g->sum_told, 0, sizeof g->sum_told);
     return g->be->ops->zero(g->be, g->loss_sum, (size_t)g->m * sizeof *g->loss_sum);
 }
 
@@ -337,8 +466,8 @@ int nn_gang_validate(struct nn_gang *g, float *probability, double *loss)
 {
     float sum[NN_MAX_GANG];
     int rc = nn_gang_zero_losses(g);
-    for (int at = 0; at < g->n_val && !rc; at += g->batch) {
-        int rows = g->n_val - at < g->batch ? g->n_val - at : g->batch;
+    for (int at = 0; at < g->n_val && !rc; at += g->rows_max) {
+        int rows = g->n_val - at < g->rows_max ? g->n_val - at : g->rows_max;
         rc = validate_rows(g, at, rows);
         if (!rc) rc = fetch_rows(g, at, rows, probability);
     }

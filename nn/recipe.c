@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum field_type { INTEGER, REAL, FLAG, CHOICE };
+/* LATER: a flag that came after the first release: in JSON it stands only when it is set, so that job keys
+ * and checkpoints of recipes without it stay what they were. */
+enum field_type { INTEGER, REAL, FLAG, CHOICE, LATER };
 
 static const char *const optimiser_names[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedule_names[] = {"constant", "cosine", "plateau", "one-cycle", NULL};
@@ -56,6 +58,7 @@ static const struct field fields[] = {
     {"alpha", REAL, AT(alpha), 0, 1, NULL},
     {"precision", CHOICE, AT(precision), 0, 0, precision_names},
     {"class_weights", FLAG, AT(class_weights), 0, 1, NULL},
+    {"sync_batchnorm", LATER, AT(sync_batchnorm), 0, 1, NULL},
     {"finetune_epochs", INTEGER, AT(finetune_epochs), 0, 100000, NULL},
     {"finetune_lr", REAL, AT(finetune_lr), 0, 100, NULL},
     {"finetune_period", INTEGER, AT(finetune_period), 0, 100000, NULL},
@@ -234,6 +237,7 @@ static int field_yaml(struct nn_recipe *r, const struct field *f, const struct c
     case REAL:
         return cn_yaml_float(v, f->name, f->lo, f->hi, real_at(r, f), err);
     case FLAG:
+    case LATER:
         rc = cn_yaml_bool(v, f->name, &flag, err);
         if (!rc) *int_at(r, f) = flag;
         return rc;
@@ -300,6 +304,7 @@ char *nn_recipe_json(const struct nn_recipe *recipe)
     int bad = json_object_set_new(o, "name", json_string(r->name));
     for (int i = 0; i < N_FIELDS; i++) {
         const struct field *f = &fields[i];
+        if (f->type == LATER && !*int_at(r, f)) continue;
         json_t *v = f->type == REAL     ? json_real(*real_at(r, f))
                     : f->type == CHOICE ? json_string(f->names[*int_at(r, f)])
                                         : json_integer(*int_at(r, f));
@@ -308,6 +313,15 @@ char *nn_recipe_json(const struct nn_recipe *recipe)
     char *text = bad ? NULL : json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(o);
     return text;
+}
+
+/* Names that the object may hold beside the recipe's own name: all fields, or all but unset later ones. */
+static size_t fields_due(const json_t *o)
+{
+    size_t n = 1;
+    for (int i = 0; i < N_FIELDS; i++)
+        n += fields[i].type != LATER || json_object_get(o, fields[i].name);
+    return n;
 }
 
 static int field_json(struct nn_recipe *r, const struct field *f, const json_t *v,
@@ -322,6 +336,7 @@ static int field_json(struct nn_recipe *r, const struct field *f, const json_t *
             }
         return cn_fail(err, CN_EINVALID, "recipe: %s is missing or unknown", f->name);
     }
+    if (f->type == LATER && !v) return 0;
     double x = json_number_value(v);
     if (!json_is_number(v) || !(x >= f->lo && x <= f->hi))
         return cn_fail(err, CN_EINVALID, "recipe: %s is missing or not between %g and %g", f->name,
@@ -344,9 +359,9 @@ int nn_recipe_parse_json(struct nn_recipe *r, const char *json, struct cn_error 
         rc = cn_fail(err, CN_EINVALID, "recipe: not a JSON object: %s", o ? "" : je.text);
     else if (!name || strlen(name) >= sizeof r->name)
         rc = cn_fail(err, CN_EINVALID, "recipe: name is missing or too long");
-    else if (json_object_size(o) != (size_t)N_FIELDS + 1)
-        rc = cn_fail(err, CN_EINVALID, "recipe: %zu fields instead of %d", json_object_size(o),
-                     N_FIELDS + 1);
+    else if (json_object_size(o) != fields_due(o))
+        rc = cn_fail(err, CN_EINVALID, "recipe: %zu fields instead of %zu", json_object_size(o),
+                     fields_due(o));
     else
         strcpy(r->name, name);
     for (int i = 0; i < N_FIELDS && !rc; i++)

@@ -27,7 +27,8 @@ struct nn_recipe {
     double clip;                 /* largest gradient 2-norm, 0: off */
     double alpha;                /* distillation: weight of the hard loss, 0.4 */
     enum nn_precision precision; /* of a GPU's products; a CPU computes in fp32 whatever it says */
-    int class_weights; /* one-label tasks: weigh classes by inverse square root of frequency */
+    int sync_batchnorm; /* jobs on several GPUs: BatchNorm statistics over all ranks' rows */
+    int class_weights;  /* one-label tasks: weigh classes by inverse square root of frequency */
     /* fine-tuning after a pruning round */
     int finetune_epochs;
     double finetune_lr;

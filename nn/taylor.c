@@ -61,7 +61,7 @@ static int taylor_batch(struct taylor *t, const uint32_t *index, int b)
         for (size_t l = 0; l < labels; l++)
             t->labels[(size_t)r * labels + l] = t->d->y[index[r] * labels + l];
     }
-    struct nn_exec_pass pass = {t->w, t->g, (int64_t)net->n_floats, b, 1, t->s};
+    struct nn_exec_pass pass = {t->w, t->g, (int64_t)net->n_floats, b, 1, t->s, 0};
     struct nn_loss_args loss = {.m = 1, .b = b, .labels = net->n_labels, .s = t->s, .y = t->y};
     loss.cross_entropy = net->loss == NN_CROSS_ENTROPY;
     loss.z = nn_exec_logits(t->ex);

@@ -357,6 +357,19 @@ static void attend(struct group *g, int epoch_ended)
     }
 }
 
+/* A member that ended on one rank ends on all: they must go on calling the device alike. */
+static int share_ends(struct group *g)
+{
+    float ended[NN_MAX_GANG];
+    struct nn_backend *be = g->gang.be;
+    if (be->ranks < 2) return 0;
+    for (int i = 0; i < g->m; i++) ended[i] = (float)g->ended[i];
+    int rc = be->ops->rank_sum(be, ended, g->m);
+    for (int i = 0; i < g->m && !rc; i++)
+        if (ended[i] > 0) end_member(g, i, CN_EINTERRUPTED, "ended with the other ranks");
+    return rc;
+}
+
 /* Whether the losses are looked at after this step. */
 static int is_check(const struct group *g, int epoch_ended)
 {
@@ -383,6 +396,7 @@ static int train_loop(struct group *g)
             }
         }
         if (!rc && look) attend(g, ended);
+        if (!rc && look) rc = share_ends(g);
     }
     return rc;
 }

@@ -48,6 +48,11 @@ struct nn_train_member {
     int best_epoch;
 };
 
+/* With a backend that is one of several ranks every rank calls nn_train_run with the same models,
+ * seeds, data, recipe and resume: each trains on its share of every batch, gradients and running
+ * statistics are averaged, and all end with the same weights: those of one rank up to the order of
+ * sums, where BatchNorm is synchronised (recipe) or absent. Only rank 0's events are called; what it
+ * decides holds for all. `m` is 1 then, and the batch must be divisible by the ranks. */
 struct nn_train {
     struct nn_backend *backend;
     const struct ecg_dataset *data;
@@ -59,6 +64,19 @@ struct nn_train {
 
 /* 0 when every member ended well; else the first member's code (each has its own in member[i]). */
 int nn_train_run(struct nn_train *t, struct cn_error *err);
+
+/* What a training will take of a device, before it takes any. Bytes. */
+struct nn_need {
+    size_t activations; /* of a step: all M members, forward and backward */
+    size_t state;       /* parameters, gradients, moments, averages; teachers' answers */
+    size_t data;        /* the dataset, where it is not there yet */
+    size_t working;     /* what kernels want besides, at a guess */
+    size_t total;
+    size_t left, device; /* that may be taken now; of the whole device. 0, 0: not counted (a CPU) */
+};
+
+/* For the first m members of a gang. */
+int nn_train_need(const struct nn_train *run, int m, struct nn_need *out, struct cn_error *err);
 
 /* Probabilities [n, labels] of the model on rows `idx` of the dataset; out is the caller's. */
 int nn_predict(struct nn_backend *be, const struct nn_model *m, const struct ecg_dataset *d,

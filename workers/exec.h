@@ -26,7 +26,8 @@ struct exec_job {
     int n_in;
     void *resume; /* a checkpoint of an earlier attempt, or NULL; owned */
     size_t resume_n;
-    int code; /* out: 0; CN_EINTERRUPTED: checkpointed and to be handed back; CN_ECANCELLED: not
+    bool done; /* in: ended in an earlier call; left alone */
+    int code;  /* out: 0; CN_EINTERRUPTED: checkpointed and to be handed back; CN_ECANCELLED: not
                  wanted any more; else why it failed */
     struct cn_error error;
     struct exec_blob out[PR_MAX_OUTPUTS];
@@ -59,6 +60,7 @@ struct exec_events {
 struct exec_unit {
     int n; /* 1, or a gang of training jobs of equal shape */
     struct exec_job *job;
+    int max_members; /* trained as one array at most; 0: all that fit */
     const struct ecg_dataset *data;
     struct nn_backend *backend; /* training kinds; evaluation predicts with cinchrt */
     struct exec_events events;

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "nn/prune.h"
 #include "nn/train.h"
+#include "workers/budget.h"
 #include "workers/exec.h"
 #include "workers/steps.h"
 
@@ -117,8 +118,20 @@ static int finish(struct training *t, int k, double seconds)
     return job->metrics ? 0 : cn_fail(&job->error, CN_ENOMEM, "out of memory for the metrics");
 }
 
+/* Leaves out what does not fit into the device's memory together; `waiting` are those. */
+static int fit_members(struct training *t, struct nn_train *run, bool *done)
+{
+    struct cn_error err = {0};
+    int m = 1, rc = budget_members(run, &m, &err);
+    for (int k = m; k < t->m; k++) done[t->job_of[k]] = false;
+    t->m = run->m = m;
+    struct exec_job *job = &t->unit->job[t->job_of[0]];
+    if (rc) job->code = cn_fail(&job->error, rc, "%s", err.text);
+    return rc;
+}
+
 /* Runs the members that are ready, together. */
-static void run_members(struct training *t)
+static void run_members(struct training *t, bool *done)
 {
     struct nn_train run = {.backend = t->unit->backend,
                            .data = t->unit->data,
@@ -131,6 +144,7 @@ static void run_members(struct training *t)
                                       .checkpoint_every_s = t->unit->checkpoint_every_s,
                                       .poll = on_poll}};
     struct cn_error err = {0};
+    if (fit_members(t, &run, done)) return;
     int64_t start = cn_mono_ms();
     int rc = nn_train_run(&run, &err);
     double seconds = (double)(cn_mono_ms() - start) * 1e-3;
@@ -164,6 +178,25 @@ static bool same_shape(const struct nn_model *a, const struct nn_model *b)
            memcmp(a->net->width, b->net->width, sizeof(int) * (size_t)a->net->n_widths) == 0;
 }
 
+/* Fills t with jobs that can train as one array: the first that is left, and its like. What does not
+ * fit to it has its turn later. */
+static bool next_members(struct training *t, bool *done)
+{
+    struct exec_unit *u = t->unit;
+    int most = u->max_members > 0 ? u->max_members : NN_MAX_GANG;
+    t->m = 0;
+    for (int i = 0; i < u->n && t->m < most; i++) {
+        if (done[i] || u->job[i].code) continue;
+        bool fits = t->m == 0 || (same_shape(t->model[t->job_of[0]], t->model[i]) &&
+                                  strcmp(u->job[t->job_of[0]].spec->common->recipe,
+                                         u->job[i].spec->common->recipe) == 0);
+        if (!fits) continue;
+        add_member(t, i);
+        done[i] = true;
+    }
+    return t->m > 0;
+}
+
 void exec_train(struct exec_unit *u)
 {
     struct training t = {.unit = u};
@@ -173,29 +206,18 @@ void exec_train(struct exec_unit *u)
     if (rc == 0) rc = step_full_params(&t.full_params, first, u->data, &err);
     for (int i = 0; i < u->n; i++) {
         struct exec_job *job = &u->job[i];
-        job->code = rc ? cn_fail(&job->error, rc, "%s", err.text) : prepare(&t, i, &job->error);
+        if (!job->done)
+            job->code = rc ? cn_fail(&job->error, rc, "%s", err.text) : prepare(&t, i, &job->error);
     }
-    /* One array of equals; whatever does not fit the first is trained on its own after it. */
-    bool left = rc == 0;
-    bool done[NN_MAX_GANG] = {false};
-    while (left) {
-        left = false;
-        t.m = 0;
-        for (int i = 0; i < u->n; i++) {
-            if (done[i] || u->job[i].code) continue;
-            bool fits = t.m == 0 || (same_shape(t.model[t.job_of[0]], t.model[i]) &&
-                                     strcmp(u->job[t.job_of[0]].spec->common->recipe,
-                                            u->job[i].spec->common->recipe) == 0);
-            if (fits) {
-                add_member(&t, i);
-                done[i] = true;
-            } else {
-                left = true;
-            }
-        }
-        if (t.m == 0) break;
-        rc = nn_recipe_parse_json(&t.recipe, u->job[t.job_of[0]].spec->common->recipe, &err);
-        if (rc == 0) run_members(&t);
+    bool done[NN_MAX_GANG];
+    for (int i = 0; i < u->n; i++) done[i] = u->job[i].done;
+    while (rc == 0 && next_members(&t, done)) {
+        const char *recipe = u->job[t.job_of[0]].spec->common->recipe;
+        rc = nn_recipe_parse_json(&t.recipe, recipe, &err);
+        if (rc == 0) run_members(&t, done);
+        for (int k = 0; rc && k < t.m; k++)
+            u->job[t.job_of[k]].code = cn_fail(&u->job[t.job_of[k]].error, rc, "%s", err.text);
+        rc = 0;
     }
     for (int i = 0; i < u->n; i++) {
         nn_model_destroy(t.model[i]);

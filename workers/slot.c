@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "proto/spec.h"
+#include "workers/short.h"
 #include "workers/worker_private.h"
 
 #define INPUT_LIMIT ((size_t)1 << 30)
@@ -20,6 +21,7 @@ struct running {
     struct slot *slot;
     struct unit *unit;
     struct exec_job job[NN_MAX_GANG];
+    struct shortage shortage;
 };
 
 /* ---- what the executor asks ---- */
@@ -177,6 +179,7 @@ static void run_unit(struct running *r, const struct ecg_dataset *data)
     struct worker *w = r->slot->w;
     struct exec_unit u = {.n = r->unit->n,
                           .job = r->job,
+                          .max_members = r->shortage.members,
                           .data = data,
                           .backend = r->slot->backend,
                           .events = {r, on_progress, on_checkpoint, on_poll},
@@ -245,27 +248,39 @@ static void forget(struct worker *w, struct unit *unit)
     cn_sleep_ms(RETRY_MS);
 }
 
-/* A slot beyond the first that finds no memory on the device gives its unit back to the queue: the
- * worker then does with fewer slots. */
-static bool gave_back(struct slot *s, struct unit *unit, int rc)
+/* Runs the unit; what found no memory is tried again as long as less can be asked for at once. */
+static void run_to_end(struct running *r, const struct ecg_dataset *data)
 {
-    struct worker *w = s->w;
-    if (rc != CN_ENOMEM || !w->auto_slots || s->index == 0) return false;
-    pthread_mutex_lock(&w->lock);
-    w->refused = true;
-    for (int i = 0; i < unit->n; i++) atomic_store(&unit->held[i]->started, false);
-    queue_add(w, unit);
-    pthread_mutex_unlock(&w->lock);
-    return true;
+    struct slot *s = r->slot;
+    struct unit *unit = r->unit;
+    for (;;) {
+        struct cn_error err = {0};
+        int rc = backend(s, &err);
+        if (rc == 0) run_unit(r, data);
+        bool again = false;
+        for (int i = 0; i < unit->n; i++) {
+            struct exec_job *job = &r->job[i];
+            if (job->done) continue;
+            if (rc) job->code = cn_fail(&job->error, rc, "%s", err.text);
+            job->done = job->code != CN_ENOMEM;
+            again |= !job->done;
+        }
+        if (!again || !shortage_retry(s->w, &r->shortage, unit->n)) return;
+        for (int i = 0; i < unit->n; i++) {
+            if (r->job[i].done) continue;
+            r->job[i].code = 0;
+            r->job[i].error = (struct cn_error){0};
+        }
+        if (all_stopped(s)) r->shortage.alone = true; /* this is the last try */
+    }
 }
 
-/* Whether the unit has ended (and is the caller's to destroy); else it waits in the queue again. */
-static bool work(struct slot *s, struct unit *unit)
+static void work(struct slot *s, struct unit *unit)
 {
     struct running *r = calloc(1, sizeof *r);
     if (!r) {
         forget(s->w, unit);
-        return true;
+        return;
     }
     s->unit = r->unit = unit;
     r->slot = s;
@@ -273,19 +288,16 @@ static bool work(struct slot *s, struct unit *unit)
     struct cn_error err = {0};
     int64_t start = cn_mono_ms();
     begin(r);
-    int rc = backend(s, &err);
-    bool back = gave_back(s, unit, rc);
-    if (rc == 0) rc = fetch(r, &data, &err);
+    int rc = fetch(r, &data, &err);
     if (rc == 0)
-        run_unit(r, data);
+        run_to_end(r, data);
     else
         for (int i = 0; i < unit->n; i++)
             r->job[i].code = cn_fail(&r->job[i].error, rc, "%s", err.text);
     uint64_t wall_ms = (uint64_t)(cn_mono_ms() - start);
-    for (int i = 0; !back && i < unit->n; i++) end(r, i, wall_ms);
+    for (int i = 0; i < unit->n; i++) end(r, i, wall_ms);
     s->unit = NULL;
     free(r);
-    return !back;
 }
 
 /* The next unit; NULL when the end has come. */
@@ -308,7 +320,8 @@ void *slot_main(void *arg)
 {
     struct slot *s = arg;
     for (struct unit *u; (u = next(s));) {
-        if (work(s, u)) unit_destroy(u);
+        work(s, u);
+        unit_destroy(u);
         pthread_mutex_lock(&s->w->lock);
         s->w->busy--;
         pthread_mutex_unlock(&s->w->lock);

@@ -194,25 +194,33 @@ static bool may_end(struct talk *t)
     return now - t->bye_ms > BYE_WAIT_MS || !link_waits(w->link, PR_BYE);
 }
 
-/* `--slots auto`: more slots while the device gets more done. */
+/* With the lock: how many slots to use from now on. */
+static int advised_slots(struct worker *w, int64_t now)
+{
+    double rate = 0;
+    bool refused = w->refused;
+    w->refused = false;
+    if (!w->auto_slots) return refused && w->n_slots > 1 ? w->n_slots - 1 : w->n_slots;
+    for (struct held *h = w->held; h; h = h->next)
+        if (atomic_load(&h->started)) rate += h->rate;
+    if (refused) tuner_refused(&w->tuner, now);
+    return tuner_tell(&w->tuner, now, rate, w->busy >= w->n_slots && w->queue);
+}
+
+/* More slots while the device gets more done (`--slots auto`), fewer when memory is short. */
 static void tune(struct worker *w)
 {
     int64_t now = cn_mono_ms();
-    if (!w->auto_slots || w->draining || now - w->told_ms < TUNE_MS) return;
+    if (w->draining || now - w->told_ms < TUNE_MS) return;
     w->told_ms = now;
-    double rate = 0;
     pthread_mutex_lock(&w->lock);
-    for (struct held *h = w->held; h; h = h->next)
-        if (atomic_load(&h->started)) rate += h->rate;
-    if (w->refused) tuner_refused(&w->tuner, now);
-    w->refused = false;
-    int slots = tuner_tell(&w->tuner, now, rate, w->busy >= w->n_slots && w->queue);
+    int slots = advised_slots(w, now);
     bool changed = slots != w->n_slots;
     w->n_slots = slots;
     if (changed) pthread_cond_broadcast(&w->work);
     pthread_mutex_unlock(&w->lock);
     if (!changed) return;
-    cn_info("worker", "%d slots now, at %.0f records/s before", slots, rate);
+    cn_info("worker", "slots: %d now", slots);
     w->capacity = 2 * slots;
     ask_capacity(w);
 }

@@ -74,10 +74,11 @@ struct worker {
     struct held *held;
     struct unit *queue;
     int n_slots, busy; /* slots that may take work; that have some */
+    int waiting;       /* of the busy ones: for memory (short.c) */
     bool leaving;      /* slots: take nothing more */
     struct slot slot[WORKER_MAX_SLOTS];
     int started;     /* threads of `slot` */
-    bool refused;    /* a slot beyond the first found no memory on the device */
+    bool refused;    /* a job found no memory on the device: one slot fewer */
     bool auto_slots; /* talking thread: `tuner` decides n_slots */
     struct tuner tuner;
     int64_t told_ms; /* when the tuner was last told */

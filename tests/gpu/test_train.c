@@ -1,12 +1,15 @@
 /* nn_train_run on the GPU backend against the same training on the CPU: a checkpoint of either goes
- * on on the other, in the same layout of bytes and on the same course. */
+ * on on the other, in the same layout of bytes and on the same course; a dataset in half precision
+ * changes the course by its rounding alone; two ranks train what one does. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +18,11 @@
 #include "tests/gpu/pair.h"
 #include "tests/unit/nn/synthetic.h"
 
-enum { EPOCHS = 2, RECORDS = 16, SAMPLES = 170, BATCH = 4 };
+enum { RANKS = 2, EPOCHS = 2, RECORDS = 16, SAMPLES = 170, BATCH = 4 };
 
 static struct synthetic ecg;
+static int devices;
+static int (*nccl_id)(void *, struct cn_error *); /* NULL: no NCCL */
 
 struct course {     /* what a training went through */
     int stop_after; /* this epoch; 0: to the end */
@@ -78,24 +83,32 @@ static struct nn_recipe recipe_of(const char *net)
     return r;
 }
 
-/* Trains on pair_be[where], from `from`'s checkpoint where there is one. */
-static struct nn_model *train(int where, const char *net, const struct course *from,
-                              struct course *c)
+/* Trains on `be`, from `from`'s checkpoint where there is one. `c` NULL: no events. */
+static struct nn_model *train_on(struct nn_backend *be, const char *net, const struct course *from,
+                                 struct course *c, int *rc, struct cn_error *err)
 {
     struct nn_recipe r = recipe_of(net);
     struct nn_train_member m = {.model = fresh(net), .seed = 8};
-    struct nn_train t = {.backend = pair_be[where], .data = &ecg.d, .recipe = &r, .m = 1};
-    struct cn_error err = {0};
+    struct nn_train t = {.backend = be, .data = &ecg.d, .recipe = &r, .m = 1};
     if (from) {
         m.resume = from->checkpoint;
         m.resume_n = from->n;
     }
     t.member = &m;
-    t.events = (struct nn_train_events){c, on_progress, on_checkpoint, -1, on_poll};
-    int rc = nn_train_run(&t, &err);
+    if (c) t.events = (struct nn_train_events){c, on_progress, on_checkpoint, -1, on_poll};
+    *rc = nn_train_run(&t, err);
+    return m.model;
+}
+
+static struct nn_model *train(int where, const char *net, const struct course *from,
+                              struct course *c)
+{
+    struct cn_error err = {0};
+    int rc;
+    struct nn_model *m = train_on(pair_be[where], net, from, c, &rc, &err);
     if (rc && rc != CN_EINTERRUPTED) fail_msg("%s on %s: %s", net, where ? "gpu" : "cpu", err.text);
     assert_int_equal(rc, c->stop_after ? CN_EINTERRUPTED : 0);
-    return m.model;
+    return m;
 }
 
 static void near(double a, double b, double bound, const char *what)
@@ -193,14 +206,123 @@ static void resume_keeps_the_bits(void **state)
     free(rest.checkpoint);
 }
 
+/* Rounding the records to 11 bits is seen, and is small. */
+static void half_precision_data_is_near(void **state)
+{
+    struct course full = {0}, half = {0};
+    nn_model_destroy(train(GPU, "cnn", NULL, &full));
+    setenv("CINCH_GPU_DATA", "fp16", 1);
+    nn_model_destroy(train(GPU, "cnn", NULL, &half));
+    unsetenv("CINCH_GPU_DATA");
+    for (int e = 0; e < EPOCHS; e++) near(half.train_loss[e], full.train_loss[e], 1e-3, "loss");
+    double far = distance(&half, &full);
+    print_message("records in half precision: states differ by %.1e\n", far);
+    assert_true(far > 1e-6 && far < 5e-3);
+    free(full.checkpoint);
+    free(half.checkpoint);
+}
+
+struct rank {
+    struct cinch_gpu_options opt;
+    const char *net;
+    const struct course *from;
+    struct course course;
+    int rc;
+    struct cn_error error;
+    struct nn_model *model;
+    pthread_t thread;
+};
+
+static void *run_rank(void *arg)
+{
+    struct rank *r = arg;
+    struct nn_backend *be;
+    r->rc = pair_gpu_create(&be, &r->opt, &r->error);
+    if (r->rc) return NULL;
+    struct course *c = r->opt.rank == 0 ? &r->course : NULL;
+    r->model = train_on(be, r->net, r->from, c, &r->rc, &r->error);
+    be->ops->destroy(be);
+    return NULL;
+}
+
+static void run_ranks(struct rank r[RANKS], const char *net, int stop_after,
+                      const struct course *from)
+{
+    static char id[128];
+    struct cn_error err;
+    if (nccl_id(id, &err)) fail_msg("%s", err.text);
+    for (int i = 0; i < RANKS; i++) {
+        r[i] = (struct rank){.net = net, .from = from, .course.stop_after = stop_after};
+        r[i].opt = (struct cinch_gpu_options){.device = i, .engine = CINCH_ENGINE_NATIVE};
+        r[i].opt.ranks = RANKS;
+        r[i].opt.rank = i;
+        r[i].opt.nccl_id = id;
+        r[i].opt.sync_batchnorm = 1;
+        pthread_create(&r[i].thread, NULL, run_rank, &r[i]);
+    }
+    for (int i = 0; i < RANKS; i++) pthread_join(r[i].thread, NULL);
+    for (int i = 0; i < RANKS; i++)
+        if (r[i].rc != (stop_after ? CN_EINTERRUPTED : 0))
+            fail_msg("rank %d: %s", i, r[i].error.text);
+    size_t bytes = r[0].model->net->n_floats * sizeof(float);
+    assert_memory_equal(r[0].model->params, r[1].model->params, bytes);
+    nn_model_destroy(r[1].model);
+}
+
+/* Two ranks train what one does: batches of 4 are shared, the epoch's last of 3 is run by both;
+ * mixup pairs rows of different ranks; BatchNorm is synchronised. */
+static void ranks_train_what_one_does(void **state)
+{
+    struct course one = {0};
+    struct rank two[RANKS], half[RANKS], rest[RANKS];
+    if (devices < RANKS || !nccl_id) {
+        print_message("skipped: needs %d GPUs and NCCL\n", RANKS);
+        skip();
+    }
+    nn_model_destroy(train(CPU, "cnn", NULL, &one));
+    run_ranks(two, "cnn", 0, NULL);
+    for (int e = 0; e < EPOCHS; e++) {
+        near(two[0].course.train_loss[e], one.train_loss[e], 1e-4, "loss of two ranks");
+        near(two[0].course.val_loss[e], one.val_loss[e], 1e-4, "validation loss of two ranks");
+    }
+    double far = distance(&two[0].course, &one);
+    print_message("two ranks and one: states differ by %.1e\n", far);
+    assert_true(far < 1e-4);
+    run_ranks(half, "cnn", 1, NULL); /* stopped and resumed: the bits of an undisturbed run */
+    run_ranks(rest, "cnn", 0, &half[0].course);
+    assert_int_equal(rest[0].course.n, two[0].course.n);
+    assert_memory_equal(rest[0].course.checkpoint, two[0].course.checkpoint, two[0].course.n);
+    struct rank *all[] = {two, half, rest};
+    for (int i = 0; i < 3; i++) {
+        nn_model_destroy(all[i][0].model);
+        free(all[i][0].course.checkpoint);
+    }
+    free(one.checkpoint);
+}
+
+static void find_ranks(void)
+{
+    struct cn_error err;
+    void *lib = dlopen(CINCH_BINARY_DIR "/bin/cinch-gpu.so", RTLD_NOW | RTLD_LOCAL);
+    int (*count)(int *, struct cn_error *) = NULL;
+    char id[128];
+    *(void **)&count = lib ? dlsym(lib, "cinch_gpu_count") : NULL;
+    *(void **)&nccl_id = lib ? dlsym(lib, "cinch_gpu_nccl_id") : NULL;
+    if (!count || count(&devices, &err)) devices = 0;
+    if (nccl_id && nccl_id(id, &err)) nccl_id = NULL;
+}
+
 int main(void)
 {
     int rc = pair_open();
     if (rc) return rc;
+    find_ranks();
     synthetic_make(&ecg, ECG_MULTI_LABEL, RECORDS, 12, SAMPLES);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checkpoints_travel),
         cmocka_unit_test(resume_keeps_the_bits),
+        cmocka_unit_test(half_precision_data_is_near),
+        cmocka_unit_test(ranks_train_what_one_does),
     };
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     pair_close();

@@ -211,7 +211,7 @@ static void trial_close(struct trial *c)
 /* Forward, loss, backward; the input is filled anew, since buffers are shared. */
 static void trial_gradients(struct trial *c)
 {
-    struct nn_exec_pass pass = {c->w, c->grad, (int64_t)c->net->n_floats, c->records, 1, &c->s};
+    struct nn_exec_pass pass = {c->w, c->grad, (int64_t)c->net->n_floats, c->records, 1, &c->s, 0};
     struct nn_loss_args l = {.m = 1, .b = c->records, .labels = 5, .cross_entropy = c->beat};
     l.s = &c->s;
     l.z = nn_exec_logits(c->ex);
@@ -226,7 +226,7 @@ static void trial_gradients(struct trial *c)
 
 static void trial_backward(struct trial *c)
 {
-    struct nn_exec_pass pass = {c->w, c->grad, (int64_t)c->net->n_floats, c->records, 1, &c->s};
+    struct nn_exec_pass pass = {c->w, c->grad, (int64_t)c->net->n_floats, c->records, 1, &c->s, 0};
     assert_int_equal(nn_exec_backward(c->ex, &pass), 0);
 }
 
@@ -289,7 +289,7 @@ static double worst_logits(const struct trial *c, const char *name)
 
 static void evaluate(struct trial *c)
 {
-    struct nn_exec_pass pass = {c->w, NULL, (int64_t)c->net->n_floats, c->records, 0, &c->s};
+    struct nn_exec_pass pass = {c->w, NULL, (int64_t)c->net->n_floats, c->records, 0, &c->s, 0};
     fill_inputs(c);
     assert_int_equal(nn_exec_forward(c->ex, &pass), 0);
 }

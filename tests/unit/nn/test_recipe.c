@@ -123,6 +123,27 @@ static void json_round_trip(void **state)
     }
 }
 
+/* A flag of a later version stands in JSON only when it is set: keys of older recipes do not change. */
+static void later_flags(void **state)
+{
+    struct nn_recipe r, back;
+    struct cn_error err;
+    assert_int_equal(nn_recipe_named(&r, "paper", "cnn", &err), 0);
+    char *plain = nn_recipe_json(&r);
+    assert_null(strstr(plain, "sync_batchnorm"));
+    assert_int_equal(nn_recipe_parse_json(&back, plain, &err), 0);
+    assert_int_equal(back.sync_batchnorm, 0);
+    r.sync_batchnorm = 1;
+    char *text = nn_recipe_json(&r);
+    assert_non_null(strstr(text, "\"sync_batchnorm\":1"));
+    assert_int_equal(nn_recipe_parse_json(&back, text, &err), 0);
+    assert_int_equal(back.sync_batchnorm, 1);
+    *strstr(text, "\"sync_batchnorm\":1") = 'x'; /* not JSON any more */
+    assert_int_equal(nn_recipe_parse_json(&back, text, &err), CN_EINVALID);
+    free(plain);
+    free(text);
+}
+
 static void json_complaints(void **state)
 {
     struct nn_recipe r = named("paper", "cnn"), back;
@@ -145,7 +166,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paper_is_study_a), cmocka_unit_test(unknown_names),
         cmocka_unit_test(yaml_overrides),   cmocka_unit_test(yaml_complaints),
-        cmocka_unit_test(json_round_trip),  cmocka_unit_test(json_complaints),
+        cmocka_unit_test(later_flags),      cmocka_unit_test(json_round_trip),
+        cmocka_unit_test(json_complaints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

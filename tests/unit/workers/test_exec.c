@@ -575,9 +575,59 @@ static int teardown(void **state)
     return cn_rmtree(folder, NULL);
 }
 
+static size_t memory_left; /* what the device pretends to have */
+static int memory_asked;
+
+static int counted_memory(struct nn_backend *b, const float *host, size_t n, struct nn_memory *out)
+{
+    memory_asked++;
+    *out = (struct nn_memory){.left = memory_left, .total = 100u << 20};
+    return 0;
+}
+
+/* A gang that does not fit is trained in parts, with the same bits; a job that does not fit alone fails
+ * and names the figures. */
+static void memory_is_reckoned_before(void **state)
+{
+    enum { N = 3 };
+    struct nn_backend_ops ops = *be->ops;
+    const struct nn_backend_ops *before = be->ops;
+    struct fixture f[N];
+    struct exec_job whole[N], parts[N], none = {0};
+    struct seen s = {0};
+    for (int i = 0; i < N; i++) {
+        fixture_init(&f[i], CINCH__JOB_KIND__TRAIN, 20 + (uint64_t)i);
+        whole[i] = parts[i] = (struct exec_job){.spec = &f[i].spec};
+    }
+    none.spec = &f[0].spec;
+    run(whole, N, &s);
+    ops.memory = counted_memory;
+    be->ops = &ops;
+    memory_left = 17u << 20; /* 16 MB of it are the allowance for working memory */
+    run(parts, N, &s);
+    assert_true(memory_asked > 1); /* three did not fit */
+    memory_left = 1u << 20;
+    run(&none, 1, &s);
+    be->ops = before;
+    for (int i = 0; i < N; i++) {
+        must(&whole[i]);
+        must(&parts[i]);
+        same_output(&whole[i], &parts[i]);
+        exec_job_clear(&whole[i]);
+        exec_job_clear(&parts[i]);
+    }
+    print_message("%s\n", none.error.text);
+    assert_int_equal(none.code, CN_ENOMEM);
+    assert_non_null(strstr(none.error.text, "1 of 105 MB are left"));
+    assert_int_equal(be->error.code, 0); /* refused before anything was taken */
+    for (int i = 0; i < N; i++) free(f[i].recipe);
+    exec_job_clear(&none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_reckoned_before),
         cmocka_unit_test(training_gives_a_model_and_its_figures),
         cmocka_unit_test(a_stop_and_a_resume_change_no_bit),
         cmocka_unit_test(a_dropped_job_leaves_without_a_trace),
