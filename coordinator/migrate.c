@@ -2,7 +2,7 @@
  * the next.
  *
  * PRAGMA user_version holds the version. A step is never changed once released:
- * tests/integration/store keeps a database of each older version.
+ * tests/integration/coordinator/stores keeps a database of each version.
  */
 #include <sqlite3.h>
 #include <stdio.h>

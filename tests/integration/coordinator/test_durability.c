@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "coordinator/admin.h"
+#include "coordinator/store.h"
 #include "harness.h"
 
 static const struct grid small = {
@@ -29,6 +31,7 @@ static pid_t spawn(char *const argv[])
 {
     pid_t pid = fork();
     if (pid) return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
     int null = open("/dev/null", O_WRONLY);
     dup2(null, 2);
     execv(argv[0], argv);
@@ -301,28 +304,55 @@ static void a_locked_database_is_waited_for(void **state)
 
 /* ---- schemas */
 
-static void a_store_of_the_first_schema_is_taken_over(void **state)
+/* STATE/queue.db as the coordinator of an older schema left it (stores/make.py). */
+static void put_store(struct fixture *f, int version)
 {
-    struct fixture f;
-    char path[128], *data;
+    char path[160], *sql;
+    sqlite3 *db;
     size_t n;
-    bare(&f);
-    cn_rmtree(f.state, NULL);
-    cn_mkdirs(f.state, NULL);
-    snprintf(path, sizeof path, "%s/queue.db", f.state);
-    assert_int_equal(cn_file_read(CINCH_SOURCE_DIR "/tests/integration/coordinator/queue-v1.db",
-                                  1 << 20, &data, &n, &f.err),
-                     0);
-    assert_int_equal(cn_file_write(path, data, n, &f.err), 0);
-    free(data);
-    fixture_start(&f, NULL);
-    char *json = ask(&f, CINCH__QUERY__WHAT__SHOW, "r1");
-    assert_non_null(strstr(json, "\"name\":\"from-v1\""));
-    assert_non_null(strstr(json, "\"succeeded\":2,")); /* what was done stays done ... */
-    free(json);
-    fixture_worker(&f, (struct null_options){.slots = 2, .epochs = 0});
-    fixture_wait(&f, "r1", "done", 20); /* ... and the rest can be */
-    fixture_close(&f);
+    bare(f);
+    cn_rmtree(f->state, NULL);
+    cn_mkdirs(f->state, NULL);
+    snprintf(path, sizeof path, "%s/tests/integration/coordinator/stores/v%d.sql", CINCH_SOURCE_DIR,
+             version);
+    assert_int_equal(cn_file_read(path, 1 << 20, &sql, &n, &f->err), 0);
+    snprintf(path, sizeof path, "%s/queue.db", f->state);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL)) fail_msg("%s", sqlite3_errmsg(db));
+    sqlite3_close(db);
+    free(sql);
+}
+
+/* A grid that the old coordinator left in the middle: what was done stays done, and the rest can be, by workers that come now. */
+static void stores_of_every_older_schema_are_taken_over(void **state)
+{
+    for (int version = 1; version <= ST_SCHEMA; version++) {
+        struct fixture f;
+        put_store(&f, version);
+        fixture_start(&f, NULL);
+        char *before = ask(&f, CINCH__QUERY__WHAT__JOBS, "r2");
+        assert_int_equal(count(before, "\"job\":"), 28);
+        int done = count(before, "\"state\":\"succeeded\"");
+        int leased = count(before, "\"state\":\"leased\"");
+        assert_true(done > 0 && leased > 0 && done + leased < 28);
+        char *log = ask(&f, CINCH__QUERY__WHAT__LOG, "r2"),
+             *older = ask(&f, CINCH__QUERY__WHAT__LOG, "r1"),
+             *keys = ask(&f, CINCH__QUERY__WHAT__KEYS, NULL);
+        assert_true(count(older, "\"type\":\"crashed\"") > 0);
+        assert_int_equal(count(log, "\"type\":\"succeeded\""), done);
+        assert_int_equal(count(keys, "\"name\":\"anna\""), 1);
+        fixture_worker(&f, (struct null_options){.slots = 2, .epochs = 0});
+        fixture_wait(&f, "r1", "done", 30);
+        fixture_wait(&f, "r2", "done", 30);
+        char *after = ask(&f, CINCH__QUERY__WHAT__LOG, "r2");
+        assert_int_equal(count(after, "\"type\":\"succeeded\""), 28); /* none of them twice */
+        free(before);
+        free(log);
+        free(older);
+        free(keys);
+        free(after);
+        fixture_close(&f);
+    }
 }
 
 static void a_newer_or_broken_store_is_left_alone(void **state)
@@ -408,7 +438,7 @@ int main(void)
         cmocka_unit_test(a_job_killed_five_times_ends_with_the_same_bits),
         cmocka_unit_test(only_one_coordinator_at_a_time),
         cmocka_unit_test(a_locked_database_is_waited_for),
-        cmocka_unit_test(a_store_of_the_first_schema_is_taken_over),
+        cmocka_unit_test(stores_of_every_older_schema_are_taken_over),
         cmocka_unit_test(a_newer_or_broken_store_is_left_alone),
         cmocka_unit_test(check_gc_and_backup),
     };
