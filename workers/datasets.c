@@ -14,17 +14,21 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "workers/cacheroom.h"
 
 struct entry {
     struct entry *next;
     struct cn_hash fingerprint;
     const struct ecg_dataset *data;
     struct ecg_dataset *owned; /* NULL: the caller's */
+    int lock_fd;               /* shared while it is open, where it was fetched; else -1 */
+    int users;                 /* datasets_get without their datasets_put */
 };
 
 struct datasets {
     pthread_mutex_t lock;
     char folder[2048];
+    uint64_t limit; /* bytes of the folder; 0: none */
     struct entry *first;
 };
 
@@ -46,31 +50,67 @@ static int cache_folder(const char *asked, char *out, size_t cap, struct cn_erro
     return cn_mkdirs(out, err);
 }
 
-static int add(struct datasets *d, const struct ecg_dataset *data, struct ecg_dataset *owned)
+static int add(struct datasets *d, const struct ecg_dataset *data, struct ecg_dataset *owned,
+               int lock_fd)
 {
     struct entry *e = calloc(1, sizeof *e);
     if (!e) return CN_ENOMEM;
     e->fingerprint = data->fingerprint;
     e->data = data;
     e->owned = owned;
+    e->lock_fd = lock_fd;
     e->next = d->first;
     d->first = e;
     return 0;
 }
 
+static void entry_free(struct entry *e)
+{
+    ecg_dataset_close(e->owned);
+    if (e->lock_fd >= 0) close(e->lock_fd);
+    free(e);
+}
+
+/* With the lock held, or before anybody else knows d. */
+static void close_idle(void *arg, const struct cn_hash *fingerprint)
+{
+    struct datasets *d = arg;
+    struct entry **at = &d->first;
+    while (*at && memcmp(&(*at)->fingerprint, fingerprint, sizeof *fingerprint) != 0)
+        at = &(*at)->next;
+    struct entry *e = *at;
+    if (!e || !e->owned || e->users) return;
+    *at = e->next;
+    entry_free(e);
+}
+
+/* With the lock held. */
+static void make_room(struct datasets *d, uint64_t incoming)
+{
+    uint64_t over = d->limit ? cacheroom_make(d->folder, d->limit, incoming, close_idle, d) : 0;
+    if (over && incoming)
+        cn_warn(
+            "worker",
+            "%s will be %.1f MB above --cache-limit: what else is there is in use, or was built "
+            "on this machine",
+            d->folder, (double)over * 1e-6);
+}
+
 int datasets_create(struct datasets **out, const struct ecg_dataset *const *given,
-                    const char *cache_dir, struct cn_error *err)
+                    const char *cache_dir, uint64_t limit, struct cn_error *err)
 {
     *out = NULL;
     struct datasets *d = calloc(1, sizeof *d);
     if (!d) return cn_fail(err, CN_ENOMEM, "out of memory for the datasets");
     pthread_mutex_init(&d->lock, NULL);
     int rc = cache_folder(cache_dir, d->folder, sizeof d->folder, err);
-    for (int i = 0; rc == 0 && given && given[i]; i++) rc = add(d, given[i], NULL);
+    for (int i = 0; rc == 0 && given && given[i]; i++) rc = add(d, given[i], NULL, -1);
     if (rc) {
         datasets_destroy(d);
         return rc;
     }
+    d->limit = limit;
+    make_room(d, 0);
     *out = d;
     return 0;
 }
@@ -80,8 +120,7 @@ void datasets_destroy(struct datasets *d)
     if (!d) return;
     for (struct entry *e = d->first, *next; e; e = next) {
         next = e->next;
-        ecg_dataset_close(e->owned);
-        free(e);
+        entry_free(e);
     }
     pthread_mutex_destroy(&d->lock);
     free(d);
@@ -94,13 +133,12 @@ static struct entry *find(struct datasets *d, const struct cn_hash *fingerprint)
     return NULL;
 }
 
-/* Downloads under a lock of the file system, so that workers of one machine fetch once. */
-static int fetch(const struct datasets *d, const struct cn_hash *fingerprint, const char *path,
-                 struct pr_client *client, struct cn_error *err)
+/* Where the coordinator has it, and how much of it there is. */
+static int look_up(const struct cn_hash *fingerprint, struct pr_client *client,
+                   struct cn_hash *blob, uint64_t *size, struct cn_error *err)
 {
     Cinch__DataGet ask = CINCH__DATA_GET__INIT;
     Cinch__Dataset *set = NULL;
-    struct cn_hash blob;
     ask.fingerprint = pr_hash_field(fingerprint);
     int rc = pr_call(client, PR_DATA_GET, &ask, PR_DATASET, &set, err);
     if (rc) return rc;
@@ -109,43 +147,67 @@ static int fetch(const struct datasets *d, const struct cn_hash *fingerprint, co
                      "dataset %s is neither on this machine nor with the coordinator: submit with "
                      "--data, or build it here with `cinch data add`",
                      set->name);
-    if (rc == 0) rc = pr_hash_read(&set->blob->hash, &blob, err);
-    char lock_path[2200];
-    snprintf(lock_path, sizeof lock_path, "%s.lock", path);
-    int fd = rc ? -1 : open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (rc == 0 && fd < 0) rc = cn_fail_errno(err, "cannot lock %s", lock_path);
+    if (rc == 0) rc = pr_hash_read(&set->blob->hash, blob, err);
     if (rc == 0) {
-        flock(fd, LOCK_EX);
-        if (!cn_file_exists(path)) {
-            cn_info("worker", "fetching dataset %s, %.1f MB", set->name,
-                    (double)set->blob->size * 1e-6);
-            rc = pr_blob_get_file(client, &blob, path, NULL, err);
-        }
+        *size = set->blob->size;
+        cn_info("worker", "fetching dataset %s, %.1f MB", set->name, (double)*size * 1e-6);
     }
-    if (fd >= 0) close(fd);
     pr_free(set);
     return rc;
 }
 
+/* Downloads under a lock of the file system, so that workers of one machine fetch once, and keeps it
+ * shared in *lock_fd: nobody removes what is open. */
+static int fetch(struct datasets *d, const struct cn_hash *fingerprint, const char *path,
+                 struct pr_client *client, int *lock_fd, struct cn_error *err)
+{
+    struct cn_hash blob;
+    uint64_t size;
+    int fd = cacheroom_lock(path, true), rc = 0;
+    if (fd < 0) return cn_fail_errno(err, "cannot lock %s.lock", path);
+    do {
+        flock(fd, LOCK_EX);
+        if (!cn_file_exists(path)) {
+            rc = look_up(fingerprint, client, &blob, &size, err);
+            if (rc == 0) make_room(d, size);
+            if (rc == 0) rc = pr_blob_get_file(client, &blob, path, NULL, err);
+        }
+        flock(fd, LOCK_SH); /* not in one step: it may be gone again */
+    } while (rc == 0 && !cn_file_exists(path));
+    *lock_fd = fd;
+    return rc;
+}
+
+/* One that is in the folder; a lock file tells that it was fetched. Whether it is (still) there. */
+static bool is_here(const char *path, int *lock_fd)
+{
+    *lock_fd = cacheroom_lock(path, false);
+    if (*lock_fd >= 0) flock(*lock_fd, LOCK_SH);
+    if (cn_file_exists(path)) return true;
+    if (*lock_fd >= 0) close(*lock_fd);
+    *lock_fd = -1;
+    return false;
+}
+
 /* With the lock held. */
 static int open_one(struct datasets *d, const struct cn_hash *fingerprint, struct pr_client *client,
-                    const struct ecg_dataset **out, struct cn_error *err)
+                    struct cn_error *err)
 {
     char hex[CN_HASH_HEX], path[2150];
     struct ecg_dataset *own = NULL;
+    int lock_fd = -1;
     cn_hash_hex(fingerprint, hex);
     snprintf(path, sizeof path, "%s/%s.ecg", d->folder, hex);
-    int rc = cn_file_exists(path) ? 0 : fetch(d, fingerprint, path, client, err);
+    int rc = is_here(path, &lock_fd) ? 0 : fetch(d, fingerprint, path, client, &lock_fd, err);
     if (rc == 0) rc = ecg_dataset_map(&own, path, err);
-    if (rc) return rc;
-    if (memcmp(&own->fingerprint, fingerprint, sizeof *fingerprint) != 0)
+    if (rc == 0 && memcmp(&own->fingerprint, fingerprint, sizeof *fingerprint) != 0)
         rc = cn_fail(err, CN_ECORRUPT, "%s holds another dataset than its name says: delete it",
                      path);
-    if (rc == 0 && add(d, own, own)) rc = cn_fail(err, CN_ENOMEM, "out of memory for a dataset");
-    if (rc)
-        ecg_dataset_close(own);
-    else
-        *out = own;
+    if (rc == 0 && add(d, own, own, lock_fd))
+        rc = cn_fail(err, CN_ENOMEM, "out of memory for a dataset");
+    if (rc == 0) return 0;
+    ecg_dataset_close(own);
+    if (lock_fd >= 0) close(lock_fd);
     return rc;
 }
 
@@ -153,14 +215,27 @@ int datasets_get(struct datasets *d, const struct cn_hash *fingerprint, struct p
                  const struct ecg_dataset **out, struct cn_error *err)
 {
     pthread_mutex_lock(&d->lock);
-    struct entry *e = find(d, fingerprint);
-    int rc = 0;
-    if (e)
+    int rc = find(d, fingerprint) ? 0 : open_one(d, fingerprint, client, err);
+    struct entry *e = rc ? NULL : find(d, fingerprint);
+    if (e) {
+        char hex[CN_HASH_HEX], path[2150];
+        cn_hash_hex(fingerprint, hex);
+        snprintf(path, sizeof path, "%s/%s.ecg", d->folder, hex);
+        cacheroom_used(path);
+        e->users++;
         *out = e->data;
-    else
-        rc = open_one(d, fingerprint, client, out, err);
+    }
     pthread_mutex_unlock(&d->lock);
     return rc;
+}
+
+void datasets_put(struct datasets *d, const struct ecg_dataset *data)
+{
+    pthread_mutex_lock(&d->lock);
+    struct entry *e = d->first;
+    while (e && (!data || e->data != data)) e = e->next;
+    if (e && --e->users == 0) make_room(d, 0);
+    pthread_mutex_unlock(&d->lock);
 }
 
 int datasets_here(struct datasets *d, struct cn_hash **list, int *n, int limit)

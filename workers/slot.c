@@ -144,7 +144,8 @@ static int fetch_once(struct running *r, const struct ecg_dataset **data, struct
     const Cinch__JobBase *base = r->unit->grant->leases[0]->spec->common;
     int rc = connect_slot(r->slot, err);
     if (rc == 0) rc = pr_hash_read(&base->fingerprint, &fingerprint, err);
-    if (rc == 0) rc = datasets_get(r->slot->w->datasets, &fingerprint, r->slot->client, data, err);
+    if (rc == 0 && !*data)
+        rc = datasets_get(r->slot->w->datasets, &fingerprint, r->slot->client, data, err);
     for (int i = 0; rc == 0 && i < r->unit->n; i++) rc = fetch_inputs(r, i, err);
     return rc;
 }
@@ -294,6 +295,7 @@ static void work(struct slot *s, struct unit *unit)
     else
         for (int i = 0; i < unit->n; i++)
             r->job[i].code = cn_fail(&r->job[i].error, rc, "%s", err.text);
+    datasets_put(s->w->datasets, data);
     uint64_t wall_ms = (uint64_t)(cn_mono_ms() - start);
     for (int i = 0; i < unit->n; i++) end(r, i, wall_ms);
     s->unit = NULL;

@@ -290,7 +290,7 @@ static int open_parts(struct worker *w, struct cn_error *err)
         rc = pr_key_load(&w->key, o->key_file, err);
         w->has_key = rc == 0;
     }
-    if (rc == 0) rc = datasets_create(&w->datasets, o->data, o->cache_dir, err);
+    if (rc == 0) rc = datasets_create(&w->datasets, o->data, o->cache_dir, o->cache_limit, err);
     if (rc == 0 && o->role == WORKER_TRAIN) rc = device_open(&w->device, o->device, err);
     default_options(w);
     if (rc == 0 && o->role == WORKER_EVALUATE && o->keep_core)

@@ -32,6 +32,7 @@ struct worker_options {
     bool keep_core;            /* ... and nothing of cinch ever computes there */
     double checkpoint_every_s; /* 0: 30 */
     const char *cache_dir;     /* datasets; NULL: as ecg/dataset.h */
+    uint64_t cache_limit;      /* bytes that they may take there; 0: any */
     const struct ecg_dataset *const
         *data;         /* already open ones, borrowed; NULL-terminated, or NULL */
     int first_wait_ms; /* how long the first connection may take; 0: 30,000; < 0: for ever */

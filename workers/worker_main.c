@@ -40,6 +40,8 @@ static const char eval_help[] =
 static const char common_help[] =
     "  --name TEXT         what people see in `cinch workers`\n"
     "  --cache DIR         where datasets lie; CINCH_CACHE\n"
+    "  --cache-limit SIZE  of that folder, as 500M or 20G: fetched datasets that nothing uses make "
+    "room\n"
     "  --checkpoint-every S  seconds between checkpoints of a running job; 30\n"
     "  --wait              wait for the coordinator for ever, not only half a minute\n"
     "  --quiet             only warnings\n"
@@ -67,6 +69,17 @@ static int number(const char *option, const char *text, int lo, int hi, int *out
     return 0;
 }
 
+static int size(const char *option, const char *text, uint64_t *out, struct cn_error *err)
+{
+    char *end;
+    double v = strtod(text, &end);
+    double unit = *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : *end == 'T' ? 1e12 : 0;
+    if (end == text || !unit || end[1] || !(v * unit >= 1e6 && v * unit <= 1e18))
+        return cn_fail(err, CN_EINVALID, "--%s: '%s' is not a size like 500M or 20G", option, text);
+    *out = (uint64_t)(v * unit);
+    return 0;
+}
+
 static int gpu(const char *text, struct device_spec *d, struct cn_error *err)
 {
     d->kind = strcmp(text, "auto") == 0 ? DEVICE_AUTO : DEVICE_GPU;
@@ -83,6 +96,7 @@ static const struct option long_options[] = {{"connect", required_argument, NULL
                                              {"core", required_argument, NULL, 'o'},
                                              {"name", required_argument, NULL, 'n'},
                                              {"cache", required_argument, NULL, 'd'},
+                                             {"cache-limit", required_argument, NULL, 'L'},
                                              {"checkpoint-every", required_argument, NULL, 'e'},
                                              {"wait", no_argument, NULL, 'w'},
                                              {"quiet", no_argument, NULL, 'q'},
@@ -121,6 +135,8 @@ static int take(int c, struct worker_options *o, struct cn_error *err)
     case 'd':
         o->cache_dir = optarg;
         return 0;
+    case 'L':
+        return size("cache-limit", optarg, &o->cache_limit, err);
     case 'e':
         rc = number("checkpoint-every", optarg, 1, 86400, &seconds, err);
         o->checkpoint_every_s = seconds;

@@ -4,7 +4,7 @@ import os
 import re
 import unittest
 
-from service import ServiceCase
+from service import ServiceCase, small_ptbxl
 
 GRID = """
 name: workers
@@ -41,6 +41,57 @@ class Workers(ServiceCase):
         # A revoked worker is sent away, and the run's other data stays.
         s.cinch("keys", "revoke", "box")
         self.assertEqual(trainer.wait(60), 4, s.log_of(trainer))
+
+    def test_a_full_cache_makes_room_by_what_was_not_used_for_longest(self):
+        s = self.service
+        s.start_coordinator()
+        cache = self.path("cache")
+        os.makedirs(cache)
+        data = {}
+        for name, records in (("a", 12), ("b", 13), ("c", 14), ("d", 15)):
+            data[name] = self.path("data-" + name)
+            small_ptbxl(data[name], records)
+
+        def train(name, epochs=1):
+            grid = (GRID % (1, epochs, 5)).replace("workers", name).replace("latency:", "measure: none\nlatency:")
+            return s.submit(grid, data[name])
+
+        def here():
+            """Datasets by name, from what the worker says about them."""
+            return {n for n, f in files.items() if os.path.exists(f)}
+
+        def fetched(name):
+            known = set(files.values())
+            files[name], = [os.path.join(cache, f) for f in os.listdir(cache)
+                            if f.endswith(".ecg") and os.path.join(cache, f) not in known]
+            return os.path.getsize(files[name])
+
+        files = {}
+        limit = "18M"  # three of them at most: each has some 6 MB
+        worker = s.start("cinch-train", "--cache", cache, "--cache-limit", limit, "--slots", 2)
+        for name in "ab":
+            s.wait_done(train(name))
+            self.assertLess(5e6, fetched(name))
+        # One that was built on this machine could not be fetched again: it stays, however old.
+        files["built"] = os.path.join(cache, "0" * 64 + ".ecg")
+        with open(files["built"], "wb") as f:
+            f.truncate(3000000)
+        os.utime(files["built"], (1, 1))
+        s.wait_done(train("a").strip())  # known already: nothing runs, so "a" is not used again
+        busy = train("a", 100000)
+        s.until("training", lambda: s.cinch("show", busy)["jobs"]["leased"] == 1 and s.log_says(worker, busy + " j"))
+        s.wait_done(train("c"))
+        fetched("c")
+        self.assertEqual(here(), {"a", "c", "built"})  # "b" had to go: of the other two, one is in use
+        s.wait_done(train("d"))
+        fetched("d")
+        self.assertEqual(here(), {"a", "d", "built"})  # in use still, though older than "c"
+        s.cinch("cancel", busy)
+        s.wait_done(train("b", 2))  # fetched once more
+        self.assertIn("b", here())
+        self.assertTrue(s.log_says(worker, "the cache is full"))
+        bad = s.start("cinch-train", "--cache-limit", "lots")
+        self.assertEqual(bad.wait(30), 2)
 
     def test_a_gang_has_the_bits_of_jobs_alone(self):
         alone, gang = self.service, self.new_service("gang")
