@@ -31,10 +31,8 @@ tsan:  ## ... ThreadSanitizer
 	@TSAN_OPTIONS="suppressions=$(CURDIR)/tools/tsan.supp $$TSAN_OPTIONS" \
 		$(MAKE) --no-print-directory test BUILD=$(BUILD)-tsan CMAKE_FLAGS="-DCINCH_SANITIZE=thread -DCINCH_GPU=off"
 
-chaos: all  ## 20 minutes of kill -9, stops and cut connections while a real grid runs (SECONDS=1200)
-	@tools/samples.sh $(BUILD)
-	@CINCH_BIN=$(abspath $(BUILD))/bin python3 tests/chaos/chaos.py --seconds $(or $(SECONDS),1200) --pause 2 \
-	    --grid tests/chaos/grid.yaml --data $(BUILD)/samples/ptbxl
+chaos: all  ## 20 minutes of faults, a coordinator away for 10, 10,000 reconnects (SECONDS=, AWAY=, RECONNECTS=)
+	@SECONDS_OF_FAULTS=$(or $(SECONDS),1200) AWAY=$(or $(AWAY),600) RECONNECTS=$(or $(RECONNECTS),10000) tools/chaos.sh $(BUILD)
 
 format:  ## clang-format the tree in place
 	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i

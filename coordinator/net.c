@@ -16,7 +16,7 @@
 
 enum {
     MAX_PEERS = 50000,
-    IDLE_MS = 900 * 1000, /* a client that said nothing for so long must say hello again */
+    IDLE_MS = 120 * 1000, /* who said nothing for so long must say hello again */
     CLIENT_RATE = 2000,   /* messages a second that one client may send for long ... */
     CLIENT_BURST = 20000, /* ... and at once */
 };
@@ -174,12 +174,17 @@ void net_zap(struct coordinator *c)
 
 /* ---- peers */
 
-struct peer *net_find_peer(struct coordinator *c, int socket, const void *identity, size_t n,
-                           bool make)
+static struct peer **bucket_of(struct coordinator *c, int socket, const void *identity, size_t n)
 {
     uint64_t h = 14695981039346656037ull ^ (uint64_t)socket;
     for (size_t i = 0; i < n; i++) h = (h ^ ((const uint8_t *)identity)[i]) * 1099511628211ull;
-    struct peer **bucket = &c->peer[(h ^ h >> 32) % CO_PEER_BUCKETS];
+    return &c->peer[(h ^ h >> 32) % CO_PEER_BUCKETS];
+}
+
+struct peer *net_find_peer(struct coordinator *c, int socket, const void *identity, size_t n,
+                           bool make)
+{
+    struct peer **bucket = bucket_of(c, socket, identity, n);
     for (struct peer *p = *bucket; p; p = p->next)
         if (p->socket == socket && p->n_identity == (int)n && !memcmp(p->identity, identity, n))
             return p;
@@ -196,6 +201,16 @@ struct peer *net_find_peer(struct coordinator *c, int socket, const void *identi
     return p;
 }
 
+static void forget(struct coordinator *c, struct peer *p)
+{
+    struct peer **at = bucket_of(c, p->socket, p->identity, (size_t)p->n_identity);
+    while (*at && *at != p) at = &(*at)->next;
+    if (*at) *at = p->next;
+    if (p->worker && c->peer_of[p->worker] == p) c->peer_of[p->worker] = NULL;
+    free(p);
+    c->n_peers--;
+}
+
 struct peer *net_peer_of_worker(const struct coordinator *c, uint32_t worker)
 {
     return worker < c->cap_peer_of ? c->peer_of[worker] : NULL;
@@ -205,7 +220,7 @@ int net_bind_worker(struct coordinator *c, struct peer *p, uint32_t worker)
 {
     if (!sc__grow(&c->peer_of, &c->cap_peer_of, worker + 1, sizeof *c->peer_of)) return CN_ENOMEM;
     struct peer *old = c->peer_of[worker];
-    if (old && old != p) old->worker = 0;
+    if (old && old != p) forget(c, old); /* the connection that it had before */
     if (p->worker && p->worker != worker) c->peer_of[p->worker] = NULL;
     c->peer_of[worker] = p;
     p->worker = worker;
@@ -215,16 +230,9 @@ int net_bind_worker(struct coordinator *c, struct peer *p, uint32_t worker)
 void net_forget_idle(struct coordinator *c, int64_t now)
 {
     for (int i = 0; i < CO_PEER_BUCKETS; i++)
-        for (struct peer **at = &c->peer[i]; *at;) {
-            struct peer *p = *at;
-            if (now - p->last_seen < IDLE_MS) {
-                at = &p->next;
-                continue;
-            }
-            *at = p->next;
-            if (p->worker) c->peer_of[p->worker] = NULL;
-            free(p);
-            c->n_peers--;
+        for (struct peer *p = c->peer[i], *next; p; p = next) {
+            next = p->next;
+            if (now - p->last_seen >= IDLE_MS) forget(c, p);
         }
 }
 
