@@ -232,9 +232,9 @@ static void metrics_of(const struct job *j, char *out, size_t cap)
         snprintf(out, cap,
                  "{\"auroc_float\":%.4f,\"auroc_int8\":%.4f,\"auroc_per_label\":{\"NORM\":0.9},"
                  "\"bytes_float\":1000,"
-                 "\"bytes_int8\":300,\"params\":100,\"kept\":%.3f,\"latency_float\":{},\"latency_"
+                 "\"bytes_int8\":300,\"params\":%.0f,\"kept\":%.3f,\"latency_float\":{},\"latency_"
                  "int8\":{},\"machine\":{}}",
-                 q, q - 0.01, j->lease->spec->keep);
+                 q, q - 0.01, 1000 * j->lease->spec->keep, j->lease->spec->keep);
 }
 
 static int put_outputs(struct worker *w, struct job *j)
