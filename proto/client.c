@@ -160,7 +160,9 @@ int pr_client_hello(struct pr_client *c, int64_t deadline, struct cn_error *err)
 static int copy_how(struct pr_client *c, const struct pr_connect *how, struct cn_error *err)
 {
     c->how = *how;
-    struct passwd *pw = how->user ? NULL : getpwuid(geteuid());
+    struct passwd room, *pw = NULL;
+    char text[4096];
+    if (!how->user) getpwuid_r(geteuid(), &room, text, sizeof text, &pw); /* threads open clients */
     const char *user = how->user                          ? how->user
                        : pw && pr_name_valid(pw->pw_name) ? pw->pw_name
                                                           : "nobody";

@@ -211,7 +211,7 @@ static void sixty_four_workers_at_once(void **state)
     char *json = ask(&f, CINCH__QUERY__WHAT__STATUS, NULL);
     assert_non_null(strstr(json, "\"workers\":64,"));
     free(json);
-    for (int i = 0; i < 300 && atomic_load(&f.done) < 2000; i++) cn_sleep_ms(10);
+    for (int i = 0; i < 6000 && atomic_load(&f.done) < 2000; i++) cn_sleep_ms(10);
     assert_int_equal(atomic_load(&f.done), 2000); /* none lost, none twice */
     atomic_store(&stop, 1);
     for (int i = 0; i < 64; i++) pthread_join(t[i], NULL);
