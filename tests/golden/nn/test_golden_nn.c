@@ -14,7 +14,7 @@
 
 #include "base/file.h"
 #include "cpu/train/backend.h"
-#include "nn/exec.h"
+#include "nn/exec_private.h"
 #include "nn/metrics.h"
 #include "nn/safetensors.h"
 #include "nn/schedule.h"
@@ -294,17 +294,75 @@ static void evaluate(struct trial *c)
     assert_int_equal(nn_exec_forward(c->ex, &pass), 0);
 }
 
+/* ReLUs at which float32 and float64 disagree. */
+
+/* Input i of a step's ReLU, and a float whose reflection at zero turns the input's sign for backward:
+ * the convolution's output in a fused block, the ReLU's own output elsewhere. */
+static double relu_input(const struct trial *c, const struct nn_step *s, size_t i, float **value)
+{
+    float *y = nn_exec_buffer(c->ex, s->y), *pre = nn_exec_buffer(c->ex, s->pre);
+    const struct nn_layer *l = &c->net->layer[s->out_layer];
+    if (!s->fused) return *(*value = y + i);
+    const struct nn_layer *bn = &c->net->layer[s->bn];
+    size_t o = i / (size_t)l->tout % (size_t)l->cout;
+    const float *w = c->w + c->net->tensor[bn->tensor].offset;
+    const float *bias = c->w + c->net->tensor[bn->tensor + 1].offset;
+    const float *mean = nn_exec_buffer(c->ex, s->mean), *rstd = nn_exec_buffer(c->ex, s->rstd);
+    *value = pre + i;
+    return fmaf(w[o] * rstd[o], pre[i] - mean[o], bias[o]);
+}
+
+/* Puts input i on float64's side of zero if it is not. Returns whether it was not. */
+static int match_relu(const struct trial *c, const struct nn_step *s, size_t i, int positive)
+{
+    float *value;
+    double z = relu_input(c, s, i, &value), to = positive ? 1e-6 : -1e-6;
+    if ((z > 0) == positive) return 0;
+    assert_true(fabs(z) < 1e-4);
+    if (!s->fused) {
+        *value = positive ? 1e-30f : 0;
+        return 1;
+    }
+    const struct nn_layer *l = &c->net->layer[s->out_layer], *bn = &c->net->layer[s->bn];
+    size_t o = i / (size_t)l->tout % (size_t)l->cout;
+    const float *rstd = nn_exec_buffer(c->ex, s->rstd);
+    *value += (float)((to - z) / ((double)c->w[c->net->tensor[bn->tensor].offset + o] * rstd[o]));
+    assert_true((relu_input(c, s, i, &value) > 0) == positive);
+    return 1;
+}
+
+/* Compares the ReLU inputs that the golden file lists as near zero; puts those that rounding moved
+ * across it back, for backward. Returns how many there were. */
+static int match_relus(const struct trial *c)
+{
+    int flipped = 0;
+    for (int i = 0; i < c->ex->n_steps; i++) {
+        const struct nn_step *s = &c->ex->step[i];
+        char name[96];
+        size_t n;
+        snprintf(name, sizeof name, "near.%s", c->net->layer[s->out_layer].name);
+        if (!strstr(name, "relu") || !nn_st_find(c->g.st, name)) continue;
+        float *place = golden_get(&c->g, name, &n); /* the last is a 0, so that there is one */
+        for (size_t e = 0; e + 1 < n; e++)
+            flipped += match_relu(c, s, (size_t)fabsf(place[e]) - 1, place[e] > 0);
+        free(place);
+    }
+    return flipped;
+}
+
 static void run_case(const struct net_case *k, int distilled, const char *isa)
 {
     struct trial c;
     size_t n;
     char at[96] = "", after[96] = "";
     double logits = 0, grads = 0, losses = 0;
+    int flipped = 0;
     trial_open(&c, k, distilled, isa);
     float *want = golden_get(&c.g, "losses", &n);
     for (size_t step = 0; step < n; step++) {
         trial_gradients(&c);
         if (step == 0) logits = worst_logits(&c, "logits");
+        flipped += match_relus(&c);
         trial_backward(&c);
         if (step == 0) grads = worst_tensor(&c, "grad", c.grad, 0, at);
         losses = fmax(losses, fabs(c.loss - want[step]) / fabs(want[step]));
@@ -317,15 +375,16 @@ static void run_case(const struct net_case *k, int distilled, const char *isa)
                   "parameters %.1e (%s)  evaluation %.1e\n",
                   k->name, k->which, distilled ? "distilled" : "plain", isa ? isa : "best", logits,
                   grads, at, losses, params, after, eval);
-    /* Winograd kernels round at 1e-5, and among the millions of ReLUs of a ResNet at full length one
-     * may then fall on zero's other side, which one gradient in a thousand notices. The short one
-     * keeps its ReLUs further away and is held to the same figures on all kernels. */
-    int may_flip = !isa && !strcmp(k->name, "resnet");
+    if (flipped) print_message("    %d ReLUs on the other side of zero than float64's\n", flipped);
+    /* Kernels round near 1e-6, so among the millions of ReLUs of a ResNet at full length a few fall on
+     * zero's other side, and one gradient in a thousand shows it (1e-2). That is all that is wrong:
+     * with those ReLUs as in float64, the gradients agree as everywhere else. */
+    assert_in_range(flipped, 0, 40);
     assert_true(logits < 2e-5);
-    assert_true(grads < (may_flip ? 5e-2 : 1e-4));
+    assert_true(grads < 1e-4);
     assert_true(losses < 1e-4);
-    assert_true(params < (may_flip ? 1e-2 : 1e-4));
-    assert_true(eval < (may_flip ? 1e-2 : 1e-4));
+    assert_true(params < 1e-4);
+    assert_true(eval < 1e-4);
     free(want);
     trial_close(&c);
 }
