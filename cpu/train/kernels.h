@@ -176,6 +176,16 @@ struct wino_row {
     int64_t stride;
 };
 
+/* The transforms towards dw, of steps [time][floats]: tile p's first step is 4p; result i of tile p at
+ * out + i * plane + p * floats. */
+struct wino_steps {
+    const float *x;
+    int tiles, floats; /* floats: a multiple of 16 */
+    int grad;          /* 0: B x, of k + 3 steps; 1: A dy, of four */
+    float *out;
+    int64_t plane;
+};
+
 /* From products back to t outputs of a row (t <= 4 * tiles). */
 struct wino_out {
     const float *m; /* result i of tile p at m + i * stride + p */
@@ -193,8 +203,8 @@ struct cpu_kernels {
     void (*dots)(const struct dots_args *a);
     /* sums of `lanes` [o][2 * 16], as rows and wino_out leave them */
     void (*lane_sums)(const float *lanes, int o, float *sum, float *sq);
-    void (*wino_in)(int k, const struct wino_row *a);   /* B d, for k = 3, 5, 7 */
-    void (*wino_grad)(int k, const struct wino_row *a); /* A dy */
+    void (*wino_in)(int k, const struct wino_row *a); /* B d, for k = 3, 5, 7 */
+    void (*wino_steps)(int k, const struct wino_steps *a);
     void (*wino_out)(int k, const struct wino_out *a);
     void (*pool)(const struct pool_rows *a);
     /* dx [n * k]: dy[p] at place arg[p] of window p, zero elsewhere */

@@ -4,8 +4,8 @@
  * Tiles of several records stand side by side, so short records waste no lanes. A block of tiles is
  * as wide as lets its transforms stay in the L2 cache: all input rows are transformed to n arrays
  * [in][tiles], n matrix products (the `rows` kernel) give [out][tiles], and those are transformed
- * back. Towards dw both transforms are turned to [tiles][channels] and multiplied with channels in
- * the lanes, so that nothing is ever summed across lanes.
+ * back. Towards dw the inputs are turned to [time][channels] first, so that transforms and products
+ * have channels in the lanes and nothing is ever summed across them.
  */
 #include "cpu/train/wino.h"
 
@@ -14,6 +14,7 @@
 #include "cpu/train/wino_tables.h"
 
 #define BLOCK_FLOATS 131072 /* of both transforms of a block */
+#define DW_TILES 48         /* that are turned at once towards dw: they stay in the L1 cache */
 #define EDGE 16             /* whole vectors may be written behind a row's end */
 
 static int round16(int n)
@@ -43,7 +44,7 @@ int wino_pays_dw(int k, int in, int out)
 {
     if ((k != 3 && k != 5 && k != 7) || in > WINO_MAX_CHANNELS || out > WINO_MAX_CHANNELS) return 0;
     int64_t n = k + 3, rows = (int64_t)in + out;
-    return (n * round16(in) * out / 2 + 9 * n * rows) * 10 < 9 * direct_cost(k, in, out);
+    return (n * round16(in) * out / 2 + 6 * n * rows) * 10 < 9 * direct_cost(k, in, out);
 }
 
 struct wino wino_of(const struct cpu_kernels *kn, int k, int in, int out, int t)
@@ -80,8 +81,8 @@ int64_t wino_scratch_floats(const struct wino *w)
 
 int64_t wino_dw_scratch_floats(const struct wino *w)
 {
-    return wino_scratch_floats(w) + (int64_t)w->block * (round16(w->in) + round16(w->out)) +
-           2 * EDGE;
+    int64_t both = round16(w->in) + round16(w->out);
+    return products_of(w) * w->block * both + (4 * DW_TILES + w->k) * both + 2 * EDGE;
 }
 
 int wino_row_floats(const struct wino *w)
@@ -126,19 +127,18 @@ static struct part part_at(const struct wino *w, int at, int end)
     return p;
 }
 
-/* Transforms `rows` rows of tiles [from, end) -> v [n][rows][row_floats]. */
-static void transform(const struct wino *w, void (*kernel)(int k, const struct wino_row *a),
-                      const float *x, const int64_t stride[2], int rows, int from, int end,
-                      float *v)
+/* Transforms the inputs of tiles [from, end) -> v [n][in][row_floats]. */
+static void transform(const struct cpu_kernels *kn, const struct wino *w, const struct wino_io *io,
+                      int from, int end, float *v)
 {
-    struct wino_row r = {.stride = rows * row_floats(w)};
-    for (int c = 0; c < rows; c++)
+    struct wino_row r = {.stride = w->in * row_floats(w)};
+    for (int c = 0; c < w->in; c++)
         for (int at = from; at < end;) {
             struct part p = part_at(w, at, end);
-            r.x = x + p.record * stride[0] + c * stride[1] + 4 * p.tile;
+            r.x = io->x + p.record * io->x_record + c * io->x_row + 4 * p.tile;
             r.tiles = p.n;
             r.out = v + c * row_floats(w) + (at - from);
-            kernel(w->k, &r);
+            kn->wino_in(w->k, &r);
             at += p.n;
         }
 }
@@ -168,13 +168,12 @@ void wino_conv(const struct cpu_kernels *kn, const struct wino *w, const struct 
 {
     int n = products_of(w), total = io->records * w->tiles;
     int32_t off[WINO_MAX_CHANNELS];
-    const int64_t stride[2] = {io->x_record, io->x_row};
     float *v = scratch, *m = scratch + (int64_t)n * w->in * row_floats(w) + EDGE;
     for (int c = 0; c < w->in; c++) off[c] = (int32_t)(c * row_floats(w));
     if (io->shift) memset(io->lanes, 0, sizeof(float) * 32 * (size_t)(io->records * w->out));
     for (int from = 0; from < total; from += w->block) {
         int end = from + w->block < total ? from + w->block : total;
-        transform(w, kn->wino_in, io->x, stride, w->in, from, end, v);
+        transform(kn, w, io, from, end, v);
         struct rows_args r = {.o = w->out, .j = w->in, .t = end - from, .blocks = w->packed};
         r.off = off;
         r.ys = row_floats(w);
@@ -188,38 +187,58 @@ void wino_conv(const struct cpu_kernels *kn, const struct wino *w, const struct 
     }
 }
 
+/* Rows that are turned to steps [time][channels] and transformed. */
+struct turn {
+    const float *x; /* row c of record r at x + r * record + c * row */
+    int64_t record, row;
+    int channels, columns; /* columns: of DW_TILES tiles or fewer, besides four a tile */
+    float *steps;          /* scratch */
+    int grad;              /* 0: inputs, 1: gradients of outputs */
+};
+
+/* Tiles [from, end) -> v [n][block][channels, rounded up to 16]. */
+static void turned(const struct cpu_kernels *kn, const struct wino *w, const struct turn *a,
+                   const int range[2], float *v)
+{
+    int floats = round16(a->channels);
+    struct transpose_args t = {.xs = a->row, .y = a->steps, .ys = floats, .rows = a->channels};
+    struct wino_steps s = {.x = a->steps, .floats = floats, .grad = a->grad};
+    s.plane = (int64_t)w->block * floats;
+    for (int at = range[0]; at < range[1];) {
+        struct part p = part_at(w, at, range[1]);
+        s.tiles = p.n < DW_TILES ? p.n : DW_TILES;
+        t.x = a->x + p.record * a->record + 4 * p.tile;
+        t.cols = 4 * s.tiles + a->columns;
+        kn->transpose(&t);
+        s.out = v + (int64_t)(at - range[0]) * floats;
+        kn->wino_steps(w->k, &s);
+        at += s.tiles;
+    }
+}
+
 void wino_dw(const struct cpu_kernels *kn, const struct wino *w, const struct wino_io *io,
              float *scratch)
 {
     int n = products_of(w), total = io->records * w->tiles;
-    int in16 = round16(w->in);
+    int in16 = round16(w->in), out16 = round16(w->out);
     int32_t off[WINO_TILES];
-    const int64_t xs[2] = {io->x_record, io->x_row}, ds[2] = {io->dy_record, io->dy_row};
-    float *v = scratch, *d = v + (int64_t)n * w->in * row_floats(w) + EDGE;
-    float *vt = d + (int64_t)n * w->out * row_floats(w) + EDGE, *dt = vt + w->block * in16 + EDGE;
+    float *v = scratch, *d = v + (int64_t)n * w->block * in16;
+    struct turn x = {io->x, io->x_record, io->x_row, w->in, w->k - 1, NULL, 0};
+    struct turn dy = {io->dy, io->dy_record, io->dy_row, w->out, 0, NULL, 1};
+    x.steps = dy.steps = d + (int64_t)n * w->block * out16;
     for (int p = 0; p < w->block; p++) off[p] = p * in16;
     for (int from = 0; from < total; from += w->block) {
-        int end = from + w->block < total ? from + w->block : total;
-        transform(w, kn->wino_in, io->x, xs, w->in, from, end, v);
-        transform(w, kn->wino_grad, io->dy, ds, w->out, from, end, d);
-        struct transpose_args t = {.xs = row_floats(w), .cols = end - from};
-        struct rows_args r = {.o = w->out, .j = end - from, .t = w->in, .w = dt, .ws = w->out};
+        int range[2] = {from, from + w->block < total ? from + w->block : total};
+        turned(kn, w, &x, range, v);
+        turned(kn, w, &dy, range, d);
+        struct rows_args r = {.o = w->out, .j = range[1] - from, .t = w->in, .ws = out16};
         r.blocks = kn->row_blocks(w->out, w->in);
-        r.x = vt;
         r.off = off;
         r.ys = w->in;
         r.add = io->add || from;
         for (int i = 0; i < n; i++) {
-            t.x = v + (int64_t)i * w->in * row_floats(w);
-            t.y = vt;
-            t.ys = in16;
-            t.rows = w->in;
-            kn->transpose(&t);
-            t.x = d + (int64_t)i * w->out * row_floats(w);
-            t.y = dt;
-            t.ys = w->out;
-            t.rows = w->out;
-            kn->transpose(&t);
+            r.x = v + (int64_t)i * w->block * in16;
+            r.w = d + (int64_t)i * w->block * out16;
             r.y = io->dw + (int64_t)i * w->in * w->out;
             kn->rows(&r);
         }

@@ -3,7 +3,8 @@
  *
  * A tile's inputs lie four samples from the next tile's, so a row is first split into its four
  * phases x[4q + j]; input i of tiles p.. is then phase i % 4 from p + i / 4 on. Outputs go the other
- * way. The matrices are constants, and the loops over them unroll to the products that are not 0.
+ * way. Towards dw, `wino_steps` has channels in the lanes instead. The matrices are constants, and the
+ * loops over them unroll to the products that are not 0.
  */
 #include "cpu/train/kernels.h"
 #include "cpu/train/simd.h"
@@ -43,23 +44,42 @@ INLINE void wino_in_row(const int n, const float *b, const struct wino_row *a)
     }
 }
 
-INLINE void wino_grad_row(const int n, const float *m, const struct wino_row *a)
+/* A tile's `cols` steps times m [n][cols]. */
+INLINE void wino_steps_all(const int n, const int cols, const float *m, const struct wino_steps *a)
 {
-    float phase[4][PHASE];
-    split_phases(a->x, a->tiles, phase);
-    for (int p = 0; p < a->tiles; p += VL) {
-        vf z[4];
-        UNROLL(4)
-        for (int j = 0; j < 4; j++) z[j] = v_load(phase[j] + p);
-        UNROLL(10)
-        for (int i = 0; i < n; i++) {
-            vf s = v_zero();
-            UNROLL(4)
-            for (int j = 0; j < 4; j++)
-                if (m[i * 4 + j] != 0) s = v_fma(v_set(m[i * 4 + j]), z[j], s);
-            v_store(a->out + i * a->stride + p, s);
+    for (int p = 0; p < a->tiles; p++)
+        for (int f = 0; f < a->floats; f += VL) {
+            const float *x = a->x + (int64_t)4 * p * a->floats + f;
+            float *out = a->out + (int64_t)p * a->floats + f;
+            vf d[WINO_MAX_N];
+            UNROLL(10)
+            for (int j = 0; j < cols; j++) d[j] = v_load(x + (int64_t)j * a->floats);
+            UNROLL(10)
+            for (int i = 0; i < n; i++) {
+                vf s = v_zero();
+                UNROLL(10)
+                for (int j = 0; j < cols; j++)
+                    if (m[i * cols + j] != 0) s = v_fma(v_set(m[i * cols + j]), d[j], s);
+                v_store(out + i * a->plane, s);
+            }
         }
-    }
+}
+
+static void ISA(f32_wino_steps)(int k, const struct wino_steps *args)
+{
+    const struct wino_steps a = *args;
+    if (k == 3 && a.grad)
+        wino_steps_all(6, 4, wino_a3[0], &a);
+    else if (k == 3)
+        wino_steps_all(6, 6, wino_b3[0], &a);
+    else if (k == 5 && a.grad)
+        wino_steps_all(8, 4, wino_a5[0], &a);
+    else if (k == 5)
+        wino_steps_all(8, 8, wino_b5[0], &a);
+    else if (a.grad)
+        wino_steps_all(10, 4, wino_a7[0], &a);
+    else
+        wino_steps_all(10, 10, wino_b7[0], &a);
 }
 
 INLINE void wino_out_row(const int n, const float *m, const struct wino_out *a)
@@ -107,5 +127,4 @@ INLINE void wino_out_row(const int n, const float *m, const struct wino_out *a)
             kernel##_row(10, wino_##table##7 [0], &a);                                             \
     }
 WINO_BY_K(wino_in, b, wino_row)
-WINO_BY_K(wino_grad, a, wino_row)
 WINO_BY_K(wino_out, a, wino_out)
