@@ -10,7 +10,8 @@ import harness
 from harness import MITDB
 
 GRID = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "samples", "grids", "study-b.yaml")
-SHORT = {"seeds": "1", "epochs": "2", "keep": "0.39", "rounds": "[1, 2]", "schedule": "[geometric, sensitivity]", "total_epochs": "3"}
+SHORT = {"seeds": "1", "epochs": "2", "unit": "[weight, structure]", "keep": "0.39", "rounds": "[1, 2]",
+         "schedule": "[geometric, sensitivity]", "total_epochs": "3"}
 
 
 def short():
