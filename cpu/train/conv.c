@@ -293,6 +293,7 @@ static void tiled_forward(const struct conv_job *j, int item, int n, const struc
     const struct nn_conv1d *a = j->a;
     struct wino_io io = {.records = n, .y = y, .y_row = a->tout};
     tile_input(j, item, n, own, &io);
+    io.fetch = fetch_rows(j, a->x, item + n, n, (int64_t)a->cin * a->tin);
     io.y_record = (int64_t)a->cout * a->tout;
     io.u = j->w_x + item / a->b * packed_floats(j);
     io.shift = shift;
@@ -397,8 +398,10 @@ static void group_dw(const struct conv_job *j, int item, int n, const struct con
 {
     const struct nn_conv1d *a = j->a;
     int64_t x_record = (int64_t)a->cin * j->xs, dy_record = (int64_t)a->cout * j->ds;
+    struct fetch next =
+        fetch_rows(j, j->block ? a->y : a->dy, item + n, n, (int64_t)a->cout * a->tout);
     if (j->tile_dw.k) {
-        struct wino_io io = {.records = n};
+        struct wino_io io = {.fetch = next, .records = n};
         tile_input(j, item, n, own, &io);
         io.dy = own->dy + j->left;
         io.dy_record = dy_record;
@@ -415,7 +418,7 @@ static void group_dw(const struct conv_job *j, int item, int n, const struct con
     d.x = own->x;
     d.off = j->off_x;
     d.x_next = x_record;
-    d.fetch = fetch_rows(j, j->block ? a->y : a->dy, item + n, n, (int64_t)a->cout * a->tout);
+    d.fetch = next;
     j->ctx->k->dots(&d);
 }
 

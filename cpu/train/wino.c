@@ -163,6 +163,17 @@ static void finish(const struct cpu_kernels *kn, const struct wino *w, const str
         }
 }
 
+/* The share of io->fetch that product i of the block from tile `from` on is to fetch. */
+static struct fetch fetch_share(const struct wino *w, const struct wino_io *io, int from, int i)
+{
+    int total = io->records * w->tiles, calls = (total + w->block - 1) / w->block * products_of(w);
+    int call = from / w->block * products_of(w) + i;
+    int64_t first = io->fetch.lines * call / calls;
+    struct fetch f = {.lines = io->fetch.lines * (call + 1) / calls - first};
+    f.p = io->fetch.p ? io->fetch.p + 16 * first : NULL;
+    return f;
+}
+
 void wino_conv(const struct cpu_kernels *kn, const struct wino *w, const struct wino_io *io,
                float *scratch)
 {
@@ -178,6 +189,7 @@ void wino_conv(const struct cpu_kernels *kn, const struct wino *w, const struct 
         r.off = off;
         r.ys = row_floats(w);
         for (int i = 0; i < n; i++) {
+            r.fetch = fetch_share(w, io, from, i);
             r.w = io->u + (int64_t)i * w->in * w->out;
             r.x = v + (int64_t)i * w->in * row_floats(w);
             r.y = m + (int64_t)i * w->out * row_floats(w);
@@ -237,6 +249,7 @@ void wino_dw(const struct cpu_kernels *kn, const struct wino *w, const struct wi
         r.ys = w->in;
         r.add = io->add || from;
         for (int i = 0; i < n; i++) {
+            r.fetch = fetch_share(w, io, from, i);
             r.x = v + (int64_t)i * w->block * in16;
             r.w = d + (int64_t)i * w->block * out16;
             r.y = io->dw + (int64_t)i * w->in * w->out;

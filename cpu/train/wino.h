@@ -32,6 +32,7 @@ void wino_weights(const struct cpu_kernels *kn, const struct wino *w, const floa
                   const int64_t stride[3], float *u, float *scratch);
 
 struct wino_io {
+    struct fetch fetch; /* what the call after this one will read */
     int records;
     const float *x; /* row c of record r at x + r*x_record + c*x_row; tile p reads from 4p on */
     int64_t x_record, x_row;
