@@ -403,6 +403,7 @@ static void group_dw(const struct conv_job *j, int item, int n, const struct con
     if (j->tile_dw.k) {
         struct wino_io io = {.fetch = next, .records = n};
         tile_input(j, item, n, own, &io);
+        if (io.x != own->x) io.x_ahead = (int)(n * io.x_record);
         io.dy = own->dy + j->left;
         io.dy_record = dy_record;
         io.dy_row = j->ds;

@@ -165,6 +165,12 @@ static void ISA(u32_philox)(const struct philox_args *a, uint32_t *out, int n)
     vu index = first_index(a), c[4];
     for (int i = 0; i < n; i += VL / 2, index += VL / 2) {
         philox_rounds(a, index, c);
+#if VL == 16
+        if (i + VL / 2 <= n) {
+            _mm256_storeu_si256((__m256i *)(out + i), _mm512_cvtepi64_epi32((__m512i)c[0]));
+            continue;
+        }
+#endif
         for (int l = 0; l < VL / 2 && i + l < n; l++) out[i + l] = (uint32_t)c[0][l];
     }
 }

@@ -204,6 +204,7 @@ struct turn {
     const float *x; /* row c of record r at x + r * record + c * row */
     int64_t record, row;
     int channels, columns; /* columns: of DW_TILES tiles or fewer, besides four a tile */
+    int ahead;             /* as transpose_args.fetch */
     float *steps;          /* scratch */
     int grad;              /* 0: inputs, 1: gradients of outputs */
 };
@@ -214,6 +215,7 @@ static void turned(const struct cpu_kernels *kn, const struct wino *w, const str
 {
     int floats = round16(a->channels);
     struct transpose_args t = {.xs = a->row, .y = a->steps, .ys = floats, .rows = a->channels};
+    t.fetch = a->ahead;
     struct wino_steps s = {.x = a->steps, .floats = floats, .grad = a->grad};
     s.plane = (int64_t)w->block * floats;
     for (int at = range[0]; at < range[1];) {
@@ -235,8 +237,8 @@ void wino_dw(const struct cpu_kernels *kn, const struct wino *w, const struct wi
     int in16 = round16(w->in), out16 = round16(w->out);
     int32_t off[WINO_TILES];
     float *v = scratch, *d = v + (int64_t)n * w->block * in16;
-    struct turn x = {io->x, io->x_record, io->x_row, w->in, w->k - 1, NULL, 0};
-    struct turn dy = {io->dy, io->dy_record, io->dy_row, w->out, 0, NULL, 1};
+    struct turn x = {io->x, io->x_record, io->x_row, w->in, w->k - 1, io->x_ahead, NULL, 0};
+    struct turn dy = {io->dy, io->dy_record, io->dy_row, w->out, 0, 0, NULL, 1};
     x.steps = dy.steps = d + (int64_t)n * w->block * out16;
     for (int p = 0; p < w->block; p++) off[p] = p * in16;
     for (int from = 0; from < total; from += w->block) {

@@ -36,6 +36,7 @@ struct wino_io {
     int records;
     const float *x; /* row c of record r at x + r*x_record + c*x_row; tile p reads from 4p on */
     int64_t x_record, x_row;
+    int x_ahead; /* wino_dw: 0, or floats from x to what the call after this one reads */
     const float *u;
     float *y; /* row o of record r at y + r*y_record + o*y_row */
     int64_t y_record, y_row;
