@@ -158,6 +158,26 @@ static int finish_member(struct group *g, int i)
 
 /* Checkpoints, progress, divergence */
 
+static int all_finite(const float *v, size_t n)
+{
+    double sum = 0; /* stays 0 */
+    for (size_t i = 0; i < n; i++) sum += 0 * (double)v[i];
+    return isfinite(sum);
+}
+
+/* A loss tells of a step before it; weights that the last step spoiled must not replace the last
+ * good checkpoint. */
+static void end_spoiled(struct group *g, int i)
+{
+    const struct nn_state *s = &g->state[i];
+    int epoch = s->batch ? s->epoch + 1 : s->epoch, batch = s->batch ? s->batch : g->batches;
+    char text[120];
+    snprintf(text, sizeof text,
+             "the weights are not finite after epoch %d, batch %d; try a smaller learning rate",
+             epoch, batch);
+    end_member(g, i, CN_EDIVERGED, text);
+}
+
 static void checkpoint_member(struct group *g, int i)
 {
     const struct nn_train_events *e = &g->t->events;
@@ -168,6 +188,10 @@ static void checkpoint_member(struct group *g, int i)
     if (!e->checkpoint) return;
     int rc = nn_gang_get(&g->gang, i, &g->state[i]);
     if (rc) err = g->gang.be->error;
+    if (!rc && !all_finite(g->state[i].params, g->gang.net->n_floats)) {
+        end_spoiled(g, i);
+        return;
+    }
     if (!rc) rc = nn_checkpoint_write(&g->state[i], &id, &data, &n, &err);
     if (rc) {
         end_member(g, i, rc, err.text);
