@@ -96,6 +96,9 @@ static void on_heartbeat(struct fake *f, const struct peer *from, const Cinch__H
     Cinch__HeartbeatReply r = CINCH__HEARTBEAT_REPLY__INIT;
     f->beats++;
     f->held_beat = (int)m->n_held;
+    for (size_t i = 0; i < m->n_held && m->n_held > 1; i++)
+        if (!m->held[i]->unit || m->held[i]->unit != m->held[0]->unit) f->apart = true;
+    f->together = f->together || m->n_held > 1;
     if (f->forget) {
         f->forget = false;
         reply_code(f, from, PR_HELLO, CN_ESTALE);

@@ -41,8 +41,9 @@ struct fake {
     int logged;
     /* counts */
     int hellos, beats, progress, epochs, capacity, byes;
-    int held_said; /* leases in the last hello */
-    int held_beat; /* in the last heartbeat */
+    int held_said;        /* leases in the last hello */
+    int held_beat;        /* in the last heartbeat */
+    bool together, apart; /* a heartbeat had several leases; some not all of one unit */
     /* what to do wrong */
     int refuse_beat;     /* a code for every heartbeat */
     int refuse_hello;    /* a code for every hello */

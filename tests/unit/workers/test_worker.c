@@ -139,6 +139,11 @@ static bool two_hellos(struct fake *f)
     return f->hellos > 1;
 }
 
+static bool told_of_several(struct fake *f)
+{
+    return f->together;
+}
+
 static bool holds_two(struct fake *f)
 {
     return f->held_beat >= 2;
@@ -395,6 +400,8 @@ static void a_gang_returns_each_member(void **state)
     k[0].list[2] = &k[2].lease;
     k[0].grant.n_leases = 3;
     fake_push(&r.f, PR_LEASE_GRANT, &k[0].grant);
+    serve(&r, told_of_several);
+    assert_false(r.f.apart); /* the coordinator knows by this that it is one unit */
     serve(&r, has_two_results);
     serve(&r, holds_nothing);
     assert_int_equal(fake_count(&r.f, PR_RESULT), 3);
