@@ -23,6 +23,7 @@ void fixture_start(struct fixture *f, const struct co_options *more)
     int rc = co_create(&f->c, &o, &f->err);
     if (rc) fail_msg("%s", f->err.text);
     assert_int_equal(co_start(f->c, &f->err), 0);
+    pr_client_close(f->client); /* of a coordinator that was another process */
     struct pr_connect how = {.endpoint = f->ipc, .user = "tester"};
     if (pr_client_open(&f->client, &how, &f->err)) fail_msg("%s", f->err.text);
 }

@@ -270,7 +270,7 @@ static void send_result(struct worker *w, struct job *j, int code)
     r.code = code;
     r.reason = (char *)(code ? "thrown for the test" : "");
     r.metrics = w->o->epochs ? metrics : (char *)"";
-    j->request = w->next_id++;
+    if (!j->request) j->request = w->next_id++; /* repeated under its id: a late answer counts */
     j->result_sent = true;
     j->resend = cn_mono_ms() + 2000;
     send(w, PR_RESULT, j->request, &r);
