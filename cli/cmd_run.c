@@ -18,6 +18,7 @@
 #include "cli/service.h"
 #include "cli/watch.h"
 #include "cpu/measure/measure.h"
+#include "workers/device.h"
 
 #define MAX_GRID_BYTES (1u << 20)
 
@@ -33,7 +34,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_TEXT("data", 0, &a->data, "DIR", "a folder or known name; the grid's `data`"),
         OPT_TEXT("out", 'o', &a->out, "OUT", "folder of the artifacts and the report"),
         OPT_INT("slots", &a->slots, "N", 1, 256, "trainings at once; as many as pay"),
-        OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
+        OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N,.."),
         OPT_FLAG("fresh", 0, &a->fresh, "do not reuse results of an earlier run in OUT"),
         OPT_FLAG("models", 0, &a->models, "the checkpoints too (.safetensors)"),
         OPT_END,
@@ -97,6 +98,16 @@ static int check_allocators(struct cli *c, const struct grid *g)
     return 0;
 }
 
+static int check_gpus(struct cli *c, const struct args *a, const struct grid *g)
+{
+    struct device_spec spec;
+    int rc = device_parse(a->device, &spec, &c->err);
+    if (rc || g->gpus == 1 || spec.n_gpus >= g->gpus) return rc;
+    return cn_fail(&c->err, CN_EINVALID,
+                   "the grid trains each job on %d GPUs: give them, as in --device gpu:0,1",
+                   g->gpus);
+}
+
 static int run_grid(struct cli *c, const struct args *a, const struct grid *g, const char *text,
                     struct ecg_dataset *const *d)
 {
@@ -144,6 +155,7 @@ int cmd_run(struct cli *c, int argc, char **argv)
     if (!rc) rc = grid_parse(&g, a.grid, text, n, &c->err);
     if (!rc && !a.data) a.data = *g->data ? g->data : "ptbxl";
     if (!rc) rc = check_allocators(c, g);
+    if (!rc) rc = check_gpus(c, &a, g);
     for (int i = 0; !rc && i < (g->n_splits ? g->n_splits : 1); i++) {
         struct cli_parting how = cli_grid_parting(g, i);
         rc = cli_dataset_open_as(c, a.data, &how, &d[i]);

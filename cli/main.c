@@ -32,6 +32,7 @@ static const struct cli_command commands[] = {
     {"workers", "who trains and measures", cmd_workers, "Service and machine"},
     {"keys", "create, list and revoke keys", cmd_keys, NULL},
     {"doctor", "what this machine has, what is missing", cmd_doctor, NULL},
+    {"selftest", "does this machine compute what it should", cmd_selftest, NULL},
     {"version", "which cinch this is", cmd_version, NULL},
     {NULL, NULL, NULL, NULL},
 };

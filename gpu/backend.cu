@@ -1,5 +1,6 @@
 /* gpu/backend.cu - the CUDA backend's life: device, stream, memory, graphs; and what the card is.
  */
+#include <dlfcn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,6 +296,26 @@ int cinch_gpu_count(int *n, struct cn_error *err)
     }
 }
 
+/* What is good to know about the board; what the runtime does not tell stays 0. */
+static void describe_board(int device, int devices, struct cinch_gpu_info *info)
+{
+    typedef cudaError_t (*attribute_f)(int *, enum cudaDeviceP2PAttr, int, int);
+    void *runtime = dlopen("libcudart.so.13", RTLD_NOW | RTLD_NOLOAD); /* not every one has it */
+    attribute_f attribute =
+        runtime ? (attribute_f)dlsym(runtime, "cudaDeviceGetP2PAttribute") : NULL;
+    cudaDeviceGetAttribute(&info->ecc, cudaDevAttrEccEnabled, device);
+    if (cudaDeviceGetPCIBusId(info->pci, sizeof info->pci, device) != cudaSuccess) *info->pci = 0;
+    for (int other = 0; other < devices; other++) {
+        int reach = 0, rank = 0;
+        if (other == device || cudaDeviceCanAccessPeer(&reach, device, other) != cudaSuccess ||
+            !reach)
+            continue;
+        if (attribute) attribute(&rank, cudaDevP2PAttrPerformanceRank, device, other);
+        if (!info->peers++ || rank < info->best_link) info->best_link = rank;
+    }
+    cudaGetLastError();
+}
+
 int cinch_gpu_describe(int device, struct cinch_gpu_info *info, struct cn_error *err)
 {
     int n;
@@ -320,6 +341,8 @@ int cinch_gpu_describe(int device, struct cinch_gpu_info *info, struct cn_error 
     info->cublas = gpu_libs_get()->cublas;
     info->cudnn = gpu_libs_get()->cudnn;
     info->nccl = gpu_libs_get()->nccl;
+    snprintf(info->missing, sizeof info->missing, "%s", gpu_libs_get()->why);
+    describe_board(device, n, info);
     int khz = 0, mem_khz = 0, bits = 0;
     cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, device);
     cudaDeviceGetAttribute(&mem_khz, cudaDevAttrMemoryClockRate, device);

@@ -29,6 +29,7 @@ struct choice {
     int engine;
     float us[2];
     float difference;
+    int used; /* by this backend; others came with the file */
     struct choice *next;
 };
 
@@ -241,9 +242,11 @@ static int decide(struct nn_backend *be, const struct trial *t, int *engine)
     struct gpu_engine *e = g->engine;
     struct choice *c = find(e, t->key);
     *engine = c ? c->engine : NATIVE;
+    if (c) c->used = 1;
     if (c || g->capturing) return 0;
     c = remember(e, t->key, g->opt.engine == CINCH_ENGINE_CUDNN ? CUDNN : NATIVE);
     if (!c) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    c->used = 1;
     if (g->opt.engine == CINCH_ENGINE_AUTO) {
         int rc = forgive(be, c, measure(be, t, c));
         if (rc) return rc;
@@ -510,4 +513,16 @@ void gpu_engine_destroy(struct gpu_ctx *g)
         free(c);
     }
     free(g->engine);
+}
+
+void cinch_gpu_choices(struct nn_backend *be,
+                       void (*each)(void *arg, const struct cinch_gpu_choice *c), void *arg)
+{
+    const struct gpu_engine *e = gpu_of(be)->engine;
+    for (const struct choice *c = e ? e->choices : NULL; c; c = c->next) {
+        if (!c->used) continue;
+        struct cinch_gpu_choice out = {c->key, c->engine == CUDNN, c->us[NATIVE], c->us[CUDNN],
+                                       c->difference};
+        each(arg, &out);
+    }
 }

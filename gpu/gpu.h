@@ -20,7 +20,7 @@ extern "C" {
 enum cinch_gpu_engine { CINCH_ENGINE_AUTO = 0, CINCH_ENGINE_NATIVE = 1, CINCH_ENGINE_CUDNN = 2 };
 
 struct cinch_gpu_options {
-    int device; /* ordinal among the visible devices */
+    int device;                  /* ordinal among the visible devices */
     enum nn_precision precision; /* at first; a recipe may set another */
     enum cinch_gpu_engine engine;
     size_t memory_limit; /* bytes this backend may allocate; 0: all that is free */
@@ -43,6 +43,11 @@ struct cinch_gpu_info {
     size_t shared_per_block;
     double fp32_tflops; /* from clock and SM count */
     double memory_gbs;  /* from bus width and memory clock; 0 when the driver does not say */
+    int ecc;            /* 1: on */
+    int peers;          /* other visible GPUs whose memory this one reaches directly */
+    int best_link; /* the runtime's performance rank of the best of these links; 0: the best kind */
+    char pci[32];  /* "0000:65:00.0" */
+    char missing[256]; /* libraries that are not there, and why; "" when all are */
 };
 
 /* *n devices; 0 and CN_ENODEVICE with a one-line explanation when there is no GPU or no driver
@@ -57,6 +62,17 @@ int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *op
 
 /* 128 bytes that all ranks of one job must share. CN_EUNSUPPORTED without NCCL. */
 int cinch_gpu_nccl_id(void *id, struct cn_error *err);
+
+/* What a backend has chosen for an op of a shape. */
+struct cinch_gpu_choice {
+    const char *op;            /* "conv1d forward fp32 b64 c12>32 t1000 k3 p0" */
+    int cudnn;                 /* 0: native */
+    float native_us, cudnn_us; /* 0: not measured */
+    float difference;          /* between the two, of the largest value */
+};
+/* Every op and shape that this backend has met and had a choice for; nothing without cuDNN. */
+void cinch_gpu_choices(struct nn_backend *be,
+                       void (*each)(void *arg, const struct cinch_gpu_choice *c), void *arg);
 
 #ifdef __cplusplus
 }

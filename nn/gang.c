@@ -472,7 +472,10 @@ int nn_gang_validate(struct nn_gang *g, float *probability, double *loss)
         if (!rc) rc = fetch_rows(g, at, rows, probability);
     }
     if (!rc) rc = g->be->ops->download(g->be, sum, g->loss_sum, (size_t)g->m * sizeof *sum);
-    for (int m = 0; m < g->m && !rc; m++) loss[m] = g->n_val ? sum[m] / g->n_val : NAN;
+    /* the schedule follows this loss: it must be the same on all ranks to the last bit */
+    int ranks = g->be->ranks > 1 ? g->be->ranks : 1;
+    if (!rc && ranks > 1) rc = g->be->ops->rank_sum(g->be, sum, g->m);
+    for (int m = 0; m < g->m && !rc; m++) loss[m] = g->n_val ? sum[m] / ranks / g->n_val : NAN;
     return rc;
 }
 

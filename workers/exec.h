@@ -63,6 +63,7 @@ struct exec_unit {
     int max_members; /* trained as one array at most; 0: all that fit */
     const struct ecg_dataset *data;
     struct nn_backend *backend; /* training kinds; evaluation predicts with cinchrt */
+    struct device *device;      /* jobs on several GPUs open their ranks on it; else may be NULL */
     struct exec_events events;
     double checkpoint_every_s;
     struct corewatch *watch; /* left while measuring; may be NULL */

@@ -16,6 +16,7 @@
 #include "nn/train.h"
 #include "workers/budget.h"
 #include "workers/exec.h"
+#include "workers/ranks.h"
 #include "workers/steps.h"
 
 struct training {
@@ -130,6 +131,20 @@ static int fit_members(struct training *t, struct nn_train *run, bool *done)
     return rc;
 }
 
+/* nn_train_run, on as many GPUs as the job asks for. */
+static int train_on_gpus(struct training *t, struct nn_train *run, struct cn_error *err)
+{
+    int gpus = (int)t->unit->job[t->job_of[0]].spec->common->gpus;
+    struct ranks *ranks = NULL;
+    if (gpus < 2) return nn_train_run(run, err);
+    int rc = ranks_open(&ranks, t->unit->device, gpus, t->unit->scratch, run, err);
+    if (rc) return rc;
+    rc = nn_train_run(run, err);
+    bool lost = rc && rc != CN_EINTERRUPTED && rc != CN_ECANCELLED;
+    ranks_close(ranks, lost, lost ? &run->member[0].error : NULL);
+    return rc;
+}
+
 /* Runs the members that are ready, together. */
 static void run_members(struct training *t, bool *done)
 {
@@ -146,7 +161,7 @@ static void run_members(struct training *t, bool *done)
     struct cn_error err = {0};
     if (fit_members(t, &run, done)) return;
     int64_t start = cn_mono_ms();
-    int rc = nn_train_run(&run, &err);
+    int rc = train_on_gpus(t, &run, &err);
     double seconds = (double)(cn_mono_ms() - start) * 1e-3;
     for (int k = 0; k < t->m; k++) {
         struct exec_job *job = &t->unit->job[t->job_of[k]];
@@ -184,6 +199,7 @@ static bool next_members(struct training *t, bool *done)
 {
     struct exec_unit *u = t->unit;
     int most = u->max_members > 0 ? u->max_members : NN_MAX_GANG;
+    if (u->job[0].spec->common->gpus > 1) most = 1;
     t->m = 0;
     for (int i = 0; i < u->n && t->m < most; i++) {
         if (done[i] || u->job[i].code) continue;

@@ -75,6 +75,9 @@ int introduce(struct introduction *in, struct worker *w, struct cn_error *err)
     if (w->device) {
         in->info.gpu_bytes = device_facts(w->device)->memory;
         in->info.compute_capability = (uint32_t)device_facts(w->device)->capability;
+        in->info.gpus = (uint32_t)device_facts(w->device)->gpus;
+        if (device_facts(w->device)->is_gpu)
+            in->info.device = (char *)device_facts(w->device)->name;
     }
     introduce_kinds(w, in);
     introduce_allocators(w, in);

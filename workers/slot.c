@@ -54,6 +54,7 @@ static void on_progress(void *arg, int member, const struct exec_progress *p)
     if (p->records_per_s > 0) h->rate = p->records_per_s;
     if (!p->epoch_done && now - h->told_ms < PROGRESS_MS) return;
     h->told_ms = now;
+    engines_learn(r->slot->w->engines, r->slot->w->device, r->slot->backend);
     Cinch__Progress m = CINCH__PROGRESS__INIT;
     m.job = h->job;
     m.attempt = h->attempt;
@@ -183,6 +184,7 @@ static void run_unit(struct running *r, const struct ecg_dataset *data)
                           .max_members = r->shortage.members,
                           .data = data,
                           .backend = r->slot->backend,
+                          .device = w->device,
                           .events = {r, on_progress, on_checkpoint, on_poll},
                           .checkpoint_every_s = w->o.checkpoint_every_s,
                           .watch = w->watch,
@@ -191,6 +193,7 @@ static void run_unit(struct running *r, const struct ecg_dataset *data)
     corewatch_enter(w->watch);
     exec_run(&u);
     corewatch_leave(w->watch);
+    engines_learn(w->engines, w->device, r->slot->backend);
 }
 
 /* What a stop meant, seen from outside the executor. */

@@ -33,6 +33,7 @@
 struct talk { /* the talking thread's own; lives as long as worker_run */
     struct worker *w;
     struct introduction in;
+    char *engines; /* told with the heartbeat being made */
     bool said_bye;
     int64_t bye_ms;
 };
@@ -52,6 +53,9 @@ static void on_heartbeat(void *arg, Cinch__Heartbeat *beat)
     beat->held = t->in.held_list;
     beat->n_held = introduction_held(&t->in, t->w);
     if (getloadavg(&load, 1) == 1) beat->load = load;
+    free(t->engines);
+    t->engines = engines_news(t->w->engines);
+    if (t->engines) beat->engines = t->engines;
 }
 
 static void ask_capacity(struct worker *w)
@@ -76,6 +80,7 @@ static void on_welcome(void *arg, const Cinch__Welcome *welcome)
     struct talk *t = arg;
     cn_info("worker", "%s serves %s as %s", t->w->name, t->w->endpoint, welcome->user);
     for (size_t i = 0; i < welcome->n_drop; i++) stop_one(t->w, welcome->drop[i], NOT_OURS);
+    engines_again(t->w->engines);
     ask_capacity(t->w);
 }
 
@@ -293,6 +298,7 @@ static int open_parts(struct worker *w, struct cn_error *err)
     if (rc == 0) rc = datasets_create(&w->datasets, o->data, o->cache_dir, o->cache_limit, err);
     if (rc == 0 && o->role == WORKER_TRAIN) rc = device_open(&w->device, o->device, err);
     default_options(w);
+    if (rc == 0 && w->device && device_facts(w->device)->is_gpu) w->engines = engines_create();
     if (rc == 0 && o->role == WORKER_EVALUATE && o->keep_core)
         rc = corelock_reserve(&w->kept_core, o->core, err);
     if (rc == 0) rc = corewatch_start(&w->watch, err);
@@ -400,6 +406,7 @@ int worker_run(struct worker *w, struct cn_error *err)
     link_destroy(link);
     forget_all(w);
     free(t->in.hash);
+    free(t->engines);
     free(t);
     return rc;
 }
@@ -439,6 +446,7 @@ void worker_destroy(struct worker *w)
     corewatch_stop(w->watch);
     corelock_drop(w->kept_core);
     device_close(w->device);
+    engines_destroy(w->engines);
     datasets_destroy(w->datasets);
     if (w->has_key) pr_key_wipe(&w->key);
     if (w->own_zmq) zmq_ctx_term(w->own_zmq);

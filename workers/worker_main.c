@@ -14,13 +14,15 @@
 #include "workers/program.h"
 
 static const char train_help[] =
-    "usage: cinch-train [--connect WHERE] [--gpu N|auto | --cpu] [options]\n"
+    "usage: cinch-train [--connect WHERE] [--gpu N,..|auto | --cpu] [options]\n"
     "Trains, distils and prunes for a coordinator (cinchd).\n"
     "  --connect WHERE     ipc://PATH or tcp://HOST:PORT (needs --key); CINCH_COORDINATOR, else "
     "the\n"
     "                      local default socket\n"
     "  --key FILE          key file of role worker (`cinch keys create`)\n"
-    "  --gpu N|auto        train on GPU N; auto: on GPU 0 where there is one, else on the CPU\n"
+    "  --gpu N,..|auto     train on GPU N (several: for jobs with `gpus: n`, the first for "
+    "others); auto:\n"
+    "                      on GPU 0 where there is one, else on the CPU\n"
     "  --cpu               train on the CPU (the default)\n"
     "  --slots N|auto      jobs at once; auto: one per core and --threads, on a GPU as many as "
     "pay\n"
@@ -83,7 +85,7 @@ static int size(const char *option, const char *text, uint64_t *out, struct cn_e
 static int gpu(const char *text, struct device_spec *d, struct cn_error *err)
 {
     d->kind = strcmp(text, "auto") == 0 ? DEVICE_AUTO : DEVICE_GPU;
-    return d->kind == DEVICE_AUTO ? 0 : number("gpu", text, 0, 63, &d->gpu, err);
+    return d->kind == DEVICE_AUTO ? 0 : device_parse_gpus(text, d, err);
 }
 
 static const struct option long_options[] = {{"connect", required_argument, NULL, 'c'},

@@ -10,6 +10,7 @@
 #include "cpu/measure/corelock.h"
 #include "workers/datasets.h"
 #include "workers/device.h"
+#include "workers/engines.h"
 #include "workers/exec.h"
 #include "workers/link.h"
 #include "workers/outbox.h"
@@ -63,7 +64,8 @@ struct worker {
     struct link *link;
     struct outbox *outbox;
     struct datasets *datasets;
-    struct device *device; /* trainers */
+    struct device *device;   /* trainers */
+    struct engines *engines; /* of a GPU; NULL: CPU */
     struct corewatch *watch;
     struct corelock *kept_core;
     uint8_t instance[PR_INSTANCE_BYTES];

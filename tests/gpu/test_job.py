@@ -38,6 +38,13 @@ class GpuJob(ServiceCase):
         for a in report["artifacts"]:
             self.assertLess(a["bytes_int8"], a["bytes_float"])
 
+    def test_slots_are_added(self):
+        s = self.service
+        s.start_coordinator(lost=30)
+        worker = s.start("cinch-train", "--gpu", 0, "--gang", 1)
+        s.submit(GRID.replace("[1, 2]", "40").replace("epochs: 1\n", "epochs: 30\n").replace("final", "none"), self.data)
+        s.until("a second slot", lambda: s.log_says(worker, "slots: 2 now"), 120)
+
 
 if __name__ == "__main__":
     if not os.path.exists(os.path.join(os.environ["CINCH_BIN"], "cinch-gpu.so")):

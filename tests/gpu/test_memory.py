@@ -13,7 +13,7 @@ seeds: [1, 2, 3, 4]
 epochs: 1
 measure: none
 """
-SHIM = os.path.join(os.environ.get("CINCH_BIN", ""), "..", "tests", "libfail_malloc.so")
+SHIM = os.path.join(os.environ.get("CINCH_BIN", ""), "..", "tests", "libbad_card.so")
 
 
 class GpuMemory(ServiceCase):
