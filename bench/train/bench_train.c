@@ -405,10 +405,10 @@ static int usage(void)
 
 static int parse(struct options *o, int argc, char **argv)
 {
-    static const struct option known[] = {{"nets", 1, NULL, 'n'},    {"python", 1, NULL, 'p'},
-                                          {"isa", 1, NULL, 'i'},     {"rounds", 1, NULL, 'r'},
-                                          {"seconds", 1, NULL, 's'}, {"threads", 1, NULL, 't'},
-                                          {"side", 0, NULL, 'b'},    {NULL, 0, NULL, 0}};
+    static const struct option known[] = {
+        {"help", 0, NULL, '?'},    {"nets", 1, NULL, 'n'},   {"python", 1, NULL, 'p'},
+        {"isa", 1, NULL, 'i'},     {"rounds", 1, NULL, 'r'}, {"seconds", 1, NULL, 's'},
+        {"threads", 1, NULL, 't'}, {"side", 0, NULL, 'b'},   {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (c == 'n') o->nets = optarg;
