@@ -292,6 +292,10 @@ static void f32_transpose_input(const struct rt_edge *e, const float *x, float *
 {
     size_t n = (size_t)e->t, stride = (size_t)e->stride;
     int c, t, i;
+    if (e->c == 1 && e->stride == 1) {
+        memcpy(rows, x, sizeof *x * n);
+        return;
+    }
     if (e->t < 4 || e->c % 4) {
         rt_transpose__portable(e, x, rows);
         return;

@@ -220,12 +220,20 @@ static void i8_quantise_twelve(const struct i8_quantise *q, const struct rt_edge
                 i8_quantise_word(q, x + 4 * n, n, 4), i8_quantise_word(q, x + 8 * n, n, 4));
 }
 
+/* One lead is a row of bytes. */
+static void i8_quantise_one(const struct i8_quantise *q, const struct rt_edge *e, const float *x,
+                            uint8_t *rows, int t)
+{
+    v_store_bytes32(rows + t, i8_quantise_vector(q, x + t), VL);
+}
 static void i8_quantise_input(const struct rt_edge *e, const float *x, uint8_t *rows)
 {
     struct i8_quantise q = {vf_set(1.0f / e->scale), vf_set((float)-e->zero),
                             vf_set((float)(e->qmax - e->zero)), v_set32(e->zero)};
     void (*some)(const struct i8_quantise *, const struct rt_edge *, const float *, uint8_t *,
-                 int) = e->c == 12 && e->stride == 12 ? i8_quantise_twelve : i8_quantise_columns;
+                 int) = e->c == 12 && e->stride == 12 ? i8_quantise_twelve
+                        : e->c == 1 && e->stride == 1 ? i8_quantise_one
+                                                      : i8_quantise_columns;
     int t;
     if (e->t < VL) {
         rt_quantise__portable(e, x, rows);
