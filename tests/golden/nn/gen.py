@@ -10,9 +10,8 @@ elements and their 2-norm.
 
 A float32 net and its float64 twin differ where a ReLU's input lies within rounding of zero or two values in a pool's
 window are as near; so the inputs' phase is searched until nothing comes that near (the ResNet has millions of
-chances: it takes one step at full length and ten on short records, and the full-length files list the ReLU inputs
-within 1e-4 of zero with their signs, so that the test can tell a flipped ReLU from a wrong gradient). For the same
-reason Adam's eps is 1e-4 here: with 1e-8 a gradient that is zero but for rounding still moves its weight by a whole
+chances: it takes one step at full length and ten on short records, and its files list each step's ReLU inputs within
+1e-4 of zero with their signs, so that the test can tell a flipped ReLU from a wrong gradient). For the same reason Adam's eps is 1e-4 here: with 1e-8 a gradient that is zero but for rounding still moves its weight by a whole
 step, up or down.
 """
 import math
@@ -36,14 +35,15 @@ def noise(n, phase):
 
 
 nearest = []  # how near ReLUs came to zero and pools to a tie, since last cleared
-near = []  # of each ReLU since last cleared: its inputs within 1e-4 of zero, as place + 1 with the input's sign
+near = []  # of each ReLU since last cleared: its inputs within 1e-4 of zero, as (number of the ReLU << 18) + place + 1
+# with the input's sign
 
 
 def relu(x):
     nearest.append(x.detach().abs().min().item())
     flat = x.detach().reshape(-1)
     at = (flat.abs() < 1e-4).nonzero().reshape(-1)
-    near.append(((at + 1) * flat[at].sign()).numpy().astype(np.float32))
+    near.append((((len(near) << 18) + at + 1) * flat[at].sign()).numpy().astype(np.float32))
     return torch.relu(x)
 
 
@@ -214,11 +214,10 @@ def train(net, which, alpha, samples, steps, phase):
         loss.backward()
         if step == 0:
             out["logits"] = z.detach().numpy().astype(np.float32)
-            if net == "resnet" and samples == 1000:
-                for i, places in enumerate(near):
-                    out[f"near.block{i // 3 + 1}.relu{i % 3 + 1}"] = np.append(places, np.float32(0))
             for name, p in module.named_parameters():
                 out["grad." + name] = sampled(p.grad)
+        if net == "resnet":
+            out[f"near{step}"] = np.concatenate(near + [np.zeros(1, np.float32)])
         losses.append(loss.item())
         opt.step()
     for name, p in module.state_dict().items():
