@@ -210,7 +210,10 @@ void sc_on_submit(struct sched *s, uint32_t run, int64_t now)
 
 void sc_on_restart(struct sched *s, int64_t now)
 {
-    for (uint32_t i = 1; i < s->n_workers; i++) s->worker[i].last_seen = now;
+    for (uint32_t i = 1; i < s->n_workers; i++) {
+        s->worker[i].last_seen = now;
+        s->worker[i].restored = true;
+    }
     for (uint32_t id = 1; id < s->n_jobs; id++) {
         struct sc_job *j = &s->job[id];
         j->since = now;
@@ -456,16 +459,24 @@ static void steal(struct sched *s, uint32_t worker, int64_t now)
     }
 }
 
+static void check_silence(struct sched *s, uint32_t worker, int64_t now)
+{
+    struct sc_worker *w = &s->worker[worker];
+    if (w->last_seen > now) w->last_seen = now; /* the clock was stepped back */
+    /* To find the way back over a slow network takes longer than a heartbeat. */
+    if (now - w->last_seen <= s->limits.lost_ms * (w->restored ? 3 : 1)) return;
+    w->connected = w->restored = false;
+    if (w->lease) take_all(s, worker, SC_WHY_LOST, now);
+}
+
 void sc_on_tick(struct sched *s, int64_t now)
 {
+    /* All of them first: what moves below must not go to one that is lost. */
+    for (uint32_t i = 1; i < s->n_workers; i++)
+        if (s->worker[i].used) check_silence(s, i, now);
     for (uint32_t i = 1; i < s->n_workers; i++) {
         struct sc_worker *w = &s->worker[i];
         if (!w->used) continue;
-        if (w->last_seen > now) w->last_seen = now; /* the clock was stepped back */
-        if (now - w->last_seen > s->limits.lost_ms) {
-            w->connected = false;
-            if (w->lease) take_all(s, i, SC_WHY_LOST, now);
-        }
         if (w->lease) check_times(s, i, now);
         if (!s->n_ready && w->units > w->slots) steal(s, i, now);
     }

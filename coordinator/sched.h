@@ -156,6 +156,7 @@ struct sc_worker {
     bool used;      /* the slot of the table is taken */
     bool connected; /* false: known from the store or lost; its leases wait for it */
     bool draining;
+    bool restored; /* known from the store, and has not called since the restart */
     uint8_t instance[PR_INSTANCE_BYTES];
     char name[PR_MAX_NAME + 1], host[PR_MAX_NAME + 1], isa[32];
     uint32_t kinds; /* mask of 1 << kind */

@@ -121,6 +121,23 @@ static void a_gang_that_was_thought_lost_comes_back_as_one(void **state)
     sc_destroy(r.s);
 }
 
+/* Reconnecting takes longer than a heartbeat: three times as long as a worker may be silent. */
+static void workers_have_longer_to_come_back_after_a_restart(void **state)
+{
+    struct restarted r;
+    restart(&r);
+    sc_on_tick(r.s, 1000 + 29000);
+    assert_int_equal(r.s->job[r.job[0]].state, SC_LEASED);
+    sc_on_worker(r.s, &r.info, r.held, 6, 30001);
+    sc_on_tick(r.s, 30001 + 11000); /* then as always */
+    assert_int_equal(r.s->job[r.job[0]].state, SC_READY);
+    sc_destroy(r.s);
+    restart(&r);
+    sc_on_tick(r.s, 1000 + 31000);
+    assert_int_equal(r.s->job[r.job[0]].state, SC_READY);
+    sc_destroy(r.s);
+}
+
 /* A member whose lease got lost on its way is sent again, and then runs apart. */
 static void a_member_that_runs_apart_is_counted_apart(void **state)
 {
@@ -186,6 +203,7 @@ int main(void)
         cmocka_unit_test(jobs_of_several_cards_go_alone),
         cmocka_unit_test(a_gang_is_one_unit_again_after_a_restart),
         cmocka_unit_test(a_gang_that_was_thought_lost_comes_back_as_one),
+        cmocka_unit_test(workers_have_longer_to_come_back_after_a_restart),
         cmocka_unit_test(a_member_that_runs_apart_is_counted_apart),
         cmocka_unit_test(an_attempt_that_has_ended_is_not_taken_up_again),
     };
