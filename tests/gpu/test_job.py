@@ -32,6 +32,8 @@ class GpuJob(ServiceCase):
         s.wait_done(run, 400)
         workers = s.cinch("workers")["workers"]
         self.assertTrue(any(w.get("gpu_bytes", 0) > 0 for w in workers), workers)
+        engines = s.until("the kernel choices", lambda: [e for w in s.cinch("workers")["workers"] for e in w["engines"]])
+        self.assertTrue(any(e["op"].startswith("conv1d forward") and e["engine"] == "cudnn" for e in engines), engines)
         report = s.cinch("report", run, "-o", self.path("report"))
         self.assertEqual(report["failed"], [])
         self.assertEqual(len(report["artifacts"]), 8)
