@@ -172,36 +172,95 @@ int fast_linear_forward(struct nn_backend *be, const struct nn_linear *a)
     return run(be, a, a->m * a->b, linear_forward_row);
 }
 
-static void linear_dx_row(void *arg, int item, int thread)
+/* Backward of a linear layer: both gradients are products with `rows`, over whole vectors of inputs;
+ * the last few inputs go one by one. Item: a member's block of inputs. */
+struct linear_job {
+    const struct nn_linear *a;
+    const struct cpu_kernels *k;
+    int whole, blocks; /* inputs in whole vectors; blocks of inputs per member */
+    float *dy;         /* [M, out, B] transposed */
+    int32_t *off;      /* [B or out] rows of x, or of w */
+};
+
+#define LINEAR_INPUTS 128 /* of a block */
+
+/* Inputs [from, to) of the block; r has all but columns. */
+static void linear_product(const struct linear_job *j, int block, struct rows_args r)
 {
-    const struct job *j = arg;
-    const struct nn_linear *a = j->a;
-    const float *w = a->w + item / a->b * a->stride, *dy = a->dy + (int64_t)item * a->out;
-    float *dx = a->dx + (int64_t)item * a->in;
-    memset(dx, 0, sizeof(float) * (size_t)a->in);
-    for (int o = 0; o < a->out; o++) j->k->axpy(dy[o], w + (int64_t)o * a->in, dx, a->in);
+    int from = block * LINEAR_INPUTS, end = from + LINEAR_INPUTS;
+    int to = end < j->a->in ? end : j->a->in, whole = to < j->whole ? to : j->whole;
+    r.off = j->off;
+    r.ys = j->a->in;
+    r.x += from;
+    r.y += from;
+    r.t = whole - from;
+    r.blocks = j->k->row_blocks(r.o, r.t);
+    if (r.t > 0) j->k->rows(&r);
+    for (int i = (whole > from ? whole : from) - from; i < to - from; i++)
+        for (int o = 0; o < r.o; o++) {
+            float sum = 0;
+            for (int t = 0; t < r.j; t++) sum += r.w[t * r.ws + o] * r.x[r.off[t] + i];
+            r.y[o * r.ys + i] = sum;
+        }
 }
 
-static void linear_dw_output(void *arg, int item, int thread)
+static void linear_dw_item(void *arg, int item, int thread)
 {
-    const struct job *j = arg;
+    const struct linear_job *j = arg;
     const struct nn_linear *a = j->a;
-    int m = item / a->out, o = item % a->out;
-    float *dw = a->dw + m * a->stride + (int64_t)o * a->in;
-    double sum = 0;
-    memset(dw, 0, sizeof(float) * (size_t)a->in);
-    for (int r = m * a->b; r < (m + 1) * a->b; r++) {
-        float g = a->dy[(int64_t)r * a->out + o];
-        j->k->axpy(g, a->x + (int64_t)r * a->in, dw, a->in);
-        sum += g;
-    }
-    a->dbias[m * a->stride + o] = (float)sum;
+    int64_t m = item / j->blocks, rows = m * a->b;
+    struct rows_args r = {.o = a->out, .j = a->b, .ws = a->out};
+    r.w = a->dy + rows * a->out;
+    r.x = a->x + rows * a->in;
+    r.y = a->dw + m * a->stride;
+    linear_product(j, item % j->blocks, r);
+}
+
+static void linear_dx_item(void *arg, int item, int thread)
+{
+    const struct linear_job *j = arg;
+    const struct nn_linear *a = j->a;
+    int64_t m = item / j->blocks, rows = m * a->b;
+    struct rows_args r = {.o = a->b, .j = a->out, .ws = a->b};
+    r.w = j->dy + rows * a->out;
+    r.x = a->w + m * a->stride;
+    r.y = a->dx + rows * a->in;
+    linear_product(j, item % j->blocks, r);
+}
+
+/* dbias, and dy transposed. */
+static void linear_turn(const struct linear_job *j)
+{
+    const struct nn_linear *a = j->a;
+    for (int64_t m = 0; m < a->m; m++)
+        for (int o = 0; o < a->out; o++) {
+            double sum = 0;
+            for (int r = 0; r < a->b; r++) {
+                float g = a->dy[(m * a->b + r) * a->out + o];
+                j->dy[(m * a->out + o) * a->b + r] = g;
+                sum += g;
+            }
+            a->dbias[m * a->stride + o] = (float)sum;
+        }
 }
 
 int fast_linear_backward(struct nn_backend *be, const struct nn_linear *a)
 {
-    run(be, a, a->m * a->out, linear_dw_output);
-    return a->dx ? run(be, a, a->m * a->b, linear_dx_row) : 0;
+    struct linear_job j = {.a = a, .k = cpu_train_of(be)->k, .whole = a->in / 16 * 16};
+    struct cpu_train_cut cut = {0};
+    j.blocks = (a->in + LINEAR_INPUTS - 1) / LINEAR_INPUTS;
+    for (int placed = 0; placed < 2; placed++) {
+        int rc = placed ? cpu_train_scratch(be, cut.used, 0) : 0;
+        if (rc) return rc;
+        cut = (struct cpu_train_cut){.base = placed ? cpu_train_of(be)->shared : NULL};
+        j.dy = cpu_train_take(&cut, (size_t)a->m * a->out * a->b);
+        j.off = (int32_t *)cpu_train_take(&cut, (size_t)(a->b > a->out ? a->b : a->out));
+    }
+    linear_turn(&j);
+    for (int i = 0; i < (a->b > a->out ? a->b : a->out); i++) j.off[i] = i * a->in;
+    cn_pool_run(cpu_train_pool(be), a->m * j.blocks, linear_dw_item, &j);
+    if (a->dx) cn_pool_run(cpu_train_pool(be), a->m * j.blocks, linear_dx_item, &j);
+    return 0;
 }
 
 #define DRAWS 256 /* at a time */
