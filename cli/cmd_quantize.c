@@ -13,7 +13,7 @@
 
 struct args {
     const char *model, *data, *out;
-    int mode, calibration;
+    int mode, calibration, seven_bits;
     uint64_t seed;
     struct cli_parting parting;
 };
@@ -27,6 +27,8 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
                    "paper (default), full, best, float"),
         OPT_INT("calibration", &a->calibration, "N", 1, 100000, "records that calibrate; 128"),
         OPT_U64("seed", &a->seed, "N", "chooses them; 0"),
+        OPT_FLAG("reduce-range", 0, &a->seven_bits,
+                 "7-bit activations in full and best too; paper always has them"),
         OPT_TEXT("out", 'o', &a->out, "FILE", "the artifact, .cinch"),
         OPT_END};
     struct cli_use use = {"MODEL --data DIR [--mode MODE] -o ART.cinch",
@@ -103,6 +105,7 @@ static int quantize(struct cli *c, const struct args *a, const struct nn_model *
     struct quant_options opt = {.mode = (enum quant_mode)a->mode,
                                 .calibration = a->calibration,
                                 .seed = a->seed,
+                                .reduce_range = a->seven_bits,
                                 .progress = on_progress,
                                 .progress_arg = &bar};
     cli_progress_start(&bar, c, "calibrating", "records");

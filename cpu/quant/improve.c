@@ -149,6 +149,18 @@ static int try_bias(struct candidate *best, const struct quant_trial *t, int for
     return rc ? rc : judge(best, p, t, force, err);
 }
 
+static int try_means(struct candidate *best, const struct quant_trial *t, int force,
+                     struct cn_error *err)
+{
+    struct quant_plan *p;
+    int rc = quant_plan_copy(&p, best->plan, err);
+    if (rc) return rc;
+    rc = quant_match_means(p, t, err);
+    if (!rc) return judge(best, p, t, force, err);
+    quant_plan_destroy(p);
+    return rc;
+}
+
 /* The mean difference that is left in the logits goes into the last bias. */
 static int try_logits(struct candidate *best, const struct quant_trial *t, int force,
                       struct cn_error *err)
@@ -206,7 +218,11 @@ static int climb(struct candidate *best, const struct quant_trial *t, const stru
     int rc = quant_plan_create(&best->plan, g, opt->mode, qmax, t->c, err);
     if (!rc) rc = quant_try(t, best->plan, &best->rmse, NULL, err);
     if (!rc && bias) rc = try_bias(best, t, force, err);
-    if (!rc && wanted(opt, opt->observer_choice)) rc = try_watchers(best, t, err);
+    if (!rc && bias) rc = try_means(best, t, force, err);
+    if (!rc && wanted(opt, opt->observer_choice)) {
+        rc = try_watchers(best, t, err);
+        if (!rc && bias) rc = try_means(best, t, 0, err);
+    }
     if (!rc && bias) rc = try_logits(best, t, force, err);
     if (rc) {
         quant_plan_destroy(best->plan);

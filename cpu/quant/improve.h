@@ -17,6 +17,12 @@ int quant_equalise(struct quant_graph *g, const struct quant_calibration *c,
 int quant_correct_bias(struct quant_plan *p, const struct quant_calibration *c,
                        struct cn_error *err);
 
+struct quant_trial;
+
+/* Empirical bias correction in place (means.c): moves each bias until its channel's mean output, as the artifact computes
+ * it on the calibration records, is the float net's. t->c calibrated p->g before any bias was corrected. */
+int quant_match_means(struct quant_plan *p, const struct quant_trial *t, struct cn_error *err);
+
 /* Runs an artifact on the calibration records: the root mean square error of its
  * probabilities against the float net's; shift (NULL or [n_labels]): the mean difference of the logits,
  * float minus artifact. */

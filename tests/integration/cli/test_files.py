@@ -69,6 +69,10 @@ class Way(harness.Case):
 
         self.exported("a.cinch", "int8")
         self.exported(model, "float")
+        eight, seven = (self.json("quantize", model, "--data", PTBXL, "--mode", "full", *flag, "-o", "b.cinch")
+                        for flag in ([], ["--reduce-range"]))
+        steps = seven["report"]["layers"][0]["scale"] / eight["report"]["layers"][0]["scale"]
+        self.assertAlmostEqual(steps, 255 / 127, delta=0.01)
 
         record = os.path.join(PTBXL, "records100", "00000", "00009_lr")
         one = self.json("infer", "a.cinch", record)

@@ -81,6 +81,17 @@ static void test_equalise(void **state)
     }
 }
 
+/* Weights that all round the same way: what bias correction is for. */
+static void lean(struct fixture *f)
+{
+    struct quant_node *node = &f->g->node[1];
+    for (int i = 0; i < node->cout * node->cin * node->k; i++)
+        node->w[i] = i % (node->cin * node->k) ? 0.0104f : 1;
+    quant_calibration_destroy(f->c);
+    assert_int_equal(quant_calibrate(&f->c, f->g, &f->s, NULL), 0);
+    f->t.c = f->c;
+}
+
 static void test_bias(void **state)
 {
     (void)state;
@@ -88,13 +99,7 @@ static void test_bias(void **state)
     struct quant_plan *p;
     double rmse[2], shift[2][8], moved = 0;
     set_up(&f, "cnn", cnn_widths, 4);
-    /* Weights that all round the same way: what bias correction is for. */
-    struct quant_node *node = &f.g->node[1];
-    for (int i = 0; i < node->cout * node->cin * node->k; i++)
-        node->w[i] = i % (node->cin * node->k) ? 0.0104f : 1;
-    quant_calibration_destroy(f.c);
-    assert_int_equal(quant_calibrate(&f.c, f.g, &f.s, NULL), 0);
-    f.t.c = f.c;
+    lean(&f);
     assert_int_equal(quant_plan_create(&p, f.g, QUANT_FULL, 255, f.c, NULL), 0);
     assert_int_equal(quant_try(&f.t, p, &rmse[0], shift[0], NULL), 0);
     assert_int_equal(quant_correct_bias(p, f.c, NULL), 0);
@@ -102,6 +107,43 @@ static void test_bias(void **state)
     for (int l = 0; l < 5; l++) moved += fabs(shift[1][l]) - fabs(shift[0][l]);
     assert_true(rmse[1] < 0.85 * rmse[0]);
     assert_true(moved < 0);
+    quant_plan_destroy(p);
+    tear_down(&f);
+}
+
+/* How far one more call of quant_match_means moves the first three layers' biases, in steps of their outputs. */
+static double moved_by_matching(struct quant_plan *p, const struct fixture *f)
+{
+    double moved = 0;
+    float before[3][64];
+    for (int i = 0; i < 3; i++)
+        memcpy(before[i], p->g->node[i].bias, (size_t)p->g->node[i].cout * sizeof(float));
+    assert_int_equal(quant_match_means(p, &f->t, NULL), 0);
+    for (int i = 0; i < 3; i++)
+        for (int r = 0; r < p->g->node[i].cout; r++)
+            moved +=
+                fabs((double)(p->g->node[i].bias[r] - before[i][r]) / (double)p->act[i + 1].scale);
+    return moved;
+}
+
+/* Once the means are matched there is little left to do, and the answer is nearer. */
+static void test_means(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct quant_plan *p;
+    double rmse[2];
+    set_up(&f, "cnn", cnn_widths, 4);
+    lean(&f);
+    assert_int_equal(quant_plan_create(&p, f.g, QUANT_FULL, 127, f.c, NULL), 0);
+    assert_int_equal(quant_try(&f.t, p, &rmse[0], NULL, NULL), 0);
+    double first = moved_by_matching(p, &f), second = moved_by_matching(p, &f);
+    assert_int_equal(quant_try(&f.t, p, &rmse[1], NULL, NULL), 0);
+    print_message("biases moved %.2f, then %.2f steps; rmse %.5f, %.5f\n", first, second, rmse[0],
+                  rmse[1]);
+    assert_true(first > 0.5 && second < 0.35 * first);
+    assert_true(rmse[1] < 0.85 * rmse[0]);
+    assert_true(p->corrected[0] && p->corrected[2] && !p->corrected[p->g->n - 1]);
     quant_plan_destroy(p);
     tear_down(&f);
 }
@@ -146,6 +188,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equalise),
         cmocka_unit_test(test_bias),
+        cmocka_unit_test(test_means),
         cmocka_unit_test(test_choice),
     };
     return cmocka_run_group_tests_name("quant_improve", tests, NULL, NULL);
