@@ -1,4 +1,4 @@
-/* Runs int8 nets of many widths and prints every layer's checksum, the logits' and the probabilities' bits. The same text must
+/* Runs int8 nets of many widths, and the study's dynamic LSTM, and prints every layer's checksum, the logits' and the probabilities' bits. The same text must
  * come from a 64-bit build with vector kernels and from the portable code compiled for 32 bits (m32.py). With an argument: writes one
  * small artifact there.
  */
@@ -25,11 +25,11 @@ static void checksum(void *context, const struct cinchrt_probe *p)
     printf(" %08x", (unsigned)sum);
 }
 
-static int print_net(const char *net, const int *widths, int qmax, uint64_t seed)
+/* Frees the file. */
+static int print_file(const char *net, uint8_t *file, size_t n, uint64_t seed)
 {
     static float x[12 * 1000];
-    size_t n, bytes;
-    uint8_t *file = rt_make_net(net, CINCHRT_KIND_INT8, widths, qmax, seed, &n);
+    size_t bytes;
     struct cinchrt_file_header h;
     struct cinchrt_model *m;
     uint32_t bits[16];
@@ -52,6 +52,24 @@ static int print_net(const char *net, const int *widths, int qmax, uint64_t seed
     return 0;
 }
 
+/* LSTM_DYN and LINEAR_DYN alone: of the float kernels only these promise the same bits. */
+static int print_dynamic(int width, uint64_t seed)
+{
+    struct rt_make k;
+    struct cinchrt_file_layer f = {.op = CINCHRT_LSTM_DYN,
+                                   .in0 = CINCHRT_NET_INPUT,
+                                   .in1 = CINCHRT_NO_INPUT,
+                                   .cout = (uint16_t)width};
+    size_t n;
+    rt_make_begin(&k, seed, 1 + width % 12, 100, 5);
+    k.qmax = width & 1 ? 127 : 255;
+    rt_make_layer(&k, f);
+    f.op = CINCHRT_LINEAR_DYN, f.in0 = 0, f.cout = 5, f.flags = CINCHRT_LOGITS;
+    rt_make_layer(&k, f);
+    uint8_t *file = rt_make_end(&k, &n);
+    return print_file("dynamic", file, n, seed);
+}
+
 static int write_one(const char *path)
 {
     size_t n;
@@ -71,7 +89,12 @@ int main(int argc, char **argv)
         for (int k = 0; k < 6; k++) {
             int w[9];
             for (int j = 0; j < 9; j++) w[j] = 1 + (i * 7 + k * 5 + j * 3) % (4 + 4 * k);
-            if (print_net(nets[i], w, k & 1 ? 127 : 255, (uint64_t)(10 * i + k))) return 1;
+            size_t n;
+            uint64_t seed = (uint64_t)(10 * i + k);
+            uint8_t *file = rt_make_net(nets[i], CINCHRT_KIND_INT8, w, k & 1 ? 127 : 255, seed, &n);
+            if (print_file(nets[i], file, n, seed)) return 1;
         }
+    for (int width = 1; width < 70; width += 6)
+        if (print_dynamic(width, (uint64_t)(100 + width))) return 1;
     return 0;
 }
