@@ -50,6 +50,8 @@ static inline struct rt_dyn_range rt_dyn_quantise(const float *x, int n, int qma
 
 /* 1 / (1 + 2^y): 2^y from its whole part and a polynomial of degree 5 (Chebyshev fit, relative error
  * 2e-7). dyn_lstm.inc.h has its twin in vectors. */
+#define RT_DYN_LOG2E                                                                               \
+    0x1.715476p+0f /* hexadecimal, for a wide FPU may keep more of a decimal constant */
 #define RT_DYN_C1 0x1.62e43p-1f
 #define RT_DYN_C2 0x1.ebfa4ap-3f
 #define RT_DYN_C3 0x1.c6af6cp-5f
@@ -84,13 +86,13 @@ static inline float rt_dyn_logistic2(float y)
 
 static inline float rt_dyn_sigmoid(float x)
 {
-    float y = x * -1.44269504f;
+    float y = x * -RT_DYN_LOG2E;
     return rt_dyn_logistic2(y);
 }
 
 static inline float rt_dyn_tanh(float x)
 {
-    float y = x * -2.88539008f, s = rt_dyn_logistic2(y);
+    float y = x * (-2 * RT_DYN_LOG2E), s = rt_dyn_logistic2(y);
     s = s + s;
     s = s - 1.0f;
     return s;

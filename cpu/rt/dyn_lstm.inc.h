@@ -150,12 +150,12 @@ static inline __attribute__((always_inline)) vf dyn_logistic2(vf y)
 
 static inline __attribute__((always_inline)) vf dyn_sigmoid(vf x)
 {
-    return dyn_logistic2(vf_mul(x, vf_set(-1.44269504f)));
+    return dyn_logistic2(vf_mul(x, vf_set(-RT_DYN_LOG2E)));
 }
 
 static inline __attribute__((always_inline)) vf dyn_tanh(vf x)
 {
-    vf s = dyn_logistic2(vf_mul(x, vf_set(-2.88539008f)));
+    vf s = dyn_logistic2(vf_mul(x, vf_set(-2 * RT_DYN_LOG2E)));
     return vf_sub(vf_add(s, s), vf_set(1.0f));
 }
 
