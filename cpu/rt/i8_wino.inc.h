@@ -7,7 +7,7 @@
  * ratios nothing is divided: a weight's image is sum w_j a^j b^(k-1-j), an output's coefficient
  * a^i b^(m-1-i), and the factors 90, 20, 20, 1, 1, 1, 1, 90 make up for the input transform B, whose
  * entries are whole. So every number fits where it stands,
- *   transformed input   |v| <= (4 + 4 + 17 + ...) * 255 < 2^14
+ *   transformed input   |v| <= 2 * 17 * 255 = 8670 < 2^14 (points 1 and -1)
  *   transformed weight  |u| <= 20 * 7 * 128 = 17920 < 2^15 (7 taps, points 1 and -1)
  * VPMADDWD multiplies them exactly, and the sums may wrap: what comes out is 360 * S modulo 2^32, S
  * the convolution's sum. 360 = 8 * 45, so times 45^-1 gives 8 * S modulo 2^32, and a shift S itself
