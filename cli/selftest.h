@@ -9,7 +9,8 @@
 
 struct selftest {
     struct cli *c;
-    bool quick;     /* small shapes */
+    bool quick; /* small shapes */
+    bool talk; /* each check is said at once: the page itself goes elsewhere than to the terminal */
     json_t *checks; /* [{group, name, ok, detail, ..figures}] */
     int failed;
 };
