@@ -89,7 +89,7 @@ struct nn_batchnorm {
     int m, b, c, t;
     int64_t stride;
     int train;           /* 1: statistics of the batch, and running ones updated; 0: running ones */
-    int alone; /* several ranks: all run the same rows, so statistics are not joined */
+    int alone;           /* several ranks: all run the same rows, so statistics are not joined */
     float eps, momentum; /* 1e-5, 0.1; running variance uses the unbiased estimate, as PyTorch */
     const float *x;
     const float *w, *bias; /* [C] */

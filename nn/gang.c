@@ -176,8 +176,7 @@ int nn_gang_create(struct nn_gang *g, const struct nn_train *t, const int *who, 
     }
     if (!rc) rc = put_teachers(g, t, who, err);
     if (!rc) rc = nn_exec_create(&g->ex, g->be, g->net, m, g->rows_max, 1, err);
-    if (!rc && (put_class_weights(g) || put_masks(g, t, who) || put_arrays(g) ||
-                put_wide(g))) {
+    if (!rc && (put_class_weights(g) || put_masks(g, t, who) || put_arrays(g) || put_wide(g))) {
         rc = g->be->error.code;
         if (err) *err = g->be->error;
     }

@@ -6,7 +6,8 @@
 #include "cpu/rt/i8_conv.inc.h"
 #include "cpu/rt/i8_lstm.inc.h"
 #include "cpu/rt/i8_norm.inc.h"
-#include "cpu/rt/dyn_lstm.inc.h"
+
+#include "cpu/rt/dyn_lstm.inc.h" /* a template behind i8_conv.inc.h */
 #include "cpu/rt/tables_isa.h"
 
 #include "cpu/rt/i8_table.inc.h"

@@ -19,7 +19,8 @@
 
 #include <string.h>
 
-#define PART_FLOATS 8192 /* of the transposed input of a part, at most: two thirds of the L1 cache */
+/* Of the transposed input of a part, at most: two thirds of the L1 cache. */
+#define PART_FLOATS 8192
 
 struct first {
     struct conv_job j;

@@ -266,8 +266,7 @@ static void ISA(f32_unpool)(const uint8_t *arg, const float *dy, float *dx, int 
 
 INLINE void expand_row(const struct bn_grad_row *a)
 {
-    if (a->pool <= 1)
-        expand_dense(a);
+    if (a->pool <= 1) expand_dense(a);
 #if VL == 16
     else if (a->pool == 2)
         expand_blocks(2, a);

@@ -1,8 +1,8 @@
 /* Tests of the sensitivity scan: totals exact to the last weight, layers that hurt less give more, a
  * layer that does not matter goes first, and nothing dies out. */
 #include <setjmp.h>
-#include <stdbool.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
