@@ -47,7 +47,7 @@ class Case(unittest.TestCase):
             f.write(text)
         return self.path(name)
 
-    def cinch(self, *args, code=0, env=None, cwd=None, timeout=60):
+    def cinch(self, *args, code=0, env=None, cwd=None, timeout=600):
         """Runs cinch, demands the exit code, and returns (stdout, stderr)."""
         done = subprocess.run([os.path.join(BIN, "cinch"), *map(str, args)], capture_output=True, text=True,
                               env=env or environment(), cwd=cwd or self.dir, timeout=timeout, stdin=subprocess.DEVNULL)

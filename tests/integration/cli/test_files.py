@@ -106,7 +106,7 @@ class Way(harness.Case):
                                  stderr=subprocess.PIPE, text=True)
         time.sleep(1.5)
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=30)
+        _, err = child.communicate(timeout=300)
         if child.returncode == 0:
             self.skipTest("the training ended before the signal came")
         self.assertEqual(child.returncode, 1)

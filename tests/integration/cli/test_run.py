@@ -24,7 +24,7 @@ class Run(harness.Case):
         return self.write("g.yaml", text)
 
     def test_end_to_end(self):
-        doc = self.json("run", self.grid(), "--data", PTBXL, "-o", self.path("out"), timeout=150)
+        doc = self.json("run", self.grid(), "--data", PTBXL, "-o", self.path("out"), timeout=1200)
         self.assertEqual(doc["failed"], [])
         cells = {(a["seed"], a["distilled"], a["rounds"]) for a in doc["artifacts"]}
         self.assertEqual(cells, {(s, d, r) for s in (0, 1) for d in (False, True) for r in (0, 1)})
@@ -75,7 +75,7 @@ class Run(harness.Case):
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         time.sleep(1.5)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=600)
         if child.returncode == 0:
             self.skipTest("the run ended before the signal came")
         self.assertEqual(child.returncode, 1)

@@ -55,7 +55,7 @@ class Service(harness.Case):
             child.send_signal(signal.SIGTERM)
         for child in cls.children:
             try:
-                child.wait(timeout=20)
+                child.wait(timeout=200)
             except subprocess.TimeoutExpired:
                 child.kill()
         shutil.rmtree(cls.home, ignore_errors=True)
@@ -73,7 +73,7 @@ class Service(harness.Case):
         filed = self.submit()
         self.assertEqual((filed["jobs"], filed["artifacts"]), (4, 2))
         run = filed["run"]
-        shown = self.ask("watch", run, timeout=120)
+        shown = self.ask("watch", run, timeout=1200)
         self.assertEqual((shown["run"], shown["state"]), (run, "done"))
         self.assertEqual(shown["jobs"]["succeeded"], 4)
         for state in ("waiting", "ready", "leased", "succeeded", "failed", "cancelled"):
@@ -116,7 +116,7 @@ class Service(harness.Case):
         self.assertIn("cancelled", err)
         self.ask("retry", run)
         self.ask("resume", run)
-        self.assertEqual(self.ask("watch", run, timeout=120)["state"], "done")
+        self.assertEqual(self.ask("watch", run, timeout=1200)["state"], "done")
 
     def test_what_is_not_there(self):
         self.refuses("show", "r999", part="r999", env=self.env)

@@ -26,7 +26,7 @@ def short():
 
 class StudyB(harness.Case):
     def test_short_form(self):
-        doc = self.json("run", self.write("study-b.yaml", short()), "--data", MITDB, "-o", self.path("out"), timeout=170)
+        doc = self.json("run", self.write("study-b.yaml", short()), "--data", MITDB, "-o", self.path("out"), timeout=1200)
         self.assertEqual(doc["failed"], [])
         ways = {(a["split"], a["unit"], a["schedule"], a["keep"], a["rounds"]) for a in doc["artifacts"]}
         pruned = {(s, u, how, k, r) for s in ("random", "patient") for u in ("weight", "structure")
@@ -116,7 +116,7 @@ class Submitted(harness.Case):
             self.assertLessEqual({"beats", "beats@patient"}, names)
         finally:
             child.terminate()
-            child.wait(timeout=20)
+            child.wait(timeout=200)
 
 
 if __name__ == "__main__":

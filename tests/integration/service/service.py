@@ -62,7 +62,7 @@ class Service:
     def logs(self):
         return "\n".join(f"--- {os.path.basename(p.log_path)}\n{self.log_of(p)[-3000:]}" for p in self.procs)
 
-    def cinch(self, *args, timeout=120):
+    def cinch(self, *args, timeout=1200):
         """Runs cinch with --json and returns its document."""
         done = subprocess.run([os.path.join(BIN, "cinch"), *map(str, args), "--json"], capture_output=True, text=True,
                               env=self.env, timeout=timeout, stdin=subprocess.DEVNULL)

@@ -27,7 +27,7 @@ def wait_for(log, pattern):
 def page(url, home):
     """The page after its scripts have run, as markup."""
     done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir=" + home + "/browser",
-                           "--virtual-time-budget=8000", "--dump-dom", url + "?once"], capture_output=True, text=True, timeout=100)
+                           "--virtual-time-budget=8000", "--dump-dom", url + "?once"], capture_output=True, text=True, timeout=400)
     return done.stdout
 
 
@@ -79,7 +79,7 @@ def with_coordinator(home, state, env, show):
         show(wait_for(log, r"dashboard at (http://\S+)"))
     finally:
         child.terminate()
-        child.wait(timeout=20)
+        child.wait(timeout=200)
 
 
 def main():
