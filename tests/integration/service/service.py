@@ -76,7 +76,7 @@ class Service:
             f.write(grid)
         return self.cinch("submit", path, "--data", data)["run"]
 
-    def until(self, what, condition, limit=90):
+    def until(self, what, condition, limit=600):
         """Waits for condition() to give something true, and returns it."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
@@ -89,7 +89,7 @@ class Service:
     def state_of(self, run):
         return self.cinch("show", run)["state"]
 
-    def wait_done(self, run, limit=120):
+    def wait_done(self, run, limit=1000):
         state = self.until(f"the end of {run}",
                            lambda: (lambda s: s if s in ("done", "failed", "cancelled") else None)(self.state_of(run)), limit)
         if state != "done":

@@ -25,7 +25,7 @@ class Matrix(ServiceCase):
         s.start("cinch-train", "--slots", 2)
         s.evaluator()
         run = s.submit(GRID, self.data)
-        s.wait_done(run, 170)
+        s.wait_done(run, 1000)
         report = s.cinch("report", run, "-o", self.path("report"))
         self.assertEqual(report["failed"], [])
         cells = {(a["rounds"], a["norm"], a["params"]) for a in report["artifacts"]}

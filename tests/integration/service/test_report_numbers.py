@@ -47,7 +47,7 @@ class ReportNumbers(ServiceCase):
                                    "--epochs", "1"], env=s.env)
         self.addCleanup(lambda: (worker.kill(), worker.wait()))
         run = s.submit(GRID, self.data)
-        s.wait_done(run, 200)
+        s.wait_done(run, 1000)
         rows = self.rows(run)
         self.assertEqual(len(rows), 5 * 2 * (1 + 18))
         self.check_table(run, rows)
