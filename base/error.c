@@ -1,10 +1,13 @@
-/* base/error.c - error codes, names and texts from one list; see error.h. */
+/* base/error.c - error codes, names and texts from one list; see error.h. A text quotes what strangers wrote,
+ * so each is made safe to show (base/text.h) where it is written. */
 #include "base/error.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/text.h"
 
 int cn_fail(struct cn_error *err, int code, const char *fmt, ...)
 {
@@ -14,6 +17,7 @@ int cn_fail(struct cn_error *err, int code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
+        cn_text_show_in_place(err->text, sizeof err->text);
     }
     return code;
 }
@@ -48,6 +52,7 @@ int cn_fail_errno(struct cn_error *err, const char *fmt, ...)
         va_end(ap);
         size_t n = strlen(err->text);
         snprintf(err->text + n, sizeof err->text - n, ": %s", strerror(saved));
+        cn_text_show_in_place(err->text, sizeof err->text);
     }
     errno = saved;
     return code;
@@ -64,6 +69,7 @@ int cn_fail_prefix(struct cn_error *err, const char *fmt, ...)
     va_end(ap);
     size_t n = strlen(err->text);
     snprintf(err->text + n, sizeof err->text - n, ": %s", old);
+    cn_text_show_in_place(err->text, sizeof err->text);
     return err->code;
 }
 

@@ -3,7 +3,7 @@
  * A function that can fail returns 0 or a negative code from the list below, and writes one human
  * sentence (what, where, and what to do) into the caller's `struct cn_error`. The pointer may be
  * NULL when the caller does not want the text. Nothing in a library exits or aborts. Needs only
- * libc, so that gpu/ can use it.
+ * libc and base/text.c, so that gpu/ can use it.
  */
 #ifndef CINCH_BASE_ERROR_H
 #define CINCH_BASE_ERROR_H
@@ -46,7 +46,7 @@ struct cn_error {
 };
 
 /* Fills *err (may be NULL) and returns `code`, so that callers write `return cn_fail(err, CN_EIO,
- * "...")`. */
+ * "...")`. Control characters and what is no UTF-8 in the text are written as \x1b (base/text.h). */
 int cn_fail(struct cn_error *err, int code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 static const char *const level_name[] = {"debug", "info", "warn", "error", "silent"};
 static atomic_int least_level = -1;
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -59,8 +61,9 @@ void cn_log(enum cn_level level, const char *room, const char *fmt, ...)
     va_start(ap, fmt);
     int m = vsnprintf(line + n, sizeof line - n - 1, fmt, ap);
     va_end(ap);
-    n = m < 0 ? n : n + (size_t)m;
-    if (n > sizeof line - 2) n = sizeof line - 2;
+    if (m < 0) line[n] = 0;
+    cn_text_show_in_place(line, sizeof line - 1);
+    n = strlen(line);
 
     pthread_mutex_lock(&sink_lock);
     if (sink_fn) {

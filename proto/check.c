@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/text.h"
 #include "proto/keys.h"
 #include "proto/spec.h"
 
@@ -18,34 +19,9 @@ int pr_name_valid(const char *name)
     return 1;
 }
 
-/* Bytes of the UTF-8 sequence at s, 0 when it is not one (overlong forms and surrogates are not).
- */
-static int utf8(const unsigned char *s)
-{
-    if (s[0] < 0x80) return 1;
-    if (s[0] < 0xc2) return 0;
-    if (s[0] < 0xe0) return (s[1] & 0xc0) == 0x80 ? 2 : 0;
-    if (s[0] < 0xf0) {
-        if ((s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80) return 0;
-        if (s[0] == 0xe0 && s[1] < 0xa0) return 0;
-        if (s[0] == 0xed && s[1] > 0x9f) return 0;
-        return 3;
-    }
-    if (s[0] > 0xf4 || (s[1] & 0xc0) != 0x80 || (s[2] & 0xc0) != 0x80 || (s[3] & 0xc0) != 0x80)
-        return 0;
-    if ((s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f)) return 0;
-    return 4;
-}
-
 int pr_text_valid(const char *text, size_t limit)
 {
-    if (strnlen(text, limit + 1) > limit) return 0;
-    for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        int n = utf8(s);
-        if (!n || (*s < 32 && *s != '\t' && *s != '\n' && *s != '\r') || *s == 127) return 0;
-        s += n;
-    }
-    return 1;
+    return cn_text_clean(text, limit);
 }
 
 #define NEED(cond, ...)                                                                            \

@@ -13,7 +13,8 @@ int pr_check(int type, const ProtobufCMessage *body, struct cn_error *err);
 /* 1: usable as a name: 1..PR_MAX_NAME characters of letters, digits and "._-+@:", not starting with
  * '.' or '-'. So a name is never a path. */
 int pr_name_valid(const char *name);
-/* 1: valid UTF-8 without control characters other than tab and newline, at most `limit` bytes. */
+/* 1: cn_text_clean(): UTF-8 of at most `limit` bytes without control characters other than tab, newline and
+ * carriage return. */
 int pr_text_valid(const char *text, size_t limit);
 
 #endif
