@@ -13,15 +13,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const char *kind_of(mode_t mode)
+{
+    if (S_ISDIR(mode)) return "a folder";
+    if (S_ISFIFO(mode)) return "a named pipe";
+    if (S_ISSOCK(mode)) return "a socket";
+    return "a device";
+}
+
+int cn_file_open(const char *path, int64_t *size, struct cn_error *err)
+{
+    /* without O_NONBLOCK the open itself would wait for a pipe's writer */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) return cn_fail_errno(err, "%s", path);
+    struct stat st;
+    int rc = 0;
+    if (fstat(fd, &st))
+        rc = cn_fail_errno(err, "%s", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = cn_fail(err, CN_EINVALID, "%s: %s, where a file is read; copy its content into a file",
+                     path, kind_of(st.st_mode));
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    if (size) *size = st.st_size;
+    return fd;
+}
+
 int cn_file_read(const char *path, size_t limit, char **data, size_t *n, struct cn_error *err)
 {
     *data = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return cn_fail_errno(err, "%s", path);
-    size_t cap = 65536, len = 0;
-    struct stat st;
-    if (!fstat(fd, &st) && S_ISREG(st.st_mode)) cap = (size_t)st.st_size + 1;
-    int rc = 0;
+    int64_t size = 0;
+    int fd = cn_file_open(path, &size, err), rc = 0;
+    if (fd < 0) return fd;
+    size_t cap = (size_t)size + 1, len = 0;
+    if (cap > limit + 1) rc = cn_fail(err, CN_ELIMIT, "%s: larger than %zu bytes", path, limit);
+    if (cap < 4096) cap = 4096; /* files of /proc say 0 */
     char *buf = NULL;
     while (!rc) {
         if (len > limit) {
@@ -159,23 +187,17 @@ int cn_file_write(const char *path, const void *data, size_t n, struct cn_error 
 int cn_map_open(struct cn_map *m, const char *path, struct cn_error *err)
 {
     memset(m, 0, sizeof *m);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return cn_fail_errno(err, "%s", path);
-    struct stat st;
-    int rc = 0;
-    if (fstat(fd, &st))
-        rc = cn_fail_errno(err, "%s", path);
-    else if (!S_ISREG(st.st_mode))
-        rc = cn_fail(err, CN_EINVALID, "%s: not a regular file", path);
-    else if (st.st_size == 0)
-        rc = cn_fail(err, CN_ECORRUPT, "%s: empty file", path);
+    int64_t size = 0;
+    int fd = cn_file_open(path, &size, err), rc = 0;
+    if (fd < 0) return fd;
+    if (size == 0) rc = cn_fail(err, CN_ECORRUPT, "%s: empty file", path);
     if (!rc) {
-        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED)
             rc = cn_fail_errno(err, "%s: mmap", path);
         else {
             m->data = p;
-            m->n = (size_t)st.st_size;
+            m->n = (size_t)size;
         }
     }
     close(fd);

@@ -9,6 +9,11 @@
 
 #include "base/error.h"
 
+/* Opens a regular file for reading: a descriptor (the caller closes it), *size its bytes (may be
+ * NULL). Folders, pipes, sockets and devices are CN_EINVALID, and none of them is waited for: every
+ * file that somebody names is read through here, cn_file_read or cn_map_open. */
+int cn_file_open(const char *path, int64_t *size, struct cn_error *err);
+
 /* Reads all of `path` into malloc'ed *data (caller frees; a 0 byte follows the content). Refuses
  * more than `limit` bytes. */
 int cn_file_read(const char *path, size_t limit, char **data, size_t *n, struct cn_error *err);

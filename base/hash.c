@@ -1,11 +1,12 @@
 /* base/hash.c - see hash.h. */
 #include "base/hash.h"
 
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/file.h"
 
 struct cn_hasher {
     crypto_generichash_state state;
@@ -43,9 +44,8 @@ void cn_hash_bytes(const void *data, size_t n, struct cn_hash *out)
 
 int cn_hash_file(const char *path, struct cn_hash *out, struct cn_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return cn_fail_errno(err, "%s", path);
-    int rc = 0;
+    int fd = cn_file_open(path, NULL, err), rc = 0;
+    if (fd < 0) return fd;
     char *buf = malloc(1 << 20);
     struct cn_hasher *h = cn_hasher_create();
     if (!buf || !h) rc = cn_fail(err, CN_ENOMEM, "%s: out of memory while hashing", path);

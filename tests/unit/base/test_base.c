@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -159,13 +160,60 @@ static void error_texts(void **state)
     assert_string_equal(cn_code_name(CN_ECORRUPT), "CORRUPT");
 }
 
+/* What is no regular file is refused at once: a pipe without a writer would be waited for for ever. */
+static void pipes_folders_and_devices_are_no_files(void **state)
+{
+    char dir[] = "/tmp/cinch-base-XXXXXX", pipe[64], *data;
+    struct cn_map m;
+    struct cn_hash h;
+    assert_non_null(mkdtemp(dir));
+    snprintf(pipe, sizeof pipe, "%s/pipe", dir);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    const struct {
+        const char *path, *says;
+    } bad[] = {{pipe, "a named pipe"}, {dir, "a folder"}, {"/dev/zero", "a device"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct cn_error err = {0};
+        assert_int_equal(cn_file_read(bad[i].path, 1 << 20, &data, NULL, &err), CN_EINVALID);
+        assert_non_null(strstr(err.text, bad[i].says));
+        assert_non_null(strstr(err.text, bad[i].path));
+        assert_null(data);
+        assert_int_equal(cn_map_open(&m, bad[i].path, &err), CN_EINVALID);
+        assert_int_equal(cn_hash_file(bad[i].path, &h, &err), CN_EINVALID);
+    }
+    unlink(pipe);
+    rmdir(dir);
+}
+
+/* The size is known before any memory is taken. */
+static void files_over_the_limit(void **state)
+{
+    char path[] = "/tmp/cinch-base-XXXXXX", *data;
+    struct cn_error err = {0};
+    int fd = mkstemp(path);
+    assert_int_equal(ftruncate(fd, (off_t)1 << 40), 0);
+    assert_int_equal(cn_file_read(path, 1 << 20, &data, NULL, &err), CN_ELIMIT);
+    assert_int_equal(ftruncate(fd, 5), 0);
+    assert_int_equal(cn_file_read(path, 5, &data, NULL, &err), 0);
+    free(data);
+    assert_int_equal(cn_file_read(path, 4, &data, NULL, &err), CN_ELIMIT);
+    close(fd);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox_known_answers),     cmocka_unit_test(shuffle_is_a_permutation),
-        cmocka_unit_test(yaml_names_the_place),     cmocka_unit_test(yaml_refuses_depth),
-        cmocka_unit_test(write_is_all_or_nothing),  cmocka_unit_test(hash_round_trip),
-        cmocka_unit_test(pool_runs_each_item_once), cmocka_unit_test(error_texts),
+        cmocka_unit_test(philox_known_answers),
+        cmocka_unit_test(shuffle_is_a_permutation),
+        cmocka_unit_test(yaml_names_the_place),
+        cmocka_unit_test(yaml_refuses_depth),
+        cmocka_unit_test(write_is_all_or_nothing),
+        cmocka_unit_test(hash_round_trip),
+        cmocka_unit_test(pool_runs_each_item_once),
+        cmocka_unit_test(error_texts),
+        cmocka_unit_test(pipes_folders_and_devices_are_no_files),
+        cmocka_unit_test(files_over_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
