@@ -1,5 +1,7 @@
-/* cli/cmd_bench.c - `cinch bench`: how long one inference takes, measured in a child of its own
- * (cpu/measure). Two files are timed in alternating blocks and compared. */
+/* cli/cmd_bench.c - `cinch bench`: how long one inference takes, measured in fresh processes
+ * (cpu/measure). Two files are timed in alternating blocks and compared. A time that was taken under
+ * disturbance is marked with ~ and told in words below the table; an allocator of `all` that is not
+ * on this machine keeps its line, which says what to install. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,7 +15,7 @@ enum { ALL = 4 };
 
 struct args {
     const char *isa;
-    int engine, allocator, runs, warmup, core, n;
+    int engine, allocator, runs, processes, warmup, core, n;
     char **file;
 };
 
@@ -25,19 +27,22 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_CHOICE("allocator", &a->allocator, "A", allocators,
                    "glibc, jemalloc, tcmalloc, paper (default), all"),
         OPT_INT("runs", &a->runs, "N", 1, 10000000, "timed inferences; the study's count"),
+        OPT_INT("processes", &a->processes, "N", 1, MEASURE_MAX_PROCESSES,
+                "fresh processes that share them; 5"),
         OPT_INT("warmup", &a->warmup, "N", 1, 1000000, "before them; 100"),
         OPT_TEXT("isa", 0, &a->isa, "NAME", "portable, avx2, ...; caps the kernels"),
         OPT_INT("core", &a->core, "N", 0, 4095, "the last one"),
         OPT_END};
-    struct cli_use use = {"FILE.. [options]",
-                          "Times single inferences: one thread, batch 1, a fresh process under the "
-                          "allocator, pinned to a core.\nTwo files are compared by alternating "
-                          "blocks.",
-                          options,
-                          1,
-                          -1,
-                          0,
-                          NULL};
+    struct cli_use use = {
+        "FILE.. [options]",
+        "Times single inferences: one thread, batch 1, in fresh processes under the "
+        "allocator, pinned to a core.\nTwo files are compared by alternating "
+        "blocks. ~ marks what was taken under disturbance.",
+        options,
+        1,
+        -1,
+        0,
+        NULL};
     int rc = cli_parse(c, &use, argc, argv);
     a->file = use.word;
     a->n = use.n_words;
@@ -45,16 +50,18 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 }
 
 /* Adds the figures of one measurement (one file, or two that were compared) to the answer. */
-static void add(json_t *list, const struct measure_spec *spec, const struct measure_result *r)
+static int add(struct cli *c, json_t *list, const struct measure_spec *spec,
+               const struct measure_result *r)
 {
     for (int i = 0; i < 2 && spec->file[i]; i++) {
-        const struct measure_figures *f = &r->figures[i];
-        json_t *o =
-            json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:i}", "file",
-                      spec->file[i], "engine", r->engine, "isa", r->isa, "allocator", r->allocator,
-                      "n", f->n, "mean_us", f->mean_us, "p50_us", f->p50_us, "p90_us", f->p90_us,
-                      "p99_us", f->p99_us, "std_us", f->std_us, "min_us", f->min_us, "core",
-                      r->core, "disturbed_blocks", f->disturbed);
+        json_t *o = json_pack("{s:s}", "file", spec->file[i]), *f = measure_figures_json(r, i);
+        if (!o || !f || json_object_update(o, f)) {
+            json_decref(o);
+            json_decref(f);
+            return cn_fail(&c->err, CN_ENOMEM, "out of memory for figures");
+        }
+        json_decref(f);
+        json_object_set_new(o, "disturbed_blocks", json_integer(r->figures[i].disturbed));
         if (spec->file[1] && i == 1) {
             json_object_set_new(o, "ratio", cli_json_real(1 / r->ratio));
             json_object_set_new(o, "ratio_ci95",
@@ -68,6 +75,22 @@ static void add(json_t *list, const struct measure_spec *spec, const struct meas
         }
         json_array_append_new(list, o);
     }
+    return 0;
+}
+
+/* The line of a file that could not be measured: every member is there, and why. */
+static void add_missing(json_t *list, const struct measure_spec *spec, const char *why)
+{
+    static const char *const figures[] = {"isa",        "mean_us",     "p50_us",
+                                          "p50_low_us", "p50_high_us", "p90_us",
+                                          "p99_us",     "std_us",      NULL};
+    for (int i = 0; i < 2 && spec->file[i]; i++) {
+        json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:s}", "file", spec->file[i], "engine",
+                              measure_engine_names[spec->engine], "allocator",
+                              allocators[spec->allocator], "n", 0, "missing", why);
+        for (int k = 0; figures[k]; k++) json_object_set_new(o, figures[k], json_null());
+        json_array_append_new(list, o);
+    }
 }
 
 static int measure_one(struct cli *c, const struct args *a, int first, int count, int allocator,
@@ -79,37 +102,86 @@ static int measure_one(struct cli *c, const struct args *a, int first, int count
                                 .isa = a->isa,
                                 .warmup = a->warmup,
                                 .runs = a->runs,
+                                .processes = a->processes,
                                 .core = a->core};
     struct measure_result r = {0};
+    char detail[256], why[400];
+    if (a->allocator == ALL &&
+        !measure_allocator_available(spec.allocator, detail, sizeof detail)) {
+        snprintf(why, sizeof why, "%s is not here: %s", allocators[allocator], detail);
+        add_missing(list, &spec, why);
+        return 0;
+    }
     int rc = measure_run(&spec, &r, &c->err);
-    if (!rc) add(list, &spec, &r);
+    if (!rc) rc = add(c, list, &spec, &r);
     measure_result_clear(&r);
     return rc;
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+static double real(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+static void print_line(struct cli_table *t, const json_t *o)
+{
+    const json_t *ci = json_object_get(o, "ratio_ci95");
+    const char *mark = *text(o, "disturbed_by") ? "~" : "";
+    char ratio[64] = "";
+    if (*text(o, "missing")) {
+        cli_table_add(t, "%s\t%s\t-\t%s\t0\tmissing\t-\t-\t-\t-\t-", text(o, "file"),
+                      text(o, "engine"), text(o, "allocator"));
+        return;
+    }
+    if (ci)
+        snprintf(ratio, sizeof ratio, "x %.3f (%.3f .. %.3f)%s", real(o, "ratio"),
+                 json_number_value(json_array_get(ci, 0)), json_number_value(json_array_get(ci, 1)),
+                 mark);
+    cli_table_add(t, "%s\t%s\t%s\t%s\t%.0f\t%.2f%s\t%.2f .. %.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s",
+                  text(o, "file"), text(o, "engine"), text(o, "isa"), text(o, "allocator"),
+                  real(o, "n"), real(o, "p50_us"), mark, real(o, "p50_low_us"),
+                  real(o, "p50_high_us"), real(o, "p90_us"), real(o, "p99_us"), real(o, "mean_us"),
+                  real(o, "std_us"), ratio);
+}
+
+/* What the table's columns are, what is missing in it, and what disturbed whom. */
+static void print_legend(const json_t *list)
+{
+    int processes = 0;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        int n = (int)real(json_array_get(list, i), "processes");
+        if (n > processes) processes = n;
+    }
+    if (processes > 1)
+        printf("\nmicroseconds; percentiles: the median of %d processes' own, SPREAD: their least "
+               "and most p50;\nMEAN and STD: of all N runs\n",
+               processes);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *o = json_array_get(list, i);
+        if (*text(o, "missing"))
+            printf("missing: %s under %s: %s\n", text(o, "file"), text(o, "allocator"),
+                   text(o, "missing"));
+        if (*text(o, "disturbed_by"))
+            printf("~ %s under %s was disturbed: %s\n", text(o, "file"), text(o, "allocator"),
+                   text(o, "disturbed_by"));
+    }
 }
 
 static void print(const json_t *list)
 {
     struct cli_table *t = cli_table_create(
-        "FILE\tENGINE\tISA\tALLOCATOR\tN\tMEAN us\tP50\tP90\tP99\tSTD\tAGAINST THE FIRST",
-        "llllrrrrrrl");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *o = json_array_get(list, i), *ci = json_object_get(o, "ratio_ci95");
-        char ratio[64] = "";
-        if (ci)
-            snprintf(ratio, sizeof ratio, "x %.3f (%.3f .. %.3f)",
-                     json_number_value(json_object_get(o, "ratio")),
-                     json_number_value(json_array_get(ci, 0)),
-                     json_number_value(json_array_get(ci, 1)));
-#define TEXT(key) json_string_value(json_object_get(o, key))
-#define REAL(key) json_number_value(json_object_get(o, key))
-        cli_table_add(t, "%s\t%s\t%s\t%s\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t%s", TEXT("file"),
-                      TEXT("engine"), TEXT("isa"), TEXT("allocator"), REAL("n"), REAL("mean_us"),
-                      REAL("p50_us"), REAL("p90_us"), REAL("p99_us"), REAL("std_us"), ratio);
-#undef TEXT
-#undef REAL
-    }
+        "FILE\tENGINE\tISA\tALLOCATOR\tN\tP50 us\tSPREAD\tP90\tP99\tMEAN\tSTD\tAGAINST THE FIRST",
+        "llllrrrrrrrl");
+    for (size_t i = 0; i < json_array_size(list); i++) print_line(t, json_array_get(list, i));
     cli_table_print(t, stdout);
     cli_table_destroy(t);
+    print_legend(list);
 }
 
 int cmd_bench(struct cli *c, int argc, char **argv)

@@ -130,16 +130,7 @@ static int time_under(struct evaluation *e, const char *path, const char *alloca
     if (rc == CN_EINTERRUPTED) return stop_code(e) ? e->job->error.code : rc;
     if (rc) return rc;
     json_t *doc = json_loads(r.json, 0, NULL);
-    json_t *f = json_copy(json_object_get(doc, "figures"));
-    json_object_set_new(f, "engine", json_string(r.engine));
-    json_object_set_new(f, "isa", json_string(r.isa));
-    json_object_set_new(f, "allocator", json_string(r.allocator));
-    json_object_set_new(f, "allocator_version", json_string(r.version));
-    json_object_set_new(f, "clock_overhead_ns", json_real(r.clock_overhead_ns));
-    json_object_set_new(f, "core", json_integer(r.core));
-    json_object_set_new(f, "pinned", json_boolean(r.pinned));
-    json_object_set_new(f, "raised", json_boolean(r.raised));
-    json_object_set_new(out, allocator, f);
+    json_object_set_new(out, allocator, measure_figures_json(&r, 0));
     json_object_set(e->metrics, "machine", json_object_get(doc, "machine"));
     json_decref(doc);
     measure_result_clear(&r);

@@ -91,7 +91,9 @@ static int open_subjects(struct state *s, const struct request *r,
         size_t floats = (size_t)subject->leads * (size_t)subject->samples;
         /* Aligned, so that figures do not hang on where the allocator put the input. */
         subject->x = aligned_alloc(64, (floats * sizeof(float) + 63) & ~(size_t)63);
-        if (!subject->x) return cn_fail(err, CN_ENOMEM, "out of memory for the input");
+        subject->logits = calloc((size_t)subject->labels + 1, sizeof(float));
+        if (!subject->x || !subject->logits)
+            return cn_fail(err, CN_ENOMEM, "out of memory for the input");
         measure_input(subject->x, subject->leads, subject->samples);
     }
     return 0;
@@ -134,6 +136,13 @@ static json_t *proof_json(const struct measure_proof *p)
                      p->library, "counted", p->counted);
 }
 
+static json_t *pairs_json(const struct measure_timing *t, int job)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < t->pairs; i++) json_array_append_new(list, json_real(t->pair_us[job][i]));
+    return list;
+}
+
 static json_t *answer(const struct state *s, const struct request *r)
 {
     const struct measure_subject *a = &s->subject[0];
@@ -146,13 +155,13 @@ static json_t *answer(const struct state *s, const struct request *r)
     json_object_set_new(o, "raised", json_boolean(s->raised));
     json_object_set_new(o, "locked", json_boolean(s->locked));
     json_object_set_new(o, "clock_overhead_ns", json_real(s->timing.overhead_ns));
+    json_object_set_new(o, "probe_ns", json_integer(s->timing.probe_ns));
     json_object_set_new(o, "figures", figures_json(&s->timing.figures[0]));
     if (r->files == 2) {
         json_object_set_new(o, "file2", json_string(r->file[1]));
         json_object_set_new(o, "figures2", figures_json(&s->timing.figures[1]));
-        json_object_set_new(o, "ratio", json_real(s->timing.ratio));
-        json_object_set_new(o, "ratio_ci95",
-                            json_pack("[f,f]", s->timing.ratio_ci95[0], s->timing.ratio_ci95[1]));
+        json_object_set_new(
+            o, "pairs", json_pack("[o,o]", pairs_json(&s->timing, 0), pairs_json(&s->timing, 1)));
     }
     char *machine = measure_machine_json(s->core);
     json_object_set_new(o, "machine", machine ? json_loads(machine, 0, NULL) : json_null());
@@ -165,6 +174,7 @@ static void close_subjects(struct state *s, const struct measure_engine_ops *eng
     for (int i = 0; i < s->open; i++) {
         engine->close(&s->subject[i]);
         free(s->subject[i].x);
+        free(s->subject[i].logits);
     }
 }
 

@@ -8,13 +8,13 @@
 struct measure_subject {
     char net[24], kind[8], isa[24];
     int leads, samples, labels;
-    float *x;        /* [leads, samples] the input; owned */
-    float logits[8]; /* of the last run */
-    void *model;     /* the engine's own */
+    float *x;      /* [leads, samples] the input; owned */
+    float *logits; /* [labels] of the last run; owned */
+    void *model;   /* the engine's own */
 };
 
 struct measure_engine_ops {
-    /* Fills all of *s but x. isa: NULL for the best. */
+    /* Fills all of *s but x and logits. isa: NULL for the best. */
     int (*open)(struct measure_subject *s, const char *file, const char *isa, struct cn_error *err);
     void (*run)(void *subject); /* one inference: s->x to s->logits */
     void (*close)(struct measure_subject *s);

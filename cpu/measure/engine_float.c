@@ -247,6 +247,16 @@ static int load_graph(struct float_model *f, const char *file, struct measure_su
     return rc;
 }
 
+/* OpenBLAS and oneDNN choose their kernels themselves: a cap that would not hold is refused. */
+static int no_cap(const char *isa, const char *engine, struct cn_error *err)
+{
+    if (!isa || !*isa) return 0;
+    return cn_fail(
+        err, CN_EUNSUPPORTED,
+        "engine %s chooses its own kernels: the instruction set %s cannot be asked of it", engine,
+        isa);
+}
+
 static int float_open(struct measure_subject *s, const char *file, int with_dnnl,
                       struct cn_error *err)
 {
@@ -269,13 +279,15 @@ static int float_open(struct measure_subject *s, const char *file, int with_dnnl
 static int openblas_open(struct measure_subject *s, const char *file, const char *isa,
                          struct cn_error *err)
 {
-    return float_open(s, file, 0, err);
+    int rc = no_cap(isa, "openblas", err);
+    return rc ? rc : float_open(s, file, 0, err);
 }
 
 static int onednn_open(struct measure_subject *s, const char *file, const char *isa,
                        struct cn_error *err)
 {
-    return float_open(s, file, 1, err);
+    int rc = no_cap(isa, "onednn", err);
+    return rc ? rc : float_open(s, file, 1, err);
 }
 
 static void float_close(struct measure_subject *s)

@@ -1,5 +1,5 @@
-/* spawn.c - the caller's side: waits its turn, starts a fresh cinch-lat under the asked allocator,
- * and reads its one document.
+/* spawn.c - the caller's side of one process: starts a fresh cinch-lat under the asked allocator and
+ * reads its one document.
  *
  * The allocator comes in by LD_PRELOAD and a plain library name, so that the dynamic linker's own
  * search finds it; whether it did is the child's to prove. Sanitised builds bring their own malloc
@@ -9,29 +9,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
-#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "cpu/measure/corelock.h"
-#include "cpu/measure/engine.h"
+#include "cpu/measure/spawn.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITISED 1
-#else
-#define SANITISED 0
-#endif
-
-#define ANSWER_LIMIT (1 << 20)
 #define CHILD_LIMIT_MS                                                                             \
     (30 * 60 * 1000) /* resnet without any vector unit takes minutes, not hours */
 
@@ -91,7 +83,7 @@ static char **child_environment(const char *library)
     static char one_omp[] = "OMP_NUM_THREADS=1", one_blas[] = "OPENBLAS_NUM_THREADS=1";
     env[kept++] = one_omp;
     env[kept++] = one_blas;
-    if (*library && !SANITISED) {
+    if (*library && !MEASURE_SANITISED) {
         static char lines[3][48];
         int which = strcmp(library, preload[MEASURE_JEMALLOC]) == 0 ? 1 : 2;
         snprintf(lines[which], sizeof lines[which], "LD_PRELOAD=%s", preload[which]);
@@ -142,15 +134,19 @@ static int start(struct child *c, const char *library, struct cn_error *err)
     return rc;
 }
 
-static void finish(struct child *c, bool hard)
+/* Ends the child and adds the processor time that it took to *cpu_s. */
+static void finish(struct child *c, bool hard, double *cpu_s)
 {
+    struct rusage u = {0};
     close_fd(&c->in);
     close_fd(&c->out);
     close_fd(&c->errors);
     if (c->pid <= 0) return;
     if (hard) kill(c->pid, SIGKILL);
-    while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR) {
+    while (wait4(c->pid, NULL, 0, &u) < 0 && errno == EINTR) {
     }
+    *cpu_s += (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+              (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
 /* Appends what is there; closes the descriptor at its end. */
@@ -176,7 +172,7 @@ static int listen_to(struct child *c, const struct measure_spec *spec, char *ans
         struct pollfd p[2] = {{c->out, POLLIN, 0}, {c->errors, POLLIN, 0}};
         int ready = poll(p, 2, 200);
         if (ready < 0 && errno != EINTR) return cn_fail_errno(err, "cannot wait for cinch-lat");
-        if (ready > 0 && p[0].revents) drain(&c->out, answer, ANSWER_LIMIT, &n);
+        if (ready > 0 && p[0].revents) drain(&c->out, answer, MEASURE_ANSWER_LIMIT, &n);
         if (ready > 0 && p[1].revents) drain(&c->errors, errors, 256, &n_errors);
         if (spec->stop && spec->stop(spec->stop_arg))
             return cn_fail(err, CN_EINTERRUPTED, "the measurement was stopped on request");
@@ -186,13 +182,12 @@ static int listen_to(struct child *c, const struct measure_spec *spec, char *ans
     return 0;
 }
 
-/* The child's whole life: request in, answer (ANSWER_LIMIT bytes) out. */
-static int ask_child(const char *request, const char *library, const struct measure_spec *spec,
-                     char *answer, struct cn_error *err)
+int measure_ask(const char *request, const struct measure_spec *spec, char *answer, double *cpu_s,
+                struct cn_error *err)
 {
     struct child c = {.pid = 0, .in = -1, .out = -1, .errors = -1};
     char errors[256];
-    int rc = start(&c, library, err);
+    int rc = start(&c, preload[spec->allocator], err);
     if (rc == 0) {
         size_t n = strlen(request);
         /* Smaller than the socket's buffer: taken at once, or the child is gone and its silence says
@@ -202,127 +197,22 @@ static int ask_child(const char *request, const char *library, const struct meas
         close_fd(&c.in);
     }
     if (rc == 0) rc = listen_to(&c, spec, answer, errors, err);
-    finish(&c, rc != 0);
+    finish(&c, rc != 0, cpu_s);
     if (rc == 0 && !answer[0])
         rc = cn_fail(err, CN_EINTERNAL, "cinch-lat ended without an answer: %s", errors);
     return rc;
 }
 
-static char *request_json(const struct measure_spec *spec, const char *allocator)
-{
-    json_t *o = json_pack("{s:s, s:s?, s:s, s:s?, s:s?, s:i, s:i, s:i}", "file", spec->file[0],
-                          "file2", spec->file[1], "engine", measure_engine_names[spec->engine],
-                          "allocator", allocator, "isa", spec->isa, "warmup", spec->warmup, "runs",
-                          spec->runs, "core", spec->core);
-    /* Absent rather than null: that is how the child tells them. */
-    for (const char *const *k = (const char *const[]){"file2", "allocator", "isa", NULL}; *k; k++)
-        if (json_is_null(json_object_get(o, *k))) json_object_del(o, *k);
-    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    return text;
-}
-
-static int read_figures(json_t *o, struct measure_figures *f)
-{
-    return json_unpack(o, "{s:i, s:i, s:F, s:F, s:F, s:F, s:F, s:F, s:F, s:i, s:i, s:i}", "n",
-                       &f->n, "warmup", &f->warmup, "mean_us", &f->mean_us, "p50_us", &f->p50_us,
-                       "p90_us", &f->p90_us, "p99_us", &f->p99_us, "std_us", &f->std_us, "min_us",
-                       &f->min_us, "max_us", &f->max_us, "blocks", &f->blocks, "repeated",
-                       &f->repeated, "disturbed", &f->disturbed);
-}
-
-static void copy_text(json_t *o, const char *key, char *out, size_t cap)
-{
-    const char *v = json_string_value(json_object_get(o, key));
-    snprintf(out, cap, "%s", v ? v : "");
-}
-
-static int read_answer(json_t *o, struct measure_result *r, struct cn_error *err)
-{
-    json_t *fault = json_object_get(o, "error"), *allocator = json_object_get(o, "allocator");
-    if (fault)
-        return cn_fail(err, (int)json_integer_value(json_object_get(fault, "code")), "%s",
-                       json_string_value(json_object_get(fault, "text")));
-    if (read_figures(json_object_get(o, "figures"), &r->figures[0]))
-        return cn_fail(err, CN_EINTERNAL, "cinch-lat's answer lacks its figures");
-    copy_text(o, "net", r->net, sizeof r->net);
-    copy_text(o, "kind", r->kind, sizeof r->kind);
-    copy_text(o, "engine", r->engine, sizeof r->engine);
-    copy_text(o, "isa", r->isa, sizeof r->isa);
-    copy_text(allocator, "name", r->allocator, sizeof r->allocator);
-    copy_text(allocator, "version", r->version, sizeof r->version);
-    r->core = (int)json_integer_value(json_object_get(o, "core"));
-    r->pinned = json_is_true(json_object_get(o, "pinned"));
-    r->raised = json_is_true(json_object_get(o, "raised"));
-    r->clock_overhead_ns = json_number_value(json_object_get(o, "clock_overhead_ns"));
-    r->clock_resolution_ns =
-        json_number_value(json_object_get(json_object_get(o, "machine"), "clock_resolution_ns"));
-    r->ratio = r->ratio_ci95[0] = r->ratio_ci95[1] = NAN;
-    if (!json_object_get(o, "figures2")) return 0;
-    json_t *ci = json_object_get(o, "ratio_ci95");
-    r->ratio = json_number_value(json_object_get(o, "ratio"));
-    for (int i = 0; i < 2; i++) r->ratio_ci95[i] = json_number_value(json_array_get(ci, (size_t)i));
-    return read_figures(json_object_get(o, "figures2"), &r->figures[1])
-               ? cn_fail(err, CN_EINTERNAL, "cinch-lat's answer lacks its second figures")
-               : 0;
-}
-
-/* Takes the machine's turn, then asks. */
-static int ask_quietly(const char *request, const char *library, const struct measure_spec *spec,
-                       char *answer, struct cn_error *err)
-{
-    struct corelock *turn;
-    int rc = corelock_take(&turn, spec->core, err);
-    if (rc) return rc;
-    rc = ask_child(request, library, spec, answer, err);
-    corelock_drop(turn);
-    return rc;
-}
-
-int measure_run(const struct measure_spec *given, struct measure_result *out, struct cn_error *err)
-{
-    memset(out, 0, sizeof *out);
-    struct measure_spec spec = *given;
-    char net[24];
-    int rc = measure_net_of(spec.file[0], net, err);
-    if (rc) return rc;
-    if (spec.allocator == MEASURE_PAPER) spec.allocator = measure_paper_allocator(net);
-    if (spec.core < 0) spec.core = corelock_default_core();
-    const char *asked = SANITISED ? NULL : measure_allocator_names[spec.allocator];
-    char *request = request_json(&spec, asked), *answer = malloc(ANSWER_LIMIT);
-    rc = request && answer ? 0 : cn_fail(err, CN_ENOMEM, "out of memory for a measurement");
-    if (rc == 0) rc = ask_quietly(request, preload[spec.allocator], &spec, answer, err);
-    json_t *o = rc == 0 ? json_loads(answer, 0, NULL) : NULL;
-    if (rc == 0) {
-        rc = o ? read_answer(o, out, err)
-               : cn_fail(err, CN_EINTERNAL, "cinch-lat's answer is no JSON: %.80s", answer);
-        if (rc == 0) {
-            out->json = answer;
-            answer = NULL;
-        }
-    }
-    json_decref(o);
-    free(request);
-    free(answer);
-    return rc;
-}
-
-void measure_result_clear(struct measure_result *r)
-{
-    if (!r) return;
-    free(r->json);
-    memset(r, 0, sizeof *r);
-}
-
 bool measure_allocator_available(enum measure_allocator a, char *detail, int cap)
 {
     static const char *const package[] = {"", "libjemalloc2", "libtcmalloc-minimal4"};
-    struct measure_spec spec = {.core = -1};
-    char *answer = malloc(ANSWER_LIMIT);
+    struct measure_spec spec = {.core = -1, .allocator = a};
+    char *answer = malloc(MEASURE_ANSWER_LIMIT);
+    double cpu_s = 0;
     bool ok = false;
     snprintf(detail, (size_t)cap, "cannot be tried");
     if (answer && a <= MEASURE_TCMALLOC &&
-        ask_child("{\"probe\": true}", preload[a], &spec, answer, NULL) == 0) {
+        measure_ask("{\"probe\": true}", &spec, answer, &cpu_s, NULL) == 0) {
         json_t *o = json_loads(answer, 0, NULL);
         const char *name = json_string_value(json_object_get(o, "name"));
         const char *version = json_string_value(json_object_get(o, "version"));

@@ -14,7 +14,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +181,21 @@ static void all_blocks(struct loop *l)
     }
 }
 
+/* Means of blocks of both jobs, neighbours put together until they fit. */
+static void tell_pairs(const struct loop *l, struct measure_timing *out)
+{
+    out->pairs = l->blocks_needed < MEASURE_PAIRS ? l->blocks_needed : MEASURE_PAIRS;
+    for (int g = 0; g < out->pairs; g++) {
+        int from = (int)((int64_t)g * l->blocks_needed / out->pairs);
+        int to = (int)((int64_t)(g + 1) * l->blocks_needed / out->pairs);
+        for (int j = 0; j < 2; j++) {
+            double sum = 0;
+            for (int k = from; k < to; k++) sum += l->mean_us[j][k];
+            out->pair_us[j][g] = sum / (to - from);
+        }
+    }
+}
+
 static int loop_alloc(struct loop *l)
 {
     for (int j = 0; j < l->plan->jobs; j++) {
@@ -195,7 +209,6 @@ static int loop_alloc(struct loop *l)
 int measure_time(const struct measure_plan *plan, struct measure_timing *out, struct cn_error *err)
 {
     memset(out, 0, sizeof *out);
-    out->ratio = out->ratio_ci95[0] = out->ratio_ci95[1] = NAN;
     if (plan->runs < 1 || plan->warmup < 0 || plan->jobs < 1 || plan->jobs > 2)
         return cn_fail(err, CN_EINVALID, "measure: runs must be at least 1 and warm-ups 0 or more");
     struct loop l = {.plan = plan, .figures = out->figures};
@@ -206,9 +219,8 @@ int measure_time(const struct measure_plan *plan, struct measure_timing *out, st
         warm_up(&l);
         all_blocks(&l);
         out->overhead_ns = l.overhead_ns;
-        if (plan->jobs == 2)
-            rc = measure_ratio(l.mean_us[0], l.mean_us[1], l.blocks_needed, &out->ratio,
-                               out->ratio_ci95);
+        out->probe_ns = l.best_probe_ns;
+        if (plan->jobs == 2) tell_pairs(&l, out);
         for (int j = 0; j < plan->jobs; j++) {
             measure_statistics(l.sample_us[j], plan->runs, &out->figures[j]);
             out->figures[j].warmup = plan->warmup;

@@ -32,10 +32,16 @@ struct measure_plan {
     const struct measure_world *world; /* NULL: the real one */
 };
 
+#define MEASURE_PAIRS 256 /* that one process tells of a comparison */
+
 struct measure_timing {
     struct measure_figures figures[2];
-    double overhead_ns;          /* of reading the clock; already subtracted */
-    double ratio, ratio_ci95[2]; /* jobs == 2: mean A over mean B, bootstrap over pairs of blocks */
+    double overhead_ns; /* of reading the clock; already subtracted */
+    int64_t probe_ns;   /* the shortest probe: the clock frequency at its best */
+    /* jobs == 2: means of blocks that were timed in turn, neighbours put together where there are
+     * more than MEASURE_PAIRS */
+    int pairs;
+    double pair_us[2][MEASURE_PAIRS];
 };
 
 int measure_time(const struct measure_plan *plan, struct measure_timing *out, struct cn_error *err);
@@ -43,9 +49,17 @@ int measure_time(const struct measure_plan *plan, struct measure_timing *out, st
 /* Fills mean, percentiles (linear between ranks, as NumPy), deviation (n - 1). Sorts `us`. */
 void measure_statistics(double *us, int n, struct measure_figures *out);
 
-/* Ratio of the means of n pairs and its 95 % percentile interval over 2,000 bootstrap resamples of
- * pairs, drawn from Philox(0, CN_RNG_BOOTSTRAP). n ≥ 1; 0, or CN_ENOMEM. */
-int measure_ratio(const double *a, const double *b, int n, double *ratio, double ci95[2]);
+/* Puts the figures of n ≥ 1 processes together, as measure.h says. p50 [n] gets each process's own.
+ */
+void measure_combine(const struct measure_figures *part, int n, double *p50,
+                     struct measure_figures *out);
+
+/* Pairs of block means (a, b)[sum of count] of `processes` processes: the ratio of their means and
+ * its 95 % percentile interval over 2,000 bootstrap resamples, of processes and of the pairs within
+ * each (Davison, Hinkley 1997, 3.8), drawn from Philox(0, CN_RNG_BOOTSTRAP). All counts ≥ 1;
+ * 0, or CN_ENOMEM. */
+int measure_ratio(const double *a, const double *b, const int *count, int processes, double *ratio,
+                  double ci95[2]);
 
 /* Which malloc is live in this process, proved by asking it and by where the symbol lies. */
 struct measure_proof {

@@ -62,11 +62,13 @@ static void logits_of(const struct measure_engine_ops *engine, const char *path,
     if (rc) fail_msg("%s", err.text);
     s.x = malloc(sizeof(float) * (size_t)(s.leads * s.samples));
     measure_input(s.x, s.leads, s.samples);
+    s.logits = calloc((size_t)s.labels, sizeof(float));
     engine->run(&s);
     engine->run(&s); /* a second run must not depend on the first */
-    memcpy(out, s.logits, sizeof s.logits);
+    memcpy(out, s.logits, sizeof(float) * (size_t)s.labels);
     engine->close(&s);
     free(s.x);
+    free(s.logits);
 }
 
 static void same_logits(const char *path)
@@ -150,8 +152,64 @@ static void the_childs_allocator_is_proved(void **state)
         assert_true(r.figures[0].mean_us > 0 && r.figures[0].p99_us >= r.figures[0].p50_us);
         assert_true(isnan(r.ratio));
         assert_true(r.clock_resolution_ns > 0 && r.pinned);
+        assert_int_equal(r.figures[0].processes, MEASURE_PROCESSES);
         measure_result_clear(&r);
     }
+}
+
+/* Runs are shared out over fresh processes, none is lost, and every one is told. */
+static void runs_are_spread_over_processes(void **state)
+{
+    char path[128];
+    const int narrow[] = {4, 4, 4, 4},
+              asked[][3] = {/* runs, processes, processes that it takes */ {23, 0, 5},
+                            {3, 0, 3},
+                            {1, 0, 1},
+                            {20, 7, 7}};
+    make("cnn", narrow, 4, path);
+    for (size_t k = 0; k < sizeof asked / sizeof *asked; k++) {
+        struct measure_spec spec = {.file = {path, NULL},
+                                    .warmup = 1,
+                                    .runs = asked[k][0],
+                                    .processes = asked[k][1],
+                                    .core = -1};
+        struct measure_result r;
+        assert_int_equal(measure_run(&spec, &r, NULL), 0);
+        assert_int_equal(r.figures[0].n, asked[k][0]);
+        assert_int_equal(r.figures[0].processes, asked[k][2]);
+        assert_true(r.figures[0].p50_low_us <= r.figures[0].p50_us &&
+                    r.figures[0].p50_us <= r.figures[0].p50_high_us);
+        json_t *o = measure_figures_json(&r, 0);
+        assert_int_equal(json_array_size(json_object_get(o, "process_p50_us")), asked[k][2]);
+        assert_int_equal(json_integer_value(json_object_get(o, "n")), asked[k][0]);
+        const char *by = json_string_value(json_object_get(o, "disturbed_by"));
+        assert_string_equal(by ? by : "", r.disturbed_by[0]);
+        json_decref(o);
+        measure_result_clear(&r);
+    }
+}
+
+/* Outputs need as much room as the file says. */
+static void a_net_of_many_labels_is_measured(void **state)
+{
+    char path[128];
+    struct nn_net *built;
+    struct nn_model *m;
+    struct nn_shape shape = {.n_labels = 64};
+    const int narrow[] = {4, 4, 4, 4};
+    assert_int_equal(nn_net_build(&built, "cnn", narrow, 4, shape, NULL), 0);
+    assert_int_equal(nn_model_create(&m, built, 7, NULL, NULL), 0);
+    for (int l = 0; l < ECG_MAX_LEADS; l++) m->std[l] = 1;
+    snprintf(path, sizeof path, "%s/many.safetensors", folder);
+    assert_int_equal(nn_model_save(m, path, NULL), 0);
+    nn_model_destroy(m);
+    struct measure_spec spec = {.file = {path, NULL}, .warmup = 3, .runs = 20, .core = -1};
+    struct measure_result r;
+    struct cn_error err = {0};
+    int rc = measure_run(&spec, &r, &err);
+    if (rc) fail_msg("%s", err.text);
+    assert_int_equal(r.figures[0].n, 20);
+    measure_result_clear(&r);
 }
 
 static void two_files_are_compared(void **state)
@@ -202,6 +260,9 @@ static void errors_name_what_is_wrong(void **state)
     assert_int_equal(quant_convert(&a, m, NULL, &opt, NULL), 0);
     snprintf(artifact, sizeof artifact, "%s/a.cinch", folder);
     assert_int_equal(cn_file_write(artifact, a.data, a.n, NULL), 0);
+    expect_failure(
+        (struct measure_spec){.file = {path, NULL}, .engine = MEASURE_ONEDNN, .isa = "avx2"},
+        CN_EUNSUPPORTED, "avx2");
     expect_failure((struct measure_spec){.file = {artifact, NULL}, .engine = MEASURE_OPENBLAS},
                    CN_EINVALID, "checkpoint");
     expect_failure((struct measure_spec){.file = {artifact, NULL}, .stop = stop_at_once},
@@ -231,6 +292,8 @@ int main(void)
         cmocka_unit_test(engines_agree_on_every_net),
         cmocka_unit_test(input_is_normalised_and_fixed),
         cmocka_unit_test(the_childs_allocator_is_proved),
+        cmocka_unit_test(runs_are_spread_over_processes),
+        cmocka_unit_test(a_net_of_many_labels_is_measured),
         cmocka_unit_test(two_files_are_compared),
         cmocka_unit_test(errors_name_what_is_wrong),
         cmocka_unit_test(the_study_decides_the_defaults),
