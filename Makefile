@@ -3,13 +3,13 @@ BUILD ?= build
 JOBS  ?= $(shell nproc)
 CMAKE_FLAGS ?=
 
-.PHONY: all help deps configure demo test asan ubsan tsan chaos bench format tidy clean
+.PHONY: all help deps configure demo test test-long asan ubsan tsan chaos fuzz format tidy clean
 
 all: configure  ## build everything into build/bin
 	@cmake --build $(BUILD) -j $(JOBS)
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/'
 
 deps:  ## install the Debian packages that cinch needs
 	@tools/deps.sh
@@ -23,6 +23,8 @@ demo: all  ## the real sample through separate processes to int8 artifacts, then
 test: all  ## every test; the last line counts them
 	@tools/test.sh $(BUILD)
 
+test-long: test chaos fuzz  ## what takes too long for every day: the tests, 20 minutes of faults, every fuzzer for 10 minutes
+
 asan:  ## build and test under AddressSanitizer
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)-asan CMAKE_FLAGS="-DCINCH_SANITIZE=address -DCINCH_GPU=off"
 ubsan:  ## ... UndefinedBehaviorSanitizer
@@ -34,6 +36,13 @@ tsan:  ## ... ThreadSanitizer
 chaos: all  ## 20 minutes of faults, a coordinator away for 10, 10,000 reconnects (SECONDS=, AWAY=, RECONNECTS=)
 	@SECONDS_OF_FAULTS=$(or $(SECONDS),1200) AWAY=$(or $(AWAY),600) RECONNECTS=$(or $(RECONNECTS),10000) tools/chaos.sh $(BUILD)
 
+fuzz:  ## every fuzzer under clang and AddressSanitizer for 600 s (SECONDS=, ONLY="yaml keys")
+	@tools/deps.sh tools/deps-fuzz.txt
+	@[ -f $(BUILD)-fuzz/CMakeCache.txt ] || cmake -S . -B $(BUILD)-fuzz -DCMAKE_C_COMPILER=clang -DCINCH_FUZZ=ON \
+		-DCINCH_GPU=off -DCINCH_TESTS=off -DCINCH_BENCH=off
+	@cmake --build $(BUILD)-fuzz -j $(JOBS) --target fuzzers
+	@tools/fuzz.sh $(BUILD)-fuzz $(or $(SECONDS),600) $(ONLY)
+
 format:  ## clang-format the tree in place
 	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 
@@ -41,4 +50,4 @@ tidy: configure  ## clang-tidy over the C files
 	@git ls-files '*.c' | grep -v '^tests/' | xargs clang-tidy -p $(BUILD) --quiet
 
 clean:  ## remove the build folders
-	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan $(BUILD)-fuzz

@@ -53,8 +53,9 @@ static int field(const char *line, const char *name, char *out, size_t cap)
     return 1;
 }
 
-static int parse_key(struct pr_key *k, const char *path, char *text, struct cn_error *err)
+int pr_key_parse(struct pr_key *k, const char *path, char *text, struct cn_error *err)
 {
+    memset(k, 0, sizeof *k);
     char version[8] = "", *save = NULL;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         if (field(line, "cinch-key", version, sizeof version) ||
@@ -66,6 +67,8 @@ static int parse_key(struct pr_key *k, const char *path, char *text, struct cn_e
             continue;
     }
     if (strcmp(version, "1")) return cn_fail(err, CN_ECORRUPT, "%s: not a cinch key file", path);
+    if (!pr_name_valid(k->name) || (strcmp(k->role, "server") && !pr_role_parse(k->role)))
+        return cn_fail(err, CN_ECORRUPT, "%s: '%s' is no name or '%s' no role", path, k->name, k->role);
     if (!pr_z85_valid(k->public_key) || !pr_z85_valid(k->secret) ||
         (*k->server && !pr_z85_valid(k->server)))
         return cn_fail(err, CN_ECORRUPT, "%s: a key in it is not 40 characters of Z85", path);
@@ -84,7 +87,7 @@ int pr_key_load(struct pr_key *k, const char *path, struct cn_error *err)
     size_t n;
     int rc = cn_file_read(path, 4096, &text, &n, err);
     if (rc) return rc;
-    rc = parse_key(k, path, text, err);
+    rc = pr_key_parse(k, path, text, err);
     sodium_memzero(text, n);
     free(text);
     if (rc) pr_key_wipe(k);

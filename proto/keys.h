@@ -28,6 +28,8 @@ struct pr_key {
 int pr_key_make(struct pr_key *k, const char *name, const char *role, struct cn_error *err);
 /* Refuses a file that others than its owner can read, with the chmod to run. */
 int pr_key_load(struct pr_key *k, const char *path, struct cn_error *err);
+/* The text of a key file (changed while it is read); `path` stands in messages. CN_ECORRUPT. */
+int pr_key_parse(struct pr_key *k, const char *path, char *text, struct cn_error *err);
 int pr_key_save(const struct pr_key *k, const char *path, struct cn_error *err); /* mode 0600 */
 void pr_key_wipe(struct pr_key *k);
 int pr_z85_valid(const char *key); /* 1: 40 characters that decode to 32 bytes */

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what tools/deps.txt names where apt-get exists, with sudo when not root; does nothing when all is
+# Installs what tools/deps.txt (or the list given) names where apt-get exists, with sudo when not root; does nothing when all is
 # there; elsewhere says what is needed.
 set -eu
-list=$(grep -v '^#' "$(dirname "$0")/deps.txt")
+list=$(grep -v "^#" "${1:-$(dirname "$0")/deps.txt}")
 if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "cinch needs these libraries (Debian's names); install them with this system's package manager:"
     echo "$list"

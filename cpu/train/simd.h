@@ -453,14 +453,14 @@ INLINE void v_store_u8(uint8_t *p, vf v, int n)
 INLINE void v_lanes4(vf v[4])
 {
 #if VL == 4
-    vf ab = __builtin_shuffle(v[0], v[1], (vi){0, 4, 1, 5}), AB;
-    AB = __builtin_shuffle(v[0], v[1], (vi){2, 6, 3, 7});
-    vf cd = __builtin_shuffle(v[2], v[3], (vi){0, 4, 1, 5}), CD;
-    CD = __builtin_shuffle(v[2], v[3], (vi){2, 6, 3, 7});
-    v[0] = __builtin_shuffle(ab, cd, (vi){0, 1, 4, 5});
-    v[1] = __builtin_shuffle(ab, cd, (vi){2, 3, 6, 7});
-    v[2] = __builtin_shuffle(AB, CD, (vi){0, 1, 4, 5});
-    v[3] = __builtin_shuffle(AB, CD, (vi){2, 3, 6, 7});
+    vf ab = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5), AB;
+    AB = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7);
+    vf cd = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5), CD;
+    CD = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    v[0] = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    v[1] = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    v[2] = __builtin_shufflevector(AB, CD, 0, 1, 4, 5);
+    v[3] = __builtin_shufflevector(AB, CD, 2, 3, 6, 7);
 #else
 #if VL == 16
 #define UNPACK(half, type, a, b) _mm512_unpack##half##_##type(a, b)
