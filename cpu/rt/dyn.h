@@ -1,5 +1,6 @@
 /* cpu/rt/dyn.h - the float arithmetic of LSTM_DYN and LINEAR_DYN, one rounding to float per step, so that
- * every lane of every vector and every FPU (C99 assignments round) computes the same bits. No step may
+ * every lane of every vector and every FPU (C99 assignments round) computes the same bits; so do
+ * LAYERNORM_F32 and MEAN_F32, which stand between the two (ref_f32.c). No step may
  * be fused with another: compile with -std=c99 or -ffp-contract=off.
  */
 #ifndef CINCHRT_DYN_H

@@ -268,6 +268,7 @@ static void f32_conv_run(const struct cinchrt_model *m, const struct rt_layer *l
     if (wino) f32_wino_run(m, l, scratch, &j, w);
 }
 
+/* ref_f32.c's bits: it may stand in dynamically quantised nets. */
 static void f32_mean_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
 {
     const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];

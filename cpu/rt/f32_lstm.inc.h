@@ -1,5 +1,6 @@
 /* cpu/rt/f32_lstm.inc.h - float LSTM and LayerNorm for one instruction set; a
- * template that follows f32_conv.inc.h.
+ * template that follows f32_conv.inc.h. LayerNorm has ref_f32.c's bits: it
+ * stands in dynamically quantised nets.
  *
  * Units are taken in blocks of VL, one lane each; a pair of blocks has eight
  * sums (4 gates x 2), enough to hide the latency of FMA. The recurrent weights
@@ -197,56 +198,76 @@ static void f32_lstm_run(const struct cinchrt_model *m, const struct rt_layer *l
 struct f32_norm_packed {
     int32_t blocks;
     int32_t unused[15];
-    /* then float gamma[blocks][VL], beta[blocks][VL]; 0 behind the last channel
-   */
+    /* then float gamma[blocks][VL], beta[blocks][VL], 0 behind the last channel; keep[VL]: 1 for the
+     * channels of the last block, else 0 */
 };
 
 static size_t f32_norm_pack_size(const struct cinchrt_model *m, const struct rt_layer *l)
 {
     (void)m;
-    return sizeof(struct f32_norm_packed) + (size_t)f32_lstm_blocks(l) * VL * 8;
+    return sizeof(struct f32_norm_packed) + ((size_t)f32_lstm_blocks(l) * 2 + 1) * VL * 4;
 }
 
 static void f32_norm_pack(const struct cinchrt_model *m, const struct rt_layer *l,
                           const uint8_t *block, void *dst)
 {
     struct f32_norm_packed *p = dst;
-    float *gamma = (float *)(p + 1), *beta;
+    float *gamma = (float *)(p + 1), *beta, *keep;
+    int i;
     memset(dst, 0, f32_norm_pack_size(m, l));
     p->blocks = f32_lstm_blocks(l);
-    beta = gamma + p->blocks * VL;
+    beta = gamma + p->blocks * VL, keep = beta + p->blocks * VL;
     memcpy(gamma, block, 4 * (size_t)l->f.cin);
     memcpy(beta, block + 4 * (size_t)l->f.cin, 4 * (size_t)l->f.cin);
+    for (i = (p->blocks - 1) * VL; i < l->f.cin; i++) keep[i % VL] = 1;
 }
 
-/* The window's largest value per channel so far. */
+/* The window's largest value per channel so far, and a row of x filled up with zeros. */
 static size_t f32_norm_scratch(const struct cinchrt_model *m, const struct rt_layer *l)
 {
     (void)m;
-    return (size_t)f32_lstm_blocks(l) * VL * 4;
+    return (size_t)f32_lstm_blocks(l) * VL * 8;
 }
 
-/* Lanes behind the last channel hold 0 in x: they add mean^2 each to the sum of
- * squares, taken away again. */
+/* The mean and reciprocal standard deviation of a row: sixteen sums, whatever VL is, added up by halves.
+ * x is 0 behind the last channel; the mean is not taken from those lanes. */
+static inline __attribute__((always_inline)) void
+f32_norm_moments(const struct f32_norm_packed *p, const float *x, int c, float *mean, float *rstd)
+{
+    const float *keep = (const float *)(p + 1) + 2 * p->blocks * VL;
+    vf even = vf_zero(), odd = vf_zero(), mu, d;
+    int b, last = p->blocks - 1;
+    for (b = 0; b <= last; b++) {
+        if (VL < 16 && b & 1)
+            odd = vf_add(odd, vf_load(x + b * VL));
+        else
+            even = vf_add(even, vf_load(x + b * VL));
+    }
+    *mean = vf_sum(vf_add(even, odd)) / (float)c;
+    mu = vf_set(*mean), even = odd = vf_zero();
+    for (b = 0; b <= last; b++) {
+        d = vf_sub(vf_load(x + b * VL), b < last ? mu : vf_mul(mu, vf_load(keep)));
+        d = vf_mul(d, d);
+        if (VL < 16 && b & 1)
+            odd = vf_add(odd, d);
+        else
+            even = vf_add(even, d);
+    }
+    *rstd = 1.0f / f32_root(vf_sum(vf_add(even, odd)) / (float)c + 1e-5f);
+}
+
 static void f32_norm_row(const struct f32_norm_packed *p, const float *x, int c, float *top)
 {
     const float *gamma = (const float *)(p + 1), *beta = gamma + p->blocks * VL;
-    vf sum = vf_zero(), square = vf_zero(), mean, rstd;
-    float mu, var;
+    float mu, root;
+    vf mean, rstd;
     int b;
-    for (b = 0; b < p->blocks; b++) sum = vf_add(sum, vf_load(x + b * VL));
-    mu = vf_sum(sum) / (float)c;
-    mean = vf_set(mu);
-    for (b = 0; b < p->blocks; b++) {
-        vf d = vf_sub(vf_load(x + b * VL), mean);
-        square = vf_fma(d, d, square);
-    }
-    var = (vf_sum(square) - (float)(p->blocks * VL - c) * mu * mu) / (float)c;
-    rstd = vf_set(1.0f / f32_root((var > 0 ? var : 0) + 1e-5f));
+    f32_norm_moments(p, x, c, &mu, &root);
+    mean = vf_set(mu), rstd = vf_set(root);
     for (b = 0; b < p->blocks; b++) {
         vf d = vf_mul(vf_sub(vf_load(x + b * VL), mean), rstd);
-        d = vf_fma(d, vf_load(gamma + b * VL), vf_load(beta + b * VL));
-        vf_store(top + b * VL, vf_max(vf_load(top + b * VL), d));
+        d = vf_add(vf_mul(d, vf_load(gamma + b * VL)), vf_load(beta + b * VL));
+        vf_store(top + b * VL, vf_max(d, vf_load(top + b * VL))); /* a NaN d leaves top */
     }
 }
 
@@ -256,11 +277,16 @@ static void f32_norm_run(const struct cinchrt_model *m, const struct rt_layer *l
     const struct f32_norm_packed *p = l->packed;
     const float *x = (const float *)(const void *)rt_rows(m, l->in, scratch);
     float *y = (float *)(void *)rt_rows(m, l->out, scratch);
-    float *top = (float *)(void *)(scratch + m->tmp);
+    float *top = (float *)(void *)(scratch + m->tmp), *own = top + p->blocks * VL;
+    int narrow = in->stride < p->blocks * VL; /* the next row lies within a row's last vector */
     int t, j, i;
+    if (narrow) memset(own, 0, (size_t)p->blocks * VL * 4);
     for (t = 0; t < l->tout; t++, y += out->stride) {
         for (i = 0; i < p->blocks * VL; i++) top[i] = -3.4e38f;
-        for (j = 0; j < l->f.pool; j++, x += in->stride) f32_norm_row(p, x, l->f.cin, top);
+        for (j = 0; j < l->f.pool; j++, x += in->stride) {
+            if (narrow) memcpy(own, x, 4 * (size_t)l->f.cin);
+            f32_norm_row(p, narrow ? own : x, l->f.cin, top);
+        }
         for (i = 0; i < out->stride; i++) y[i] = i < l->f.cin ? top[i] : 0;
     }
 }

@@ -7,9 +7,9 @@
  * two tiles of sums give 32 steps by 32 channels; they start from the bias or the rounded side sums,
  * leave through memory, and are pooled and rounded by the code of the vector kernels.
  *
- * The instructions: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2. This was
- * never run on a CPU with AMX; tests/unit/rt/test_rt_amx.c runs it on an emulation of the four
- * instructions that it uses.
+ * The instructions: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2. Where
+ * the CPU has no AMX, tests/unit/rt/test_rt_amx.c runs it on an emulation of the four instructions that
+ * it uses; where it has, test_rt_isa.c runs the real ones.
  */
 #define RT_DOT_VNNI 1
 #include "cpu/rt/vec512.h"

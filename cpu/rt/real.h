@@ -58,6 +58,25 @@ static inline double rt_rsqrt(double x)
     return y;
 }
 
+/* The root of x, correctly rounded as SQRTSS rounds it; x > 0 and normal. The midpoint between two
+ * floats squares exactly in double, so comparing with it tells which is nearer. */
+static inline float rt_rootf(float x)
+{
+    double near = (double)x * rt_rsqrt((double)x), middle;
+    float r = (float)near, up, down;
+    uint32_t bits;
+    if (!(x < 3.4e38f)) return x;
+    memcpy(&bits, &r, 4);
+    bits += 1;
+    memcpy(&up, &bits, 4);
+    bits -= 2;
+    memcpy(&down, &bits, 4);
+    middle = ((double)r + (double)up) / 2;
+    if (middle * middle < (double)x) return up;
+    middle = ((double)r + (double)down) / 2;
+    return middle * middle > (double)x ? down : r;
+}
+
 /* Round to the nearest integer, ties to even; |x| < 2^22. Two roundings to
  * float, nothing else, so that wide FPU registers change nothing (C99
  * assignments round). */

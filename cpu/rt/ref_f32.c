@@ -1,6 +1,8 @@
 /* cpu/rt/ref_f32.c - portable float kernels: convolution (with side input,
  * ReLU, max-pool), linear, mean, LSTM, LayerNorm. Plain loops in the order of
- * the textbook; the vector kernels agree to rounding.
+ * the textbook; the vector kernels agree to rounding. Mean and LayerNorm, which
+ * stand in dynamically quantised nets (ref_dyn.c), have the vector kernels'
+ * order of sums, one rounding per step, and so their bits.
  */
 #include "cpu/rt/ref.h"
 
@@ -82,11 +84,15 @@ static void mean_run(const struct cinchrt_model *m, const struct rt_layer *l, ui
     const float *x = (const float *)(const void *)rt_rows(m, l->in, scratch);
     float *y = (float *)(void *)rt_rows(m, l->out, scratch);
     int c, t;
-    for (c = 0; c < out->stride; c++) {
-        float sum = 0;
-        for (t = 0; c < in->c && t < in->t; t++)
-            sum += x[(size_t)t * (size_t)in->stride + (size_t)c];
-        y[c] = sum / (float)in->t;
+    for (c = 0; c < out->stride; c++) { /* even and odd steps in sums of their own */
+        float sum[2] = {0, 0}, scale = 1.0f / (float)in->t, all;
+        for (t = 0; c < in->c && t < in->t; t++) {
+            float add = sum[t & 1] + x[(size_t)t * (size_t)in->stride + (size_t)c];
+            sum[t & 1] = add;
+        }
+        all = sum[0] + sum[1];
+        all = all * scale;
+        y[c] = all;
     }
 }
 
@@ -137,23 +143,59 @@ static void lstm_run(const struct cinchrt_model *m, const struct rt_layer *l, ui
 const struct rt_kernel rt_f32_lstm__portable = {"f32_lstm__portable", copy_size, copy_block,
                                                 lstm_scratch, lstm_run};
 
+#define NORM_LANES 16 /* sums: channel c belongs to number c % 16, whatever the vectors' width */
+
+static float lanes_sum(float s[NORM_LANES])
+{
+    int n, i;
+    for (n = NORM_LANES / 2; n; n /= 2)
+        for (i = 0; i < n; i++) {
+            float two = s[i] + s[i + n];
+            s[i] = two;
+        }
+    return s[0];
+}
+
+/* One step's mean and reciprocal standard deviation. */
+static void norm_moments(const float *x, int n, float *mean, float *rstd)
+{
+    float sum[NORM_LANES] = {0}, square[NORM_LANES] = {0}, v, mu, root;
+    int c;
+    for (c = 0; c < n; c++) {
+        v = sum[c % NORM_LANES] + x[c];
+        sum[c % NORM_LANES] = v;
+    }
+    v = lanes_sum(sum);
+    mu = v / (float)n;
+    for (c = 0; c < n; c++) {
+        float d = x[c] - mu, d2 = d * d;
+        v = square[c % NORM_LANES] + d2;
+        square[c % NORM_LANES] = v;
+    }
+    v = lanes_sum(square);
+    v = v / (float)n;
+    v = v + 1e-5f;
+    root = rt_rootf(v);
+    *mean = mu;
+    *rstd = 1.0f / root;
+}
+
 static void layernorm_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
 {
     const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
     const float *x = (const float *)(const void *)rt_rows(m, l->in, scratch);
     const float *gamma = l->packed, *beta = gamma + l->f.cin;
-    float *y = (float *)(void *)rt_rows(m, l->out, scratch);
+    float *y = (float *)(void *)rt_rows(m, l->out, scratch), mean, rstd;
     int n = l->f.cin, t, j, c;
     for (t = 0; t < l->tout; t++, y += out->stride) {
         for (c = 0; c < out->stride; c++) y[c] = c < n ? -3.4e38f : 0;
         for (j = 0; j < l->f.pool; j++, x += in->stride) {
-            double mean = 0, var = 0, rstd;
-            for (c = 0; c < n; c++) mean += x[c];
-            mean /= n;
-            for (c = 0; c < n; c++) var += (x[c] - mean) * (x[c] - mean);
-            rstd = rt_rsqrt(var / n + 1e-5);
+            norm_moments(x, n, &mean, &rstd);
             for (c = 0; c < n; c++) {
-                float v = (float)((x[c] - mean) * rstd) * gamma[c] + beta[c];
+                float v = x[c] - mean;
+                v = v * rstd;
+                v = v * gamma[c];
+                v = v + beta[c];
                 if (v > y[c]) y[c] = v;
             }
         }

@@ -212,21 +212,26 @@ static void copy_input(const struct conv_job *j, int item, float *out)
         memcpy(out + a->pad, x, sizeof(float) * (size_t)a->tin);
 }
 
-/* Tiles read rows one after the other, so without padding they may do so in place, unless reading
- * whole vectors would leave the member's data. */
-static int read_in_place(const struct conv_job *j, int item, int n, int tiled)
+/* Tiles read rows one after the other, so without padding they may do so in place. */
+static int forward_in_place(const struct conv_job *j)
+{
+    return j->tile_y.k && !j->a->pad;
+}
+
+/* Towards dw too, unless reading whole tiles would leave the member's data. What they read behind a
+ * row meets gradients of zero. */
+static int dw_in_place(const struct conv_job *j, int item, int n)
 {
     const struct nn_conv1d *a = j->a;
     int64_t record = (int64_t)a->cin * a->tin, behind = (a->b - item % a->b - n) * record;
-    return tiled && !a->pad && behind >= wino_row_floats(&j->tile_y);
+    return j->tile_dw.k && !a->pad && behind >= wino_row_floats(&j->tile_dw);
 }
 
-/* Where the tiles of n records read: in place, or the padded copies. */
-static void tile_input(const struct conv_job *j, int item, int n, const struct conv_own *own,
+/* Where the tiles of the records from `item` on read: in place, or the padded copies. */
+static void tile_input(const struct conv_job *j, int item, int in_place, const struct conv_own *own,
                        struct wino_io *io)
 {
     const struct nn_conv1d *a = j->a;
-    int in_place = read_in_place(j, item, n, 1);
     io->x = in_place ? a->x + (int64_t)item * a->cin * a->tin : own->x;
     io->x_row = in_place ? a->tin : j->xs;
     io->x_record = a->cin * io->x_row;
@@ -292,7 +297,7 @@ static void tiled_forward(const struct conv_job *j, int item, int n, const struc
 {
     const struct nn_conv1d *a = j->a;
     struct wino_io io = {.records = n, .y = y, .y_row = a->tout};
-    tile_input(j, item, n, own, &io);
+    tile_input(j, item, forward_in_place(j), own, &io);
     io.fetch = fetch_rows(j, a->x, item + n, n, (int64_t)a->cin * a->tin);
     io.y_record = (int64_t)a->cout * a->tout;
     io.u = j->w_x + item / a->b * packed_floats(j);
@@ -307,7 +312,7 @@ void conv_forward(const struct conv_job *j, int item, int n, const struct conv_o
     const struct nn_conv1d *a = j->a;
     int stats = j->block && j->block->bn.train;
     const float *shift = stats ? j->shift + item / a->b * a->cout : NULL;
-    if (!read_in_place(j, item, n, j->tile_y.k)) {
+    if (!forward_in_place(j)) {
         pad_margins(j, n, own->x);
         for (int i = 0; i < n; i++) copy_input(j, item + i, own->x + (int64_t)i * a->cin * j->xs);
     }
@@ -402,7 +407,7 @@ static void group_dw(const struct conv_job *j, int item, int n, const struct con
         fetch_rows(j, j->block ? a->y : a->dy, item + n, n, (int64_t)a->cout * a->tout);
     if (j->tile_dw.k) {
         struct wino_io io = {.fetch = next, .records = n};
-        tile_input(j, item, n, own, &io);
+        tile_input(j, item, dw_in_place(j, item, n), own, &io);
         if (io.x != own->x) io.x_ahead = (int)(n * io.x_record);
         io.dy = own->dy + j->left;
         io.dy_record = dy_record;
@@ -440,7 +445,7 @@ static void backward_item(void *arg, int item, int thread)
     zero_margins(j, most, own.dy);
     for (int r = first; r < last; r += j->group) {
         int n = last - r < j->group ? last - r : j->group;
-        int copy = !read_in_place(j, r, n, j->tile_dw.k);
+        int copy = !dw_in_place(j, r, n);
         for (int i = 0; i < n; i++) {
             float *dy = own.dy + (int64_t)i * a->cout * j->ds;
             if (copy) copy_input(j, r + i, own.x + (int64_t)i * a->cin * j->xs);

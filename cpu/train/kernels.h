@@ -168,9 +168,12 @@ struct philox_args { /* counters of base/rng.h */
 #define WINO_TILES 256 /* most tiles of a call */
 
 /* A row's transform: tile p of x starts at x + 4p; out[i * stride + p] for the n = k + 3 results,
- * written in whole vectors. Reads up to 64 + 16 floats behind the last tile's first. */
+ * written in whole vectors. Only the row's own floats are read; behind them it counts as zeros: the
+ * last tile's surplus inputs must be the same whatever lies there, for they reach the last bits of
+ * its outputs. */
 struct wino_row {
     const float *x;
+    int floats; /* of the row, from x on */
     int tiles;
     float *out;
     int64_t stride;

@@ -136,6 +136,7 @@ static void transform(const struct cpu_kernels *kn, const struct wino *w, const 
         for (int at = from; at < end;) {
             struct part p = part_at(w, at, end);
             r.x = io->x + p.record * io->x_record + c * io->x_row + 4 * p.tile;
+            r.floats = w->t + w->k - 1 - 4 * p.tile;
             r.tiles = p.n;
             r.out = v + c * row_floats(w) + (at - from);
             kn->wino_in(w->k, &r);

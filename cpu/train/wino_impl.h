@@ -12,13 +12,26 @@
 
 #define PHASE (WINO_TILES + 3 * VL)
 
-/* Phases of a row: out[j][q] = x[4q + j] for q in [0, n), rounded up to whole vectors. */
-INLINE void split_phases(const float *x, int n, float out[4][PHASE])
+/* Four vectors from x on, of which `left` floats are there and the rest is zero. */
+INLINE void load4_tail(const float *x, int left, vf v[4])
+{
+    UNROLL(4)
+    for (int j = 0; j < 4; j++)
+        v[j] = left > j * VL ? v_load_tail(x + j * VL, left - j * VL) : v_zero();
+}
+
+/* Phases of a row of `floats`, zero behind them: out[j][q] = x[4q + j] for q in [0, n), rounded up to
+ * whole vectors. */
+INLINE void split_phases(const float *x, int floats, int n, float out[4][PHASE])
 {
     for (int q = 0; q < n; q += VL) {
         vf v[4];
-        UNROLL(4)
-        for (int j = 0; j < 4; j++) v[j] = v_load(x + 4 * q + j * VL);
+        if (floats - 4 * q >= 4 * VL) {
+            UNROLL(4)
+            for (int j = 0; j < 4; j++) v[j] = v_load(x + 4 * q + j * VL);
+        } else {
+            load4_tail(x + 4 * q, floats - 4 * q, v);
+        }
         v_split4(v);
         UNROLL(4)
         for (int j = 0; j < 4; j++) v_store(out[j] + q, v[j]);
@@ -28,7 +41,7 @@ INLINE void split_phases(const float *x, int n, float out[4][PHASE])
 INLINE void wino_in_row(const int n, const float *b, const struct wino_row *a)
 {
     float phase[4][PHASE];
-    split_phases(a->x, a->tiles + 2, phase);
+    split_phases(a->x, a->floats, a->tiles + 2, phase);
     for (int p = 0; p < a->tiles; p += VL) {
         vf d[WINO_MAX_N];
         UNROLL(10)
