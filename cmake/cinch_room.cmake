@@ -27,10 +27,15 @@ if(CINCH_SANITIZE)
   add_link_options(-fsanitize=${CINCH_SANITIZE})
 endif()
 
+# Kernels run on tables that were checked before; a canary in the innermost ones would cost per cent.
+if(CINCH_HARDEN)
+  set(CINCH_KERNEL -fno-stack-protector)
+endif()
+
 function(cinch_isa_flags)
   foreach(src ${ARGN})
     if(src MATCHES "__(avx2|avxvnni|avx512|avx512vnni|amx)\\.c$")
-      set_source_files_properties(${src} PROPERTIES COMPILE_OPTIONS "${CINCH_ISA_${CMAKE_MATCH_1}}")
+      set_source_files_properties(${src} PROPERTIES COMPILE_OPTIONS "${CINCH_ISA_${CMAKE_MATCH_1}};${CINCH_KERNEL}")
     endif()
   endforeach()
 endfunction()
