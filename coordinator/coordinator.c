@@ -208,25 +208,30 @@ static int wait_for_work(struct coordinator *c, bool busy)
     return 0;
 }
 
+int co_step(struct coordinator *c, bool *busy, struct cn_error *err)
+{
+    if (wait_for_work(c, *busy))
+        return cn_fail(err, CN_EIO, "coordinator: %s", zmq_strerror(zmq_errno()));
+    *busy = false;
+    if (c->zap) net_zap(c);
+    for (int i = 0; i < CO_SOCKETS; i++)
+        if (c->socket[i]) *busy = net_receive(c, i, BATCH) == BATCH || *busy;
+    service_blob_replies(c);
+    http_answer(c);
+    tick(c, cn_mono_ms());
+    settle(c);
+    if (c->s->nomem)
+        return cn_fail(err, CN_ENOMEM,
+                       "coordinator: out of memory; what was answered is safe, start it again");
+    return 0;
+}
+
 int co_run(struct coordinator *c, struct cn_error *err)
 {
     bool busy = false;
-    while (!atomic_load(&c->stopping)) {
-        if (wait_for_work(c, busy))
-            return cn_fail(err, CN_EIO, "coordinator: %s", zmq_strerror(zmq_errno()));
-        busy = false;
-        if (c->zap) net_zap(c);
-        for (int i = 0; i < CO_SOCKETS; i++)
-            if (c->socket[i]) busy = net_receive(c, i, BATCH) == BATCH || busy;
-        service_blob_replies(c);
-        http_answer(c);
-        tick(c, cn_mono_ms());
-        settle(c);
-        if (c->s->nomem)
-            return cn_fail(err, CN_ENOMEM,
-                           "coordinator: out of memory; what was answered is safe, start it again");
-    }
-    return 0;
+    int rc = 0;
+    while (!rc && !atomic_load(&c->stopping)) rc = co_step(c, &busy, err);
+    return rc;
 }
 
 static void *run_thread(void *arg)

@@ -135,6 +135,9 @@ struct coordinator {
     struct question *questions;
 };
 
+/* ---- coordinator.c: one turn of co_run's loop. It waits for work unless *busy, which becomes whether there is more. */
+int co_step(struct coordinator *c, bool *busy, struct cn_error *err);
+
 /* ---- net.c */
 int net_open(struct coordinator *c, struct cn_error *err);
 void net_close(struct coordinator *c);
