@@ -65,6 +65,9 @@ static void check_load(struct checking *k, sqlite3 *db)
         k->bad++;
     } else {
         fprintf(k->out, "queue: %u runs, %u jobs\n", s->n_runs - 1, s->n_jobs - 1);
+        if (state.set_aside)
+            fprintf(k->out, "queue: %u rows make no sense and are set aside\n", state.set_aside);
+        k->bad += (int)state.set_aside;
     }
     st_state_clear(&state);
     sc_destroy(s);

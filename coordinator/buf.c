@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static bool room(struct buf *b, size_t more)
 {
     if (b->failed) return false;
@@ -47,22 +49,46 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     b->n += (size_t)n;
 }
 
+/* One character beyond ASCII: as it is, or escaped where a terminal or an editor would obey it.
+ * Returns its bytes. */
+static size_t put_wide(struct buf *b, const char *c)
+{
+    char one[5] = "";
+    size_t n = (size_t)cn_utf8_length(c);
+    if (!n) {
+        buf_puts(b, "\\ufffd");
+        return 1;
+    }
+    memcpy(one, c, n);
+    if (cn_text_clean(one, n))
+        buf_add(b, one, n);
+    else if (n == 2)
+        buf_printf(b, "\\u%04x", (one[0] & 0x1fu) << 6 | (one[1] & 0x3fu));
+    else
+        buf_printf(b, "\\u%04x", (one[0] & 0xfu) << 12 | (one[1] & 0x3fu) << 6 | (one[2] & 0x3fu));
+    return n;
+}
+
 void buf_json(struct buf *b, const char *text)
 {
     buf_add(b, "\"", 1);
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        size_t plain = strcspn((const char *)c, "\"\\\n\r\t");
-        for (size_t i = 0; i < plain; i++) /* the rest of the controls */
-            if (c[i] < 32) plain = i;
-        buf_add(b, (const char *)c, plain);
+    for (const char *c = text; *c;) {
+        size_t plain = 0;
+        while (c[plain] >= 32 && c[plain] < 127 && c[plain] != '"' && c[plain] != '\\') plain++;
+        buf_add(b, c, plain);
         c += plain;
+        if ((unsigned char)*c >= 128) {
+            c += put_wide(b, c);
+            continue;
+        }
         if (!*c) break;
         if (*c == '"' || *c == '\\')
             buf_printf(b, "\\%c", *c);
         else if (*c == '\n')
             buf_puts(b, "\\n");
         else
-            buf_printf(b, "\\u%04x", *c);
+            buf_printf(b, "\\u%04x", (unsigned)*c);
+        c++;
     }
     buf_add(b, "\"", 1);
 }

@@ -33,6 +33,9 @@ static const char usage[] =
     "  --web DIR          the dashboard's folder; ../web beside this program\n"
     "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
     "  --reserve MB       room to leave on the disk: with less, no new work is accepted (64)\n"
+    "  --user-runs N      runs that one user may have that are not done (1000); a thousand times "
+    "as "
+    "many jobs\n"
     "  --quiet            only warnings and errors\n"
     "\n"
     "Stops on SIGTERM or SIGINT; a coordinator started again on the same folder goes on where this "
@@ -109,6 +112,14 @@ static int set_lost(struct args *a, const char *v)
     return rc;
 }
 
+static int set_user_runs(struct args *a, const char *v)
+{
+    double n = 0;
+    int rc = number("--user-runs", v, 1, 100000, &n);
+    a->o.user_runs = (int)n;
+    return rc;
+}
+
 static int set_reserve(struct args *a, const char *v)
 {
     double mb = 0;
@@ -121,8 +132,10 @@ static const struct {
     const char *name;
     int (*set)(struct args *a, const char *v);
 } option[] = {
-    {"--state", set_state}, {"--listen", set_listen},   {"--http", set_http}, {"--web", set_web},
-    {"--lost", set_lost},   {"--reserve", set_reserve}, {"-o", set_out},
+    {"--state", set_state},         {"--listen", set_listen},
+    {"--http", set_http},           {"--web", set_web},
+    {"--lost", set_lost},           {"--reserve", set_reserve},
+    {"--user-runs", set_user_runs}, {"-o", set_out},
 };
 
 static int parse(struct args *a, int argc, char **argv)

@@ -13,11 +13,7 @@
 #include "proto/check.h"
 #include "proto/client.h"
 
-enum {
-    QUOTA_JOBS = 1000000, /* unfinished jobs of one user */
-    QUOTA_RUNS = 1000,    /* unfinished runs of one user */
-    MAX_WATCHERS = 10000,
-};
+enum { MAX_WATCHERS = 10000 };
 
 int json_reply(struct coordinator *c, struct request *r, struct buf *b)
 {
@@ -56,27 +52,18 @@ int parse_id(const struct coordinator *c, const char *id, uint32_t *run, uint32_
 
 /* ---- submit */
 
-static int check_quota(struct coordinator *c, const struct peer *p, uint32_t more,
-                       struct cn_error *err)
+/* What the grid would add to what its user keeps here. */
+static int check_entries(struct coordinator *c, const struct peer *p, const Cinch__Submit *s,
+                         const struct ex_grid *g, struct cn_error *err)
 {
-    uint64_t jobs = more;
-    uint32_t runs = 0;
-    for (uint32_t i = 1; i < c->s->n_runs; i++) {
-        const struct sc_run *r = &c->s->run[i];
-        if (strcmp(c->s->user[r->user].name, p->user)) continue;
-        uint32_t open = r->count[SC_WAITING] + r->count[SC_READY] + r->count[SC_LEASED];
-        jobs += open;
-        runs += open > 0;
+    uint32_t bases = 0;
+    uint64_t text = strlen(s->grid);
+    for (uint32_t i = 0; i < g->n_bases; i++) {
+        if (sc_find_base(c->s, &g->base[i].hash)) continue;
+        bases++;
+        text += g->base[i].n_body;
     }
-    if (jobs > QUOTA_JOBS)
-        return cn_fail(err, CN_ELIMIT,
-                       "%s would have %llu unfinished jobs, the limit is %d; wait or cancel some",
-                       p->user, (unsigned long long)jobs, QUOTA_JOBS);
-    if (runs >= QUOTA_RUNS)
-        return cn_fail(err, CN_ELIMIT,
-                       "%s has %u unfinished runs, the limit is %d; wait or cancel some", p->user,
-                       runs, QUOTA_RUNS);
-    return 0;
+    return entries_run(c, p, g->n, bases, text, err);
 }
 
 static int add_bases(struct coordinator *c, const struct ex_grid *g, uint32_t *ids,
@@ -87,13 +74,14 @@ static int add_bases(struct coordinator *c, const struct ex_grid *g, uint32_t *i
         const struct ex_base *e = &g->base[i];
         uint32_t dataset = sc_dataset(c->s, &e->fingerprint);
         if (!(ok = dataset != 0)) break;
+        dataset_tell(c, &e->fingerprint);
         struct sc_base b = {.hash = e->hash,
                             .gpu_bytes = e->gpu_bytes,
                             .gpus = e->gpus,
                             .dataset = dataset,
                             .body = e->body,
                             .n_body = e->n_body};
-        b.allocators = sc_allocators(c->s, e->allocators, e->n_allocators, &ok);
+        ok = !sc_allocators(e->allocators, e->n_allocators, &b.allocators);
         uint32_t known = c->s->n_bases;
         ids[i] = ok ? sc_base(c->s, &b) : 0;
         ok = ok && ids[i];
@@ -121,7 +109,9 @@ static int add_jobs(struct coordinator *c, const struct ex_grid *g, const uint32
                            .round = (uint16_t)e->round,
                            .kind = e->kind,
                            .distilled = e->distilled};
-        j.norm = (uint8_t)sc_norm(s, e->norm, &ok);
+        int norm = sc_norm(e->norm);
+        ok = norm >= 0;
+        j.norm = (uint8_t)norm;
         for (int k = 0; k < 2; k++) j.parent[k] = e->parent[k] ? id[e->parent[k] - 1] : 0;
         id[i] = ok ? sc_job_add(s, &j, false) : 0;
         ok = ok && id[i];
@@ -160,6 +150,7 @@ static uint32_t add_run(struct coordinator *c, const struct peer *p, const Cinch
                          .cells = g->cells,
                          .fresh = s->fresh};
     memcpy(d->nonce, s->nonce.data, PR_INSTANCE_BYTES);
+    c->s->user[user].text += strlen(s->grid);
     struct st_op op = {.kind = ST_RUN_NEW, .run = run, .text = strdup(s->grid)};
     note(c, op);
     return d->name && d->dataset && op.text ? run : 0;
@@ -251,7 +242,7 @@ int client_submit(struct coordinator *c, struct request *r)
             for (uint32_t i = 0; i < g.n; i++)
                 reply.reused += sc_find_job(c->s, &g.job[i].key) != 0;
         } else {
-            rc = check_quota(c, r->peer, g.n, &r->error);
+            rc = check_entries(c, r->peer, s, &g, &r->error);
             if (!rc) rc = submit_grid(c, r, s, &g, &fp, name, &reply);
         }
         ex_clear(&g);
@@ -323,6 +314,7 @@ int client_watch(struct coordinator *c, struct request *r)
     }
     for (struct watcher *o = c->watchers; o; o = o->next) n++;
     if (n >= MAX_WATCHERS) return cn_fail(&r->error, CN_ELIMIT, "too many watchers");
+    if ((rc = entries_watcher(c, r->peer, &r->error))) return rc;
     struct watcher *kept = malloc(sizeof *kept);
     if (!kept) return cn_fail(&r->error, CN_ENOMEM, "out of memory");
     *kept = w;

@@ -30,6 +30,7 @@ struct co_options {
     int reserve_mb; /* with less room on the disk no new work is accepted; 0: 64, negative: no such check */
     int http_patience_ms; /* an HTTP connection that has not asked anything by then is cut; 0: 10,000 */
     int lost_ms;          /* silence after which a worker is lost; 0: 10,000 */
+    int user_runs; /* runs of one user that are not done; other entries go by it (entries.c). 0: 1,000 */
 };
 
 /* CN_EBUSY: another coordinator works on this state folder. CN_EVERSION: the store is from a newer

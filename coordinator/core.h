@@ -189,12 +189,23 @@ int client_control(struct coordinator *c, struct request *r);
 
 /* ---- registry.c: datasets and keys */
 const struct st_dataset *dataset_named(const struct coordinator *c, const char *name); /* NULL */
+/* Tells the scheduler whether the bytes of a fingerprint are here. */
+void dataset_tell(struct coordinator *c, const struct cn_hash *fingerprint);
 int client_data_add(struct coordinator *c, struct request *r);
 int client_data_get(struct coordinator *c, struct request *r);
 int client_key_create(struct coordinator *c, struct request *r);
 int client_key_revoke(struct coordinator *c, struct request *r);
 /* The roles of a live key, and its name; 0: unknown or revoked. */
 unsigned key_roles(const struct coordinator *c, const char *public_key, char name[PR_MAX_NAME + 1]);
+
+/* ---- entries.c: how much one user may keep here. 0, or CN_ELIMIT with what to do. */
+/* A run of `jobs` more; text: bytes of its grid's text and recipes. */
+int entries_run(const struct coordinator *c, const struct peer *p, uint32_t jobs, uint32_t bases,
+                uint64_t text, struct cn_error *err);
+int entries_dataset(const struct coordinator *c, const struct peer *p, struct cn_error *err);
+int entries_key(const struct coordinator *c, struct cn_error *err);
+int entries_watcher(const struct coordinator *c, const struct peer *p, struct cn_error *err);
+int entries_worker(const struct coordinator *c, const struct peer *p, struct cn_error *err);
 
 /* ---- client.c again */
 void client_wake_watchers(struct coordinator *c, int64_t now);

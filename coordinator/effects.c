@@ -209,7 +209,7 @@ static void fill_spec(struct coordinator *c, struct lease_room *m, const struct 
     m->spec.rounds = j->rounds;
     m->spec.round = j->round;
     m->spec.keep = j->keep;
-    m->spec.norm = c->s->norm[j->norm];
+    m->spec.norm = (char *)sc_norm_name(j->norm);
     m->spec.nonce = j->nonce;
 }
 

@@ -92,6 +92,12 @@ void sc_explain(const struct sched *s, uint32_t id, int64_t now, char *out, size
     const struct sc_job *j = &s->job[id];
     struct text t = {out, cap};
     *out = 0;
+    if (j->broken) {
+        say(&t,
+            "its row in queue.db makes no sense to this version: it is set aside; submit the grid "
+            "again");
+        return;
+    }
     switch (j->state) {
     case SC_WAITING:
         explain_waiting(s, j, &t);

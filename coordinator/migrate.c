@@ -44,6 +44,8 @@ static const char *const step[ST_SCHEMA] = {
     "val_score REAL, lr REAL,"
     "  records_per_s REAL, PRIMARY KEY (job, epoch)) WITHOUT ROWID;"
     "CREATE INDEX event_job ON event (job);",
+    /* 2 → 3: whose a dataset is */
+    "ALTER TABLE dataset ADD COLUMN owner TEXT NOT NULL DEFAULT '';",
 };
 
 static int version_of(sqlite3 *db)

@@ -143,9 +143,10 @@ bool sc_suits(const struct sched *s, const struct sc_worker *w, const struct sc_
     if (!(w->kinds & 1u << j->kind) || w->gpu_bytes < b->gpu_bytes || w->gpus < b->gpus ||
         (b->allocators & ~w->allocators))
         return false;
-    if (!b->dataset || s->dataset[b->dataset].stored) return true;
+    const struct sc_dataset *d = &s->dataset[b->dataset];
+    if (!b->dataset || d->stored) return true;
     for (uint32_t i = 0; i < w->n_datasets; i++)
-        if (w->datasets[i] == b->dataset) return true;
+        if (!memcmp(&w->datasets[i], &d->fingerprint, sizeof d->fingerprint)) return true;
     return false;
 }
 

@@ -16,39 +16,151 @@ const struct st_dataset *dataset_named(const struct coordinator *c, const char *
     return NULL;
 }
 
-int client_data_add(struct coordinator *c, struct request *r)
+/* A name belongs to who added it, and a fingerprint to the bytes that it first came with: jobs name
+ * the fingerprint, so nobody else may put other bytes under it. */
+static int own_dataset(const struct request *r, const struct st_dataset *d, const char *what,
+                       struct cn_error *err)
+{
+    if ((r->peer->roles & PR_ROLE_ADMIN) || (*d->owner && !strcmp(d->owner, r->peer->user)))
+        return 0;
+    return cn_fail(err, CN_EREFUSED, "dataset '%s' of %s %s; only they or an admin may replace it",
+                   d->name, *d->owner ? d->owner : "an unknown user", what);
+}
+
+static bool same(const struct cn_hash *a, const struct cn_hash *b)
+{
+    return !memcmp(a, b, sizeof *a);
+}
+
+/* Whether `given` may be kept as it is. */
+static int may_add(const struct coordinator *c, struct request *r, const struct st_op *given)
 {
     const Cinch__DataAdd *q = (const void *)r->body;
-    struct st_op op = {.kind = ST_DATASET, .size = q->blob ? q->blob->size : 0};
-    memcpy(op.hash.b, q->fingerprint.data, CN_HASH_BYTES);
+    int rc = 0;
+    for (uint32_t i = 0; i < c->state.n_datasets && !rc; i++) {
+        const struct st_dataset *d = &c->state.dataset[i];
+        bool named = !strcmp(d->name, q->name), claimed = same(&d->fingerprint, &given->hash);
+        bool bytes = d->size == given->size && (!d->size || same(&d->blob, &given->hash2));
+        if (claimed ? bytes : !named) continue;
+        if (named && !claimed && !q->replace)
+            return cn_fail(&r->error, CN_EEXISTS,
+                           "dataset '%s' is another one here; choose another name", q->name);
+        rc = own_dataset(r, d, claimed ? "has this fingerprint" : "has this name", &r->error);
+    }
+    return rc;
+}
+
+/* Notes entry `d` as it is now. */
+static void note_dataset(struct coordinator *c, const struct st_dataset *d)
+{
+    struct st_op op = {.kind = ST_DATASET,
+                       .size = d->size,
+                       .hash = d->fingerprint,
+                       .hash2 = d->blob,
+                       .text = strdup(d->name),
+                       .text2 = strdup(d->info),
+                       .text3 = strdup(d->owner)};
+    if (!op.text || !op.text2 || !op.text3) c->s->nomem = true;
+    note(c, op);
+}
+
+void dataset_tell(struct coordinator *c, const struct cn_hash *fingerprint)
+{
+    bool stored = false;
+    uint32_t id = sc_find_dataset(c->s, fingerprint);
+    for (uint32_t i = 0; i < c->state.n_datasets; i++)
+        stored |= c->state.dataset[i].size && same(&c->state.dataset[i].fingerprint, fingerprint);
+    if (id) sc_dataset_stored(c->s, id, stored);
+}
+
+/* Entry `d` gets this fingerprint and these bytes; what it had before may be of no use any more. */
+static void change_dataset(struct coordinator *c, struct st_dataset *d, const struct st_op *to)
+{
+    struct st_dataset before = *d;
+    d->fingerprint = to->hash;
+    d->blob = to->hash2;
+    d->size = to->size;
+    note_dataset(c, d);
+    dataset_tell(c, &d->fingerprint);
+    dataset_tell(c, &before.fingerprint);
+    if (before.size && !same(&before.blob, &d->blob) &&
+        sc__grow(&c->stale, &c->cap_stale, c->n_stale + 1, sizeof *c->stale))
+        c->stale[c->n_stale++] = before.blob; /* goes if nothing names it */
+}
+
+/* The entry of that name, made when it is not there; NULL with the reason in r->error. */
+static struct st_dataset *dataset_entry(struct coordinator *c, struct request *r, const char *name)
+{
+    struct st_state *st = &c->state;
+    struct st_dataset *d = (struct st_dataset *)dataset_named(c, name);
+    if (d) return d;
+    if (entries_dataset(c, r->peer, &r->error)) return NULL;
+    d = sc__grow(&st->dataset, &st->cap_datasets, st->n_datasets + 1, sizeof *st->dataset)
+            ? &st->dataset[st->n_datasets]
+            : NULL;
+    if (d)
+        *d = (struct st_dataset){
+            .name = strdup(name), .info = strdup(""), .owner = strdup(r->peer->user)};
+    if (d && d->name && d->info && d->owner) {
+        st->n_datasets++;
+        return d;
+    }
+    if (d) free(d->name);
+    if (d) free(d->info);
+    if (d) free(d->owner);
+    cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    return NULL;
+}
+
+static int keep_dataset(struct coordinator *c, struct request *r, const struct st_op *to)
+{
+    const Cinch__DataAdd *q = (const void *)r->body;
+    struct st_dataset *d = dataset_entry(c, r, q->name);
+    if (!d) return r->error.code;
+    struct cn_error no = {0};
+    /* To another user's entry the same bytes change nothing. */
+    char *info = !*d->info || !own_dataset(r, d, "", &no) ? strdup(q->info) : NULL;
+    if (info) free(d->info);
+    if (info) d->info = info;
+    change_dataset(c, d, to);
+    for (uint32_t i = 0; i < c->state.n_datasets; i++) { /* one fingerprint is one blob */
+        struct st_dataset *o = &c->state.dataset[i];
+        if (same(&o->fingerprint, &to->hash) &&
+            (o->size != to->size || !same(&o->blob, &to->hash2)))
+            change_dataset(c, o, to);
+    }
+    return 0;
+}
+
+/* The fingerprint and bytes of the message. Without bytes: those that the fingerprint has here. */
+static int read_dataset(const struct coordinator *c, struct request *r, struct st_op *to)
+{
+    const Cinch__DataAdd *q = (const void *)r->body;
+    uint64_t size;
+    memcpy(to->hash.b, q->fingerprint.data, CN_HASH_BYTES);
     if (q->blob) {
-        memcpy(op.hash2.b, q->blob->hash.data, CN_HASH_BYTES);
-        uint64_t size;
-        if (!bl_has(c->blobs, &op.hash2, &size) || size != q->blob->size)
+        to->size = q->blob->size;
+        memcpy(to->hash2.b, q->blob->hash.data, CN_HASH_BYTES);
+        if (!bl_has(c->blobs, &to->hash2, &size) || size != q->blob->size)
             return cn_fail(&r->error, CN_ENOTFOUND,
                            "the dataset's blob is not in the store; put it first");
     }
-    struct st_dataset *d = (struct st_dataset *)dataset_named(c, q->name);
-    if (d && memcmp(&d->fingerprint, &op.hash, sizeof op.hash) && !q->replace)
-        return cn_fail(&r->error, CN_EEXISTS,
-                       "dataset '%s' is another one here; choose another name", q->name);
-    struct st_state *st = &c->state;
-    if (!d && !sc__grow(&st->dataset, &st->cap_datasets, st->n_datasets + 1, sizeof *st->dataset))
-        return cn_fail(&r->error, CN_ENOMEM, "out of memory");
-    if (!d) d = &st->dataset[st->n_datasets++];
-    free(d->name);
-    free(d->info);
-    *d = (struct st_dataset){.name = strdup(q->name),
-                             .info = strdup(q->info),
-                             .fingerprint = op.hash,
-                             .blob = op.hash2,
-                             .size = op.size};
-    op.text = strdup(q->name);
-    op.text2 = strdup(q->info);
-    uint32_t id = sc_dataset(c->s, &op.hash);
-    if (!d->name || !d->info || !op.text || !op.text2 || !id) c->s->nomem = true;
-    if (id && op.size) sc_dataset_stored(c->s, id, true);
-    note(c, op);
+    for (uint32_t i = 0; !to->size && i < c->state.n_datasets; i++) {
+        const struct st_dataset *o = &c->state.dataset[i];
+        if (!same(&o->fingerprint, &to->hash)) continue;
+        to->size = o->size;
+        to->hash2 = o->blob;
+    }
+    return 0;
+}
+
+int client_data_add(struct coordinator *c, struct request *r)
+{
+    struct st_op to = {0};
+    int rc = read_dataset(c, r, &to);
+    if (!rc) rc = may_add(c, r, &to);
+    if (!rc) rc = keep_dataset(c, r, &to);
+    if (rc) return rc;
     Cinch__Empty e = CINCH__EMPTY__INIT;
     net_reply(c, r, PR_EMPTY, &e.base);
     return 0;
@@ -109,6 +221,8 @@ int client_key_create(struct coordinator *c, struct request *r)
                            q->name);
     }
     if (!slot) {
+        int rc = entries_key(c, &r->error);
+        if (rc) return rc;
         if (!sc__grow(&st->key, &st->cap_keys, st->n_keys + 1, sizeof *st->key))
             return cn_fail(&r->error, CN_ENOMEM, "out of memory");
         slot = &st->key[st->n_keys++];

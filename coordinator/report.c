@@ -79,7 +79,7 @@ static json_t *artifact_json(struct reporting *p, uint32_t id, const Cinch__JobB
         "classes_int8",  "bytes_float",    "bytes_int8",       "macs_nonzero_float",
         "latency_float", "latency_int8",   "macs_nonzero_int8"};
     const struct sc_job *j = &p->c->s->job[id];
-    const char *norm = p->c->s->norm[j->norm];
+    const char *norm = sc_norm_name(j->norm);
     json_t *o = json_pack("{s:s, s:I, s:b, s:i, s:i, s:f}", "net", base ? base->net : "?", "seed",
                           (json_int_t)j->seed, "distilled", j->distilled, "rounds", (int)j->rounds,
                           "round", (int)j->round, "keep", j->keep);

@@ -75,6 +75,7 @@ void sc__link(struct sched *s, uint32_t job, uint32_t worker, uint32_t unit, uin
     if (w->lease) s->job[w->lease].prev_lease = job;
     w->lease = job;
     w->leases++;
+    w->served = true;
     s->user[payer].leased++;
 }
 
@@ -190,7 +191,7 @@ static void drop(struct sched *s, uint32_t worker, uint32_t job, uint32_t attemp
 static bool revive(struct sched *s, uint32_t id, int64_t now)
 {
     struct sc_job *j = &s->job[id];
-    if (!move(s, id, SC_EV_RETRY, SC_WHY_RETRY, now)) return false;
+    if (j->broken || !move(s, id, SC_EV_RETRY, SC_WHY_RETRY, now)) return false;
     j->crashes = j->lost = 0;
     settle(s, id, now);
     settle_children(s, id, now);
@@ -245,7 +246,8 @@ static uint32_t worker_slot(struct sched *s, int64_t now)
 {
     for (uint32_t i = 1; i < s->n_workers; i++) { /* long gone ones make room */
         struct sc_worker *w = &s->worker[i];
-        if (w->used && !w->connected && !w->leases && now - w->last_seen > 3600 * 1000)
+        if (w->used && !w->connected && !w->leases &&
+            (!w->served || now - w->last_seen > 3600 * 1000))
             w->used = false;
         if (!w->used) {
             free(w->datasets);
@@ -322,6 +324,7 @@ uint32_t sc_on_worker(struct sched *s, const struct sc_worker *info, const struc
         w->n_datasets = 0;
     w->used = w->connected = true;
     w->draining = old.used && old.draining;
+    w->served = old.used && old.served;
     w->engines = old.engines;
     w->lease = old.lease;
     w->units = old.units;

@@ -94,6 +94,7 @@ struct sc_job { /* 136 bytes: 100,000 of these are nothing */
     uint8_t kind, distilled, state, norm; /* norm: id */
     uint8_t crashes, lost;
     uint8_t started; /* LEASED: the worker has said so */
+    uint8_t broken;  /* its row in the store makes no sense: it is kept, and never runs */
 };
 
 struct sc_edge {
@@ -109,10 +110,12 @@ struct sc_base { /* what thousands of jobs share; the body is opaque here */
     struct cn_hash hash;
     uint64_t gpu_bytes;  /* needs */
     uint32_t gpus;       /* needs: cards at once; 0: any worker. Such a job is not ganged */
-    uint32_t allocators; /* needs: mask over sched.allocator */
+    uint32_t allocators; /* needs: mask over the places of PR_WORDS_ALLOCATOR */
     uint32_t dataset;    /* needs: id */
     uint8_t *body;
     uint32_t n_body;
+    uint32_t user; /* who brought it, once a run wants a job of it */
+    bool broken;   /* as sc_job's: stands for no new job */
 };
 
 struct sc_shape {
@@ -145,6 +148,10 @@ struct sc_user {
     char *name;
     uint32_t leased;
     uint64_t served; /* sequence number of the last grant */
+    /* what is kept of theirs, whatever became of it (entries.c) */
+    uint32_t runs, bases;
+    uint64_t jobs; /* of all their runs */
+    uint64_t text; /* bytes of recipes and grids */
 };
 
 struct sc_dataset {
@@ -157,6 +164,8 @@ struct sc_worker {
     bool connected; /* false: known from the store or lost; its leases wait for it */
     bool draining;
     bool restored; /* known from the store, and has not called since the restart */
+    bool
+        served; /* has held a lease: jobs and views may name it. Else its place is free when it goes */
     uint8_t instance[PR_INSTANCE_BYTES];
     char name[PR_MAX_NAME + 1], host[PR_MAX_NAME + 1], isa[32];
     uint32_t kinds; /* mask of 1 << kind */
@@ -164,10 +173,10 @@ struct sc_worker {
     uint64_t gpu_bytes;
     uint32_t compute_capability, gpus;
     char device[PR_MAX_NAME + 1];
-    char *engines;       /* JSON array of kernel choices, owned; NULL: none told */
-    uint32_t allocators; /* mask */
-    int core;            /* reserved core, -1 none */
-    uint32_t *datasets;
+    char *engines;            /* JSON array of kernel choices, owned; NULL: none told */
+    uint32_t allocators;      /* mask */
+    int core;                 /* reserved core, -1 none */
+    struct cn_hash *datasets; /* fingerprints; of no table, so that nobody can fill one */
     uint32_t n_datasets;
     uint32_t lease; /* head of its leases */
     uint32_t units, leases;
@@ -223,10 +232,6 @@ struct sched {
     uint32_t n_datasets, cap_datasets;
     struct sc_worker *worker;
     uint32_t n_workers, cap_workers;
-    char *allocator[32]; /* names by bit */
-    uint32_t n_allocators;
-    char *norm[255]; /* names by id; 0 is "" */
-    uint32_t n_norms;
     uint32_t n_ready; /* in queues */
     uint32_t next_unit;
     uint64_t next_served;
@@ -239,11 +244,16 @@ struct sched {
 struct sched *sc_create(const struct sc_limits *limits); /* NULL limits: the defaults */
 void sc_destroy(struct sched *s);                        /* accepts NULL */
 
-/* ---- tables (tables.c): each returns an id, or 0 when out of memory or full */
+/* ---- tables (tables.c): each returns an id, or 0 when out of memory (find: when unknown) */
 uint32_t sc_user(struct sched *s, const char *name);
+uint32_t sc_find_user(const struct sched *s, const char *name);
 uint32_t sc_dataset(struct sched *s, const struct cn_hash *fingerprint);
-uint32_t sc_norm(struct sched *s, const char *name, bool *ok);                  /* "" is 0 */
-uint32_t sc_allocators(struct sched *s, char *const *name, size_t n, bool *ok); /* mask */
+uint32_t sc_find_dataset(const struct sched *s, const struct cn_hash *fingerprint);
+/* Names of closed vocabularies as numbers (proto/words.h). */
+int sc_norm(const char *name);      /* "" is 0; -1: unknown */
+const char *sc_norm_name(int norm); /* back; "?" */
+/* The mask of those known; returns how many are not. */
+size_t sc_allocators(char *const *name, size_t n, uint32_t *mask);
 /* Takes a copy of body. */
 uint32_t sc_base(struct sched *s, const struct sc_base *base);
 uint32_t sc_find_base(const struct sched *s, const struct cn_hash *hash);

@@ -12,6 +12,7 @@
 #include "proto/check.h"
 #include "proto/client.h"
 #include "proto/spec.h"
+#include "proto/words.h"
 
 /* ---- hello */
 
@@ -41,15 +42,12 @@ static int core_taken(struct coordinator *c, const Cinch__WorkerInfo *w, struct 
     return 0;
 }
 
-static uint32_t *dataset_ids(struct coordinator *c, const Cinch__WorkerInfo *w)
+static struct cn_hash *read_datasets(const Cinch__WorkerInfo *w)
 {
-    uint32_t *ids = calloc(w->n_datasets + 1, sizeof *ids);
-    for (size_t i = 0; ids && i < w->n_datasets; i++) {
-        struct cn_hash fp;
-        memcpy(fp.b, w->datasets[i].data, CN_HASH_BYTES);
-        ids[i] = sc_dataset(c->s, &fp);
-    }
-    return ids;
+    struct cn_hash *fp = calloc(w->n_datasets + 1, sizeof *fp);
+    for (size_t i = 0; fp && i < w->n_datasets; i++)
+        memcpy(fp[i].b, w->datasets[i].data, CN_HASH_BYTES);
+    return fp;
 }
 
 static struct sc_held *read_held(Cinch__Held *const *list, size_t n)
@@ -74,8 +72,8 @@ static int register_worker(struct coordinator *c, struct peer *p, const Cinch__H
             "worker %s has engine %u, this coordinator needs %d: results would not be comparable",
             w->name, w->engine, PR_ENGINE);
     int rc = core_taken(c, w, err);
+    if (!rc && !sc_find_worker(c->s, w->instance.data)) rc = entries_worker(c, p, err);
     if (rc) return rc;
-    bool ok = true;
     struct sc_worker info = {.slots = w->slots,
                              .capacity = w->slots + (w->prefetch ? w->prefetch : w->slots),
                              .max_gang = w->max_gang ? w->max_gang : 1,
@@ -84,18 +82,22 @@ static int register_worker(struct coordinator *c, struct peer *p, const Cinch__H
                              .gpus = w->gpus,
                              .core = w->core - 1,
                              .n_datasets = (uint32_t)w->n_datasets};
-    info.allocators = sc_allocators(c->s, w->allocators, w->n_allocators, &ok);
+    /* What a newer worker knows and this coordinator does not is of no use here: left out. */
+    sc_allocators(w->allocators, w->n_allocators, &info.allocators);
     for (size_t i = 0; i < w->n_kinds; i++)
-        if ((unsigned)w->kinds[i] < 32) info.kinds |= 1u << w->kinds[i];
+        if (w->kinds[i] >= CINCH__JOB_KIND__TRAIN && w->kinds[i] <= CINCH__JOB_KIND__EVALUATE)
+            info.kinds |= 1u << w->kinds[i];
     memcpy(info.instance, w->instance.data, PR_INSTANCE_BYTES);
     snprintf(info.name, sizeof info.name, "%s", w->name);
     snprintf(info.host, sizeof info.host, "%s", w->host);
-    snprintf(info.isa, sizeof info.isa, "%.31s", w->isa);
+    if (pr_word(PR_WORDS_ISA, w->isa) >= 0) snprintf(info.isa, sizeof info.isa, "%s", w->isa);
     snprintf(info.device, sizeof info.device, "%s", w->device);
-    info.datasets = dataset_ids(c, w);
+    info.datasets = read_datasets(w);
     struct sc_held *held = read_held(h->held, h->n_held);
     uint32_t known = sc_find_worker(c->s, info.instance);
-    uint32_t id = held && info.datasets && ok
+    if (p->worker && p->worker != known) /* one connection is one worker */
+        sc_on_bye(c->s, p->worker, cn_mono_ms());
+    uint32_t id = held && info.datasets
                       ? sc_on_worker(c->s, &info, held, (uint32_t)h->n_held, cn_mono_ms())
                       : 0;
     free(held);

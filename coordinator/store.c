@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "coordinator/store_private.h"
+#include "proto/words.h"
 
 static const char *const sql[Q_COUNT] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
@@ -40,7 +41,8 @@ static const char *const sql[Q_COUNT] = {
                 "val_score, lr, records_per_s)"
                 " VALUES (?,?,?,?,?,?,?,?)",
     [Q_DATASET] =
-        "INSERT OR REPLACE INTO dataset (name, fingerprint, hash, size, info) VALUES (?,?,?,?,?)",
+        "INSERT OR REPLACE INTO dataset (name, fingerprint, hash, size, info, owner) VALUES "
+        "(?,?,?,?,?,?)",
     [Q_KEY] =
         "INSERT OR REPLACE INTO key (public, name, role, created, revoked) VALUES (?,?,?,?,0)",
     [Q_KEY_REVOKE] = "UPDATE key SET revoked=? WHERE public=?",
@@ -119,7 +121,7 @@ static int write_new_job(struct store *st, uint32_t id)
     st__put_hash(q, 2, &j->key);
     for (int i = 0; i < 6; i++) sqlite3_bind_int64(q, 3 + i, v[i]);
     sqlite3_bind_double(q, 9, j->keep);
-    put_text(q, 10, st->s->norm[j->norm]);
+    put_text(q, 10, sc_norm_name(j->norm));
     for (int i = 0; i < 8; i++) sqlite3_bind_int64(q, 11 + i, u[i]);
     return finish(q);
 }
@@ -170,10 +172,11 @@ static int write_base(struct store *st, uint32_t id)
     sqlite3_stmt *q = st->q[Q_BASE];
     const struct sc_base *b = &st->s->base[id];
     char names[32 * 64] = "";
-    for (uint32_t a = 0; a < st->s->n_allocators; a++)
+    const char *const *word = pr_words(PR_WORDS_ALLOCATOR);
+    for (int a = 0; word[a]; a++)
         if (b->allocators & 1u << a) {
             size_t n = strlen(names);
-            snprintf(names + n, sizeof names - n, "%s%s", n ? "," : "", st->s->allocator[a]);
+            snprintf(names + n, sizeof names - n, "%s%s", n ? "," : "", word[a]);
         }
     sqlite3_bind_int64(q, 1, id);
     st__put_hash(q, 2, &b->hash);
@@ -254,6 +257,7 @@ static int write_dataset(struct store *st, const struct st_op *op)
     st__put_hash(q, 3, &op->hash2);
     sqlite3_bind_int64(q, 4, (int64_t)op->size);
     put_text(q, 5, op->text2);
+    put_text(q, 6, op->text3);
     return finish(q);
 }
 

@@ -14,7 +14,7 @@
 #include "coordinator/sched.h"
 #include "proto/cinch.pb-c.h"
 
-#define ST_SCHEMA 2 /* migrations from every older one are in migrate.c */
+#define ST_SCHEMA 3 /* migrations from every older one are in migrate.c */
 
 struct store;
 struct sqlite3;
@@ -33,9 +33,9 @@ enum st_kind {
     ST_CHECKPOINT,    /* job: hash, size, first = epoch */
     ST_NO_CHECKPOINT, /* job */
     ST_CURVE,         /* job, attempt, first = epoch, f = figures */
-    ST_DATASET,       /* text = name, text2 = info, hash = fingerprint, hash2 = blob, size */
-    ST_KEY,           /* text = name, text2 = role, text3 = public key */
-    ST_KEY_REVOKE,    /* text3 = public key */
+    ST_DATASET, /* text = name, text2 = info, text3 = owner, hash = fingerprint, hash2 = blob, size */
+    ST_KEY,     /* text = name, text2 = role, text3 = public key */
+    ST_KEY_REVOKE, /* text3 = public key */
     ST_KINDS,
 };
 
@@ -65,6 +65,7 @@ struct st_state {
     uint32_t n_runs, cap_runs;
     struct st_dataset {
         char *name, *info;
+        char *owner; /* the user who added it; "": from a version that did not keep that */
         struct cn_hash fingerprint, blob;
         uint64_t size; /* 0: no copy */
     } * dataset;
@@ -75,6 +76,7 @@ struct st_state {
     } * key;
     uint32_t n_keys, cap_keys;
     uint64_t last_event;
+    uint32_t set_aside; /* rows that make no sense */
 };
 
 /* Opens (and creates or migrates) STATE/queue.db and loads everything into *s and *state.

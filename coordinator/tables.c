@@ -5,6 +5,7 @@
 
 #include "coordinator/sched.h"
 #include "proto/message.h"
+#include "proto/words.h"
 
 bool sc__grow(void *array, uint32_t *cap, uint32_t need, size_t size)
 {
@@ -39,10 +40,9 @@ struct sched *sc_create(const struct sc_limits *limits)
               sc__grow(&s->user, &s->cap_users, 1, sizeof *s->user) &&
               sc__grow(&s->dataset, &s->cap_datasets, 1, sizeof *s->dataset) &&
               sc__grow(&s->worker, &s->cap_workers, 1, sizeof *s->worker) &&
-              sc__grow(&s->effect, &s->cap_effects, 64, sizeof *s->effect) &&
-              (s->norm[0] = strdup(""));
+              sc__grow(&s->effect, &s->cap_effects, 64, sizeof *s->effect);
     s->n_jobs = s->n_edges = s->n_wants = s->n_bases = s->n_shapes = s->n_queues = s->n_runs = 1;
-    s->n_users = s->n_datasets = s->n_workers = s->n_norms = 1;
+    s->n_users = s->n_datasets = s->n_workers = 1;
     if (ok) return s;
     sc_destroy(s);
     return NULL;
@@ -59,8 +59,6 @@ void sc_destroy(struct sched *s)
         free(s->worker[i].datasets);
         free(s->worker[i].engines);
     }
-    for (uint32_t i = 0; i < s->n_allocators; i++) free(s->allocator[i]);
-    for (uint32_t i = 0; i < s->n_norms; i++) free(s->norm[i]);
     free(s->job);
     free(s->edge);
     free(s->want);
@@ -77,10 +75,17 @@ void sc_destroy(struct sched *s)
     free(s);
 }
 
-uint32_t sc_user(struct sched *s, const char *name)
+uint32_t sc_find_user(const struct sched *s, const char *name)
 {
     for (uint32_t i = 1; i < s->n_users; i++)
         if (!strcmp(s->user[i].name, name)) return i;
+    return 0;
+}
+
+uint32_t sc_user(struct sched *s, const char *name)
+{
+    uint32_t known = sc_find_user(s, name);
+    if (known) return known;
     if (!sc__grow(&s->user, &s->cap_users, s->n_users + 1, sizeof *s->user)) return 0;
     char *copy = strdup(name);
     if (!copy) return 0;
@@ -88,51 +93,55 @@ uint32_t sc_user(struct sched *s, const char *name)
     return s->n_users++;
 }
 
-uint32_t sc_dataset(struct sched *s, const struct cn_hash *fingerprint)
+uint32_t sc_find_dataset(const struct sched *s, const struct cn_hash *fingerprint)
 {
     for (uint32_t i = 1; i < s->n_datasets; i++)
         if (!memcmp(&s->dataset[i].fingerprint, fingerprint, sizeof *fingerprint)) return i;
+    return 0;
+}
+
+uint32_t sc_dataset(struct sched *s, const struct cn_hash *fingerprint)
+{
+    uint32_t known = sc_find_dataset(s, fingerprint);
+    if (known) return known;
     if (!sc__grow(&s->dataset, &s->cap_datasets, s->n_datasets + 1, sizeof *s->dataset)) return 0;
     s->dataset[s->n_datasets] = (struct sc_dataset){.fingerprint = *fingerprint};
     return s->n_datasets++;
 }
 
-uint32_t sc_norm(struct sched *s, const char *name, bool *ok)
+int sc_norm(const char *name)
 {
-    for (uint32_t i = 0; i < s->n_norms; i++)
-        if (!strcmp(s->norm[i], name)) return i;
-    *ok = s->n_norms < sizeof s->norm / sizeof *s->norm && (s->norm[s->n_norms] = strdup(name));
-    return *ok ? s->n_norms++ : 0;
+    return *name ? pr_word(PR_WORDS_NORM, name) + (pr_word(PR_WORDS_NORM, name) >= 0) : 0;
 }
 
-uint32_t sc_allocators(struct sched *s, char *const *name, size_t n, bool *ok)
+const char *sc_norm_name(int norm)
 {
-    uint32_t mask = 0;
+    const char *name = norm ? pr_word_at(PR_WORDS_NORM, norm - 1) : "";
+    return name ? name : "?";
+}
+
+size_t sc_allocators(char *const *name, size_t n, uint32_t *mask)
+{
+    size_t unknown = 0;
+    *mask = 0;
     for (size_t i = 0; i < n; i++) {
-        uint32_t a = 0;
-        while (a < s->n_allocators && strcmp(s->allocator[a], name[i])) a++;
-        if (a == s->n_allocators) {
-            if (a == 32 || !(s->allocator[a] = strdup(name[i]))) {
-                *ok = false;
-                return 0;
-            }
-            s->n_allocators++;
-        }
-        mask |= 1u << a;
+        int at = pr_word(PR_WORDS_ALLOCATOR, name[i]);
+        unknown += at < 0;
+        if (at >= 0) *mask |= 1u << at;
     }
-    return mask;
+    return unknown;
 }
 
 uint32_t sc_find_base(const struct sched *s, const struct cn_hash *hash)
 {
     for (uint32_t i = 1; i < s->n_bases; i++)
-        if (!memcmp(&s->base[i].hash, hash, sizeof *hash)) return i;
+        if (!s->base[i].broken && !memcmp(&s->base[i].hash, hash, sizeof *hash)) return i;
     return 0;
 }
 
 uint32_t sc_base(struct sched *s, const struct sc_base *base)
 {
-    uint32_t id = sc_find_base(s, &base->hash);
+    uint32_t id = base->broken ? 0 : sc_find_base(s, &base->hash);
     if (id) return id;
     if (!sc__grow(&s->base, &s->cap_bases, s->n_bases + 1, sizeof *s->base)) return 0;
     uint8_t *body = malloc(base->n_body ? base->n_body : 1);
@@ -196,7 +205,8 @@ static bool table_room(struct sched *s, uint32_t jobs)
     if (!table) return false;
     s->table = table;
     s->table_size = size;
-    for (uint32_t i = 1; i < s->n_jobs; i++) table_put(s, i);
+    for (uint32_t i = 1; i < s->n_jobs; i++)
+        if (!s->job[i].broken) table_put(s, i);
     free(old);
     return true;
 }
@@ -241,7 +251,7 @@ uint32_t sc_job_add(struct sched *s, const struct sc_job *given, bool restored)
         if (j->parent[i] && !edge_add(s, j->parent[i], id)) return 0;
     s->n_jobs++;
     s->total[j->state]++;
-    table_put(s, id);
+    if (!j->broken) table_put(s, id);
     raise_chain(s, id, 1);
     return id;
 }
@@ -260,6 +270,13 @@ int sc_want_add(struct sched *s, uint32_t run, uint32_t job)
     r->last_want = id;
     r->count[s->job[job].state]++;
     r->jobs++;
+    s->user[r->user].jobs++;
+    struct sc_base *b = &s->base[s->job[job].base];
+    if (!b->user) { /* the first run that wants it has brought it */
+        b->user = r->user;
+        s->user[r->user].bases++;
+        s->user[r->user].text += b->n_body;
+    }
     return 0;
 }
 
@@ -267,6 +284,7 @@ uint32_t sc_run_add(struct sched *s, uint32_t user, int priority, bool paused,
                     uint32_t time_limit_s)
 {
     if (!sc__grow(&s->run, &s->cap_runs, s->n_runs + 1, sizeof *s->run)) return 0;
+    s->user[user].runs++;
     s->run[s->n_runs] = (struct sc_run){
         .user = user, .priority = priority, .paused = paused, .time_limit_s = time_limit_s};
     return s->n_runs++;

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "coordinator/core.h"
 #include "proto/spec.h"
+#include "proto/words.h"
 
 static void put_time(struct buf *b, const char *name, int64_t wall_ms)
 {
@@ -187,7 +188,7 @@ static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
     buf_number(b, j->keep);
     buf_puts(b, ",\"norm\":");
     if (j->norm)
-        buf_json(b, c->s->norm[j->norm]);
+        buf_json(b, sc_norm_name(j->norm));
     else
         buf_puts(b, "null");
     put_way(b, body);
@@ -394,10 +395,11 @@ static void put_worker(struct coordinator *c, const struct sc_worker *w, int64_t
     for (int k = 1, n = 0; k < 5; k++)
         if (w->kinds & 1u << k) buf_printf(b, "%s\"%s\"", n++ ? "," : "", pr_kind_name(k));
     buf_puts(b, "],\"allocators\":[");
-    for (uint32_t a = 0, n = 0; a < c->s->n_allocators; a++)
+    const char *const *word = pr_words(PR_WORDS_ALLOCATOR);
+    for (int a = 0, n = 0; word[a]; a++)
         if (w->allocators & 1u << a) {
             if (n++) buf_puts(b, ",");
-            buf_json(b, c->s->allocator[a]);
+            buf_json(b, word[a]);
         }
     buf_puts(b, "],\"jobs\":[");
     for (uint32_t id = w->lease; id; id = c->s->job[id].next_lease)

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "proto/keys.h"
 #include "proto/spec.h"
+#include "proto/words.h"
 
 int pr_name_valid(const char *name)
 {
@@ -28,6 +29,31 @@ int pr_text_valid(const char *text, size_t limit)
     do {                                                                                           \
         if (!(cond)) return cn_fail(err, CN_EINVALID, __VA_ARGS__);                                \
     } while (0)
+
+/* `word` belongs to a closed vocabulary. */
+static int word_ok(const char *what, enum pr_words kind, const char *word, struct cn_error *err)
+{
+    if (pr_word(kind, word) >= 0) return 0;
+    return cn_fail(err, CN_EINVALID, "%s '%.60s' is not known here; it must be one of %s", what,
+                   word, pr_words_text(kind));
+}
+
+static int words_ok(const char *what, enum pr_words kind, char *const *word, size_t n,
+                    struct cn_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++) rc = word_ok(what, kind, word[i], err);
+    return rc;
+}
+
+/* "" leaves the choice to the default. */
+static int optional_ok(const char *what, enum pr_words kind, char *const *word, size_t n,
+                       struct cn_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++) rc = *word[i] ? word_ok(what, kind, word[i], err) : 0;
+    return rc;
+}
 
 static int hash_ok(const ProtobufCBinaryData *f)
 {
@@ -115,7 +141,8 @@ static int check_result(const void *body, struct cn_error *err)
     for (size_t i = 0; i < r->n_outputs; i++) {
         int rc = blob_ok(r->outputs[i], err);
         if (rc) return rc;
-        NEED(*r->outputs[i]->role, "result: an output without a role");
+        rc = word_ok("result: the output", PR_WORDS_ROLE, r->outputs[i]->role, err);
+        if (rc) return rc;
     }
     return 0;
 }
@@ -153,7 +180,8 @@ static int check_blob_get(const void *body, struct cn_error *err)
 
 static int check_net(const Cinch__Net *n, struct cn_error *err)
 {
-    NEED(pr_name_valid(n->name), "submit: impossible net name");
+    int rc = word_ok("submit: the net", PR_WORDS_NET, n->name, err);
+    if (rc) return rc;
     NEED(n->n_widths <= PR_MAX_WIDTHS, "submit: net %s: more than %d widths", n->name,
          PR_MAX_WIDTHS);
     for (size_t i = 0; i < n->n_widths; i++)
@@ -166,11 +194,10 @@ static int check_net(const Cinch__Net *n, struct cn_error *err)
         NEED(pr_text_valid(n->finetunes[i]->recipe, PR_MAX_JSON),
              "submit: net %s: recipe is too long or not text", n->name);
     NEED(n->n_allocators <= 16, "submit: net %s: too many allocators", n->name);
-    for (size_t i = 0; i < n->n_allocators; i++)
-        NEED(pr_name_valid(n->allocators[i]), "submit: net %s: impossible allocator", n->name);
     NEED(n->latency_runs <= 10000000, "submit: net %s: too many latency runs", n->name);
     NEED(n->gpus <= PR_MAX_GPUS, "submit: a job has at most %d GPUs", PR_MAX_GPUS);
-    return 0;
+    return words_ok("submit: the allocator", PR_WORDS_ALLOCATOR, n->allocators, n->n_allocators,
+                    err);
 }
 
 static int check_prune(const Cinch__Prune *p, struct cn_error *err)
@@ -182,22 +209,19 @@ static int check_prune(const Cinch__Prune *p, struct cn_error *err)
              "submit: prune.rounds must be 1..%d", PR_MAX_ROUNDS);
     for (size_t i = 0; i < p->n_keep; i++)
         NEED(p->keep[i] > 0 && p->keep[i] <= 1, "submit: prune.keep must lie in (0, 1]");
-    for (size_t i = 0; i < p->n_norms; i++)
-        NEED(pr_name_valid(p->norms[i]) && strlen(p->norms[i]) <= 32,
-             "submit: impossible prune.norm");
     NEED(p->n_schedules <= PR_MAX_AXIS && p->n_units <= PR_MAX_AXIS,
          "submit: more than %d values in prune.schedule or unit", PR_MAX_AXIS);
-    for (size_t i = 0; i < p->n_schedules; i++)
-        NEED(pr_name_valid(p->schedules[i]), "submit: impossible prune.schedule");
-    for (size_t i = 0; i < p->n_units; i++)
-        NEED(pr_name_valid(p->units[i]), "submit: impossible prune.unit");
     NEED(p->total_epochs <= 10000000, "submit: too many prune.total_epochs");
     for (size_t i = 0; p->total_epochs && i < p->n_rounds; i++)
         NEED(p->rounds[i] <= p->total_epochs,
              "submit: %u rounds of pruning cannot share %u epochs of fine-tuning", p->rounds[i],
              p->total_epochs);
     NEED(pr_text_valid(p->options, PR_MAX_JSON), "submit: prune.options is too long or not text");
-    return 0;
+    int rc = words_ok("submit: the norm", PR_WORDS_NORM, p->norms, p->n_norms, err);
+    if (!rc)
+        rc = optional_ok("submit: the schedule", PR_WORDS_SCHEDULE, p->schedules, p->n_schedules,
+                         err);
+    return rc ? rc : optional_ok("submit: the unit", PR_WORDS_UNIT, p->units, p->n_units, err);
 }
 
 /* For every number of epochs that a round may get there is a recipe. */
@@ -220,7 +244,8 @@ static int check_splits(const Cinch__Submit *s, struct cn_error *err)
 {
     NEED(s->n_splits <= PR_MAX_AXIS, "submit: more than %d splits", PR_MAX_AXIS);
     for (size_t i = 0; i < s->n_splits; i++) {
-        NEED(pr_name_valid(s->splits[i]->name), "submit: impossible split");
+        int rc = word_ok("submit: the split", PR_WORDS_SPLIT, s->splits[i]->name, err);
+        if (rc) return rc;
         NEED(hash_ok(&s->splits[i]->fingerprint), "submit: fingerprint must be %d bytes",
              CN_HASH_BYTES);
     }
@@ -229,6 +254,14 @@ static int check_splits(const Cinch__Submit *s, struct cn_error *err)
               !memcmp(s->fingerprint.data, s->splits[0]->fingerprint.data, CN_HASH_BYTES)),
          "submit: fingerprint is not the first split's");
     return 0;
+}
+
+static int check_quantize(const Cinch__Quantize *q, struct cn_error *err)
+{
+    NEED(q->calibration <= 1000000, "submit: quantize.calibration too large");
+    NEED(pr_text_valid(q->options, PR_MAX_JSON),
+         "submit: quantize.options is too long or not text");
+    return optional_ok("submit: the mode", PR_WORDS_MODE, &q->mode, 1, err);
 }
 
 static int check_submit(const void *body, struct cn_error *err)
@@ -252,16 +285,33 @@ static int check_submit(const void *body, struct cn_error *err)
         int rc = check_net(s->nets[i], err);
         if (rc) return rc;
     }
-    if (s->quantize) {
-        NEED(!*s->quantize->mode || pr_name_valid(s->quantize->mode),
-             "submit: impossible quantize.mode");
-        NEED(s->quantize->calibration <= 1000000, "submit: quantize.calibration too large");
-        NEED(pr_text_valid(s->quantize->options, PR_MAX_JSON),
-             "submit: quantize.options is too long or not text");
-    }
-    int rc = check_splits(s, err);
+    int rc = s->quantize ? check_quantize(s->quantize, err) : 0;
+    if (!rc) rc = check_splits(s, err);
     if (!rc && s->prune) rc = check_prune(s->prune, err);
     return rc ? rc : check_finetunes(s, err);
+}
+
+int pr_check_base(const Cinch__JobBase *b, struct cn_error *err)
+{
+    NEED(hash_ok(&b->fingerprint), "job: its fingerprint is not %d bytes", CN_HASH_BYTES);
+    NEED(b->n_widths <= PR_MAX_WIDTHS, "job: more than %d widths", PR_MAX_WIDTHS);
+    NEED(b->gpus <= PR_MAX_GPUS, "job: more than %d GPUs", PR_MAX_GPUS);
+    NEED(pr_text_valid(b->recipe, PR_MAX_JSON) && pr_text_valid(b->prune_options, PR_MAX_JSON) &&
+             pr_text_valid(b->quantize_options, PR_MAX_JSON),
+         "job: its recipe or options are too long or not text");
+    const struct {
+        const char *what;
+        enum pr_words kind;
+        char *const *word;
+    } optional[] = {{"job: the schedule", PR_WORDS_SCHEDULE, &b->prune_schedule},
+                    {"job: the unit", PR_WORDS_UNIT, &b->prune_unit},
+                    {"job: the mode", PR_WORDS_MODE, &b->quantize_mode},
+                    {"job: the split", PR_WORDS_SPLIT, &b->split}};
+    int rc = word_ok("job: the net", PR_WORDS_NET, b->net, err);
+    for (size_t i = 0; i < sizeof optional / sizeof *optional && !rc; i++)
+        rc = optional_ok(optional[i].what, optional[i].kind, optional[i].word, 1, err);
+    if (rc) return rc;
+    return words_ok("job: the allocator", PR_WORDS_ALLOCATOR, b->allocators, b->n_allocators, err);
 }
 
 static int check_query(const void *body, struct cn_error *err)

@@ -10,6 +10,10 @@
  * pass. */
 int pr_check(int type, const ProtobufCMessage *body, struct cn_error *err);
 
+/* The same for what the jobs of a run share, as it is kept: every word is one of a closed vocabulary
+ * (proto/words.h). */
+int pr_check_base(const Cinch__JobBase *base, struct cn_error *err);
+
 /* 1: usable as a name: 1..PR_MAX_NAME characters of letters, digits and "._-+@:", not starting with
  * '.' or '-'. So a name is never a path. */
 int pr_name_valid(const char *name);

@@ -401,7 +401,7 @@ static void quotas_hold(void **state)
     g.first_seed = 400000;
     g.seeds = 700000;
     assert_int_equal(submit_grid(c, &g, &run, &err), CN_ELIMIT);
-    assert_non_null(strstr(err.text, "unfinished jobs"));
+    assert_non_null(strstr(err.text, "jobs that have not succeeded"));
     assert_int_equal(pr_control(c, CINCH__CONTROL__WHAT__CANCEL, "r1", 0, NULL, &err), 0);
     g.seeds = 1000;
     assert_int_equal(submit_grid(c, &g, &run, &err), 0);

@@ -314,20 +314,19 @@ static void prefetched_jobs_move_to_an_idle_worker(void **state)
 static void needs_are_respected(void **state)
 {
     struct sched *s = sc_create(NULL);
-    char *names[] = {"jemalloc", "glibc"};
-    bool ok = true;
+    char *names[] = {"jemalloc", "glibc", "mimalloc"};
     struct cn_hash fp = {{1}};
-    struct sc_base b = {
-        .gpu_bytes = 8, .gpus = 2, .hash = {{1}}, .allocators = sc_allocators(s, names, 1, &ok)};
+    struct sc_base b = {.gpu_bytes = 8, .gpus = 2, .hash = {{1}}};
+    assert_int_equal(sc_allocators(names, 1, &b.allocators), 0);
     b.dataset = sc_dataset(s, &fp);
     uint32_t base = sc_base(s, &b), job = sim_job(s, EVALUATE, base, 1, 0, 0);
     struct sc_worker w = sim_worker_info(0, 1, 0);
     w.connected = true;
-    uint32_t ds[] = {b.dataset};
+    struct cn_hash ds[] = {fp};
     assert_false(sc_suits(s, &w, &s->job[job]));
     w.gpu_bytes = 8;
     assert_false(sc_suits(s, &w, &s->job[job]));
-    w.allocators = sc_allocators(s, names + 1, 1, &ok);
+    assert_int_equal(sc_allocators(names + 1, 2, &w.allocators), 1);
     assert_false(sc_suits(s, &w, &s->job[job]));
     w.allocators |= b.allocators;
     w.gpus = 1;

@@ -3,13 +3,14 @@
 
     make.py COMMIT SCRATCH
     make.py --back VERSION
+    make.py --on VERSION
 
 Checks COMMIT out into SCRATCH, builds its cinchd and nulltool, and runs a grid there with two null workers, one of which is killed
 while it holds jobs, and then the coordinator too: the database has jobs that succeeded, failed for good, are leased and wait, with
 results, checkpoints, curves, events and keys. It is dumped here as vN.sql, N being its schema.
 
 v2.sql comes from c645397, the first commit that has a null worker as a program. No commit ever wrote schema 1: v1.sql is v2.sql
-with the step from 1 to 2 (coordinator/migrate.c) taken back, which --back does.
+with the step from 1 to 2 (coordinator/migrate.c) taken back, which --back does. v3.sql is v2.sql with the step from 2 to 3, which --on does.
 """
 import os
 import shutil
@@ -21,6 +22,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BACK = {2: ["DROP TABLE curve", "DROP INDEX event_job"]}  # from a version to the one before
+ON = {2: ["ALTER TABLE dataset ADD COLUMN owner TEXT NOT NULL DEFAULT ''"]}  # to the next one
 
 
 def build(commit, scratch):
@@ -61,19 +63,20 @@ def dump(db):
     return version
 
 
-def take_back(version):
+def step(version, to, statements):
     db = sqlite3.connect(":memory:")
     with open(f"{HERE}/v{version}.sql", encoding="utf-8") as f:
         db.executescript(f.read())
-    for sql in BACK[version]:
+    for sql in statements:
         db.execute(sql)
-    db.execute(f"PRAGMA user_version = {version - 1}")
+    db.execute(f"PRAGMA user_version = {to}")
     dump(db)
 
 
 def main():
-    if sys.argv[1] == "--back":
-        return take_back(int(sys.argv[2]))
+    if sys.argv[1] in ("--back", "--on"):
+        version, back = int(sys.argv[2]), sys.argv[1] == "--back"
+        return step(version, version + (-1 if back else 1), (BACK if back else ON)[version])
     commit, scratch = sys.argv[1], os.path.abspath(sys.argv[2])
     build(commit, scratch)
     dump(sqlite3.connect(leave_in_the_middle(scratch)))
