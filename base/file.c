@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define MAX_LINKS 40 /* as the kernel */
+
 static const char *kind_of(mode_t mode)
 {
     if (S_ISDIR(mode)) return "a folder";
@@ -84,33 +86,92 @@ int cn_file_read(const char *path, size_t limit, char **data, size_t *n, struct 
 
 struct cn_writer {
     int fd;
-    char *path;
-    char *tmp;
+    bool keep;  /* fail rather than replace a file that is there */
+    char *path; /* where the bytes end: links are followed */
+    char *tmp;  /* NULL: straight into a device or a FIFO */
 };
 
-int cn_writer_open(struct cn_writer **out, const char *path, struct cn_error *err)
+/* Where a file that is written to `path` ends: a link stays a link and what it points to is
+ * written, be it there already or not. malloc'ed; NULL with *err filled. */
+static char *follow_links(const char *path, struct cn_error *err)
 {
-    *out = NULL;
-    struct cn_writer *w = calloc(1, sizeof *w);
-    if (!w) return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
-    w->fd = -1;
+    char *now = strdup(path), to[PATH_MAX];
+    for (int hop = 0; now && hop < MAX_LINKS; hop++) {
+        ssize_t n = readlink(now, to, sizeof to - 1);
+        if (n < 0) return now; /* no link: a file, or nothing yet */
+        to[n] = 0;
+        const char *slash = *to == '/' ? NULL : strrchr(now, '/');
+        char *next = NULL;
+        if (asprintf(&next, "%.*s%s", slash ? (int)(slash + 1 - now) : 0, now, to) < 0) next = NULL;
+        free(now);
+        now = next;
+    }
+    if (now)
+        cn_fail(err, CN_EIO, "%s: links that lead in a circle", path);
+    else
+        cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
+    free(now);
+    return NULL;
+}
+
+/* A terminal, /dev/null, a FIFO: nothing that a rename could replace. */
+static bool takes_a_stream(const struct stat *st)
+{
+    return S_ISCHR(st->st_mode) || S_ISFIFO(st->st_mode);
+}
+
+static int open_stream(struct cn_writer *w, const char *path, struct cn_error *err)
+{
     w->path = strdup(path);
-    if (!w->path || asprintf(&w->tmp, "%s.tmp-XXXXXX", path) < 0) {
+    if (!w->path) return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
+    w->fd = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    return w->fd < 0 ? cn_fail_errno(err, "%s: cannot write", path) : 0;
+}
+
+static int open_temporary(struct cn_writer *w, const char *path, struct cn_error *err)
+{
+    w->path = follow_links(path, err);
+    if (!w->path) return CN_EIO;
+    if (asprintf(&w->tmp, "%s.tmp-XXXXXX", w->path) < 0) {
         w->tmp = NULL;
-        cn_writer_abandon(w);
         return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
     }
     w->fd = mkostemp(w->tmp, O_CLOEXEC);
     if (w->fd < 0) {
         int rc = cn_fail_errno(err, "%s: cannot create", path);
-        cn_writer_abandon(w);
+        free(w->tmp);
+        w->tmp = NULL;
         return rc;
     }
     mode_t mask = umask(0);
     umask(mask);
     fchmod(w->fd, 0666 & ~mask);
-    *out = w;
     return 0;
+}
+
+static int writer_open(struct cn_writer **out, const char *path, bool keep, struct cn_error *err)
+{
+    struct stat st;
+    *out = NULL;
+    bool there = !stat(path, &st);
+    if (there && !S_ISREG(st.st_mode) && !takes_a_stream(&st))
+        return cn_fail(err, CN_EINVALID, "%s is %s, not a file", path, kind_of(st.st_mode));
+    struct cn_writer *w = calloc(1, sizeof *w);
+    if (!w) return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
+    w->fd = -1;
+    w->keep = keep;
+    int rc =
+        there && takes_a_stream(&st) ? open_stream(w, path, err) : open_temporary(w, path, err);
+    if (rc)
+        cn_writer_abandon(w);
+    else
+        *out = w;
+    return rc;
+}
+
+int cn_writer_open(struct cn_writer **w, const char *path, struct cn_error *err)
+{
+    return writer_open(w, path, false, err);
 }
 
 int cn_writer_add(struct cn_writer *w, const void *data, size_t n, struct cn_error *err)
@@ -141,20 +202,41 @@ static int sync_folder_of(const char *path, struct cn_error *err)
     return rc;
 }
 
+/* Gives the temporary file its name; where that must not replace, as one step of the file system, so
+ * that nothing that appeared meanwhile is lost. */
+static int take_name(struct cn_writer *w, struct cn_error *err)
+{
+    if (!w->keep) {
+        if (!rename(w->tmp, w->path)) return 0;
+        return cn_fail_errno(err, "%s: rename", w->path);
+    }
+    if (!renameat2(AT_FDCWD, w->tmp, AT_FDCWD, w->path, RENAME_NOREPLACE)) return 0;
+    if ((errno == EINVAL || errno == ENOSYS) && !link(w->tmp, w->path)) return unlink(w->tmp), 0;
+    if (errno == EEXIST) return cn_fail(err, CN_EEXISTS, "%s exists already", w->path);
+    return cn_fail_errno(err, "%s: rename", w->path);
+}
+
+/* Devices and FIFOs have nothing to sync. */
+static int sync_file(const struct cn_writer *w, struct cn_error *err)
+{
+    if (!fsync(w->fd) || (!w->tmp && (errno == EINVAL || errno == ENOTSUP || errno == EROFS)))
+        return 0;
+    return cn_fail_errno(err, "%s: fsync", w->path);
+}
+
 int cn_writer_commit(struct cn_writer *w, struct cn_error *err)
 {
-    int rc = 0;
-    if (fsync(w->fd)) rc = cn_fail_errno(err, "%s: fsync", w->path);
+    int rc = sync_file(w, err);
     if (close(w->fd) && !rc) rc = cn_fail_errno(err, "%s: close", w->path);
     w->fd = -1;
-    if (!rc && rename(w->tmp, w->path)) rc = cn_fail_errno(err, "%s: rename", w->path);
-    if (rc) {
-        cn_writer_abandon(w);
-        return rc;
+    if (!rc && w->tmp) {
+        rc = take_name(w, err);
+        if (!rc) {
+            free(w->tmp);
+            w->tmp = NULL;
+            rc = sync_folder_of(w->path, err);
+        }
     }
-    rc = sync_folder_of(w->path, err);
-    free(w->tmp);
-    w->tmp = NULL;
     cn_writer_abandon(w);
     return rc;
 }
@@ -171,17 +253,42 @@ void cn_writer_abandon(struct cn_writer *w)
     errno = saved;
 }
 
+static int write_all(struct cn_writer *w, const void *data, size_t n, struct cn_error *err)
+{
+    int rc = cn_writer_add(w, data, n, err);
+    if (!rc) return cn_writer_commit(w, err);
+    cn_writer_abandon(w);
+    return rc;
+}
+
 int cn_file_write(const char *path, const void *data, size_t n, struct cn_error *err)
 {
     struct cn_writer *w;
-    int rc = cn_writer_open(&w, path, err);
+    int rc = writer_open(&w, path, false, err);
+    return rc ? rc : write_all(w, data, n, err);
+}
+
+int cn_file_write_new(const char *path, const void *data, size_t n, struct cn_error *err)
+{
+    struct cn_writer *w;
+    int rc = writer_open(&w, path, true, err);
+    return rc ? rc : write_all(w, data, n, err);
+}
+
+/* A block in the place where the file will be made: a folder that is missing or shut, a disk that is
+ * full or read-only and a spent quota all show. */
+int cn_file_probe(const char *path, struct cn_error *err)
+{
+    static const char block[4096];
+    struct stat st;
+    struct cn_writer *w;
+    if (!stat(path, &st) && takes_a_stream(&st))
+        return access(path, W_OK) ? cn_fail_errno(err, "%s", path) : 0;
+    int rc = writer_open(&w, path, false, err);
     if (rc) return rc;
-    rc = cn_writer_add(w, data, n, err);
-    if (rc) {
-        cn_writer_abandon(w);
-        return rc;
-    }
-    return cn_writer_commit(w, err);
+    rc = cn_writer_add(w, block, sizeof block, err);
+    cn_writer_abandon(w);
+    return rc;
 }
 
 int cn_map_open(struct cn_map *m, const char *path, struct cn_error *err)
@@ -250,4 +357,20 @@ bool cn_dir_exists(const char *path)
 {
     struct stat st;
     return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+int cn_std_open(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) < 0) return -1;
+    return 0;
+}
+
+int cn_stdout_end(struct cn_error *err)
+{
+    int lost = ferror(stdout);
+    if (fflush(stdout)) return cn_fail_errno(err, "cannot write to stdout");
+    int last = fcntl(1, F_DUPFD_CLOEXEC, 3); /* some file systems tell of a full disk on close */
+    if (last >= 0 && close(last)) return cn_fail_errno(err, "cannot write to stdout");
+    return lost ? cn_fail(err, CN_EIO, "cannot write to stdout: part of the output is lost") : 0;
 }

@@ -19,10 +19,17 @@ int cn_file_open(const char *path, int64_t *size, struct cn_error *err);
 int cn_file_read(const char *path, size_t limit, char **data, size_t *n, struct cn_error *err);
 
 /* Writes through a temporary name in the same folder, fsync, rename, fsync of the folder: all or
- * nothing. */
+ * nothing. Where `path` is a symbolic link, the link stays and the file that it points to is written;
+ * a character device or a FIFO is written into. CN_EINVALID for a folder, a socket or a disk. */
 int cn_file_write(const char *path, const void *data, size_t n, struct cn_error *err);
 
-/* The same in pieces. On failure or abandon nothing remains. */
+/* The same, but CN_EEXISTS where there is a file already; that holds against other processes too. */
+int cn_file_write_new(const char *path, const void *data, size_t n, struct cn_error *err);
+
+/* Whether such a write can be expected to succeed; for the start of long work. Nothing remains. */
+int cn_file_probe(const char *path, struct cn_error *err);
+
+/* The first in pieces. On failure or abandon nothing remains. */
 struct cn_writer;
 int cn_writer_open(struct cn_writer **w, const char *path, struct cn_error *err);
 int cn_writer_add(struct cn_writer *w, const void *data, size_t n, struct cn_error *err);
@@ -42,5 +49,12 @@ int cn_mkdirs(const char *path, struct cn_error *err); /* like mkdir -p, mode 07
 int cn_rmtree(const char *path, struct cn_error *err); /* like rm -rf; does not follow links */
 bool cn_file_exists(const char *path);
 bool cn_dir_exists(const char *path);
+
+/* First act of main: descriptors 0 to 2 are taken, so that no file that is opened later becomes
+ * stdout. -1 where even that is impossible. */
+int cn_std_open(void);
+/* Last act of main: CN_EIO or CN_ENOSPACE unless all that was printed reached the file, pipe or
+ * terminal. */
+int cn_stdout_end(struct cn_error *err);
 
 #endif

@@ -139,6 +139,9 @@ void cli_catch_signals(void)
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    struct sigaction was;
+    if (!sigaction(SIGHUP, NULL, &was) && was.sa_handler != SIG_IGN) /* nohup stays nohup */
+        sigaction(SIGHUP, &sa, NULL);
 }
 
 int cli_signalled(void)

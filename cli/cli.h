@@ -132,7 +132,7 @@ int cli_exit_code(int code);
 enum cli_colour { CLI_PLAIN, CLI_BOLD, CLI_DIM, CLI_RED, CLI_GREEN, CLI_YELLOW };
 const char *cli_colour(int fd, enum cli_colour c);
 
-/* Ctrl-C and SIGTERM from here on only raise a flag; a second one ends the process at once. */
+/* Ctrl-C, SIGTERM and a terminal that is closed (SIGHUP) from here on only raise a flag; a second one ends the process at once. */
 void cli_catch_signals(void);
 int cli_signalled(void); /* how many came */
 

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/data.h"
+#include "cli/out.h"
 #include "cli/progress.h"
 #include "cli/service.h"
 #include "cli/table.h"
@@ -227,6 +228,7 @@ static const char *const stages[] = {"raw", "filtered", "normalised", NULL};
 
 struct show {
     const char *data, *csv, *svg;
+    struct cli_out out; /* the one of them that is given */
     int stage;
     double start, seconds;
 };
@@ -236,15 +238,11 @@ static int write_or_print(struct cli *c, const struct ecg_strip *s, const struct
     char *text = NULL;
     size_t n = 0;
     int rc = a->svg ? ecg_strip_svg(s, &text, &n, &c->err) : ecg_strip_csv(s, &text, &n, &c->err);
-    const char *path = a->svg ? a->svg : a->csv;
-    if (!rc && path && strcmp(path, "-")) {
-        rc = cn_file_write(path, text, n, &c->err);
-        if (!rc && !c->json)
-            printf("%s: %s, %d leads x %d samples, %s\n", path, s->record, s->leads, s->samples,
-                   stages[a->stage]);
-    } else if (!rc && !c->json) {
-        fwrite(text, 1, n, stdout);
-    }
+    if (!rc && a->out.path) rc = cli_out_write(c, &a->out, text, n);
+    if (!rc && a->out.path && !c->json && cli_out_words(&a->out) == stdout)
+        printf("%s: %s, %d leads x %d samples, %s\n", a->out.path, s->record, s->leads, s->samples,
+               stages[a->stage]);
+    if (!rc && !a->out.path && !c->json) fwrite(text, 1, n, stdout);
     free(text);
     return rc;
 }
@@ -265,6 +263,19 @@ static int answer_strip(struct cli *c, const struct ecg_strip *s, const struct s
     return cli_answer_json(c, doc);
 }
 
+/* A record's own files are inputs. */
+static int check_strip_out(struct cli *c, const struct show *a, const char *record)
+{
+    char header[4200], signal[4200];
+    struct cli_out out = a->out;
+    snprintf(header, sizeof header, "%s.hea", record);
+    snprintf(signal, sizeof signal, "%s.dat", record);
+    out.form = a->svg ? CLI_FORM_SVG : CLI_FORM_CSV;
+    out.input[0] = header;
+    out.input[1] = signal;
+    return cli_out_check(c, &out);
+}
+
 static int show_record(struct cli *c, const struct show *a, const char *record)
 {
     char path[4096];
@@ -272,6 +283,7 @@ static int show_record(struct cli *c, const struct show *a, const char *record)
     struct ecg_strip *s = NULL;
     struct ecg_norm norm = {0};
     int rc = ecg_record_locate(a->data, record, path, sizeof path, &c->err);
+    if (!rc) rc = check_strip_out(c, a, path);
     if (!rc && a->stage == ECG_NORMALISED) {
         if (!a->data)
             rc = cn_fail(&c->err, CN_EINVALID,
@@ -303,6 +315,7 @@ static int data_show(struct cli *c, int argc, char **argv)
         OPT_TEXT("svg", 0, &a.svg, "OUT", "draw it on ECG paper"),
         OPT_REAL("start", &a.start, "S", "raw: from this second"),
         OPT_REAL("seconds", &a.seconds, "S", "raw: so long; 10"),
+        OPT_FORCE(&a.out),
         OPT_END};
     struct cli_use use = {"RECORD [--stage raw|filtered|normalised] [--csv|--svg OUT]",
                           "One record, by path or name, as numbers or as a picture.",
@@ -314,6 +327,7 @@ static int data_show(struct cli *c, int argc, char **argv)
     int rc = cli_parse(c, &use, argc, argv);
     if (!rc && a.csv && a.svg)
         rc = cn_fail(&c->err, CN_EINVALID, "--csv and --svg exclude each other");
+    a.out.path = a.svg ? a.svg : a.csv;
     return rc ? rc : show_record(c, &a, use.word[0]);
 }
 

@@ -7,13 +7,15 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/model.h"
+#include "cli/out.h"
 #include "cpu/quant/quant.h"
 #include "export/export.h"
 
 #define SYMBOL_MAX 40
 
 struct args {
-    const char *file, *out, *symbol;
+    const char *file, *symbol;
+    struct cli_out out;
     bool onnx, c;
 };
 
@@ -23,7 +25,9 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_FLAG("onnx", 0, &a->onnx, "an ONNX model: float, or int8 as QuantizeLinear graph"),
         OPT_FLAG("c", 0, &a->c, "one C99 source file without library or malloc"),
         OPT_TEXT("symbol", 0, &a->symbol, "NAME", "prefix in the C source; from the file's name"),
-        OPT_TEXT("out", 'o', &a->out, "PATH", "the file to write"), OPT_END};
+        OPT_TEXT("out", 'o', &a->out.path, "PATH", "the file to write"),
+        OPT_FORCE(&a->out),
+        OPT_END};
     struct cli_use use = {"FILE --onnx | --c -o PATH",
                           "Writes a checkpoint (as float) or an artifact (as it is) for other "
                           "tools.",
@@ -36,7 +40,10 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     if (rc) return rc;
     a->file = use.word[0];
     if (a->onnx == a->c) return cn_fail(&c->err, CN_EINVALID, "say --onnx or --c, one of the two");
-    return cli_need(c, a->out, "-o");
+    rc = cli_need(c, a->out.path, "-o");
+    a->out.form = a->onnx ? CLI_FORM_ONNX : CLI_FORM_C;
+    a->out.input[0] = a->file;
+    return rc ? rc : cli_out_check(c, &a->out);
 }
 
 /* "out/cnn-s0.c" -> "cnn_s0": a C identifier from the file's name. */
@@ -73,10 +80,10 @@ static int write_form(struct cli *c, const struct args *a, const void *data, siz
 {
     char symbol[SYMBOL_MAX + 1], *text = NULL;
     void *bytes = NULL;
-    symbol_of(a->out, symbol);
+    symbol_of(a->out.path, symbol);
     int rc = a->onnx ? export_onnx(data, n, &bytes, written, &c->err)
                      : export_c(data, n, a->symbol ? a->symbol : symbol, &text, written, &c->err);
-    if (!rc) rc = cn_file_write(a->out, a->onnx ? bytes : text, *written, &c->err);
+    if (!rc) rc = cli_out_write(c, &a->out, a->onnx ? bytes : text, *written);
     free(bytes);
     free(text);
     return rc;
@@ -97,12 +104,12 @@ int cmd_export(struct cli *c, int argc, char **argv)
     rc = artifact_bytes(c, &a, &m, &converted, &own, &data, &n);
     if (!rc) rc = write_form(c, &a, data, n, &written);
     if (!rc && c->json)
-        rc = cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:s, s:I}", "path", a.out, "form",
+        rc = cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:s, s:I}", "path", a.out.path, "form",
                                           a.onnx ? "onnx" : "c", "net", m.name, "kind", m.kind,
                                           "bytes", (json_int_t)written));
     else if (!rc && !c->quiet)
-        printf("%s: %s of a %s %s, %zu bytes\n", a.out, a.onnx ? "ONNX model" : "C source", m.kind,
-               m.name, written);
+        fprintf(cli_out_words(&a.out), "%s: %s of a %s %s, %zu bytes\n", a.out.path,
+                a.onnx ? "ONNX model" : "C source", m.kind, m.name, written);
     quant_artifact_release(&converted);
     free(own);
     cli_model_close(&m);

@@ -2,14 +2,29 @@
  * only its public half travels; the file stays with its owner, mode 0600. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/out.h"
 #include "cli/service.h"
 #include "cli/table.h"
 
 static const char *const roles[] = {"read", "submit", "worker", "admin", NULL};
+
+/* A key is never replaced, and never follows a link: the secret lies in a new file with mode 0600 or
+ * nowhere. */
+static int check_key_file(struct cli *c, const char *path)
+{
+    struct stat st;
+    const struct cli_out out = {.path = path, .form = CLI_FORM_KEY};
+    if (!strcmp(path, "-"))
+        return cn_fail(&c->err, CN_EINVALID, "a key is secret and goes into a file; name one");
+    if (!lstat(path, &st))
+        return cn_fail(&c->err, CN_EEXISTS, "%s exists already; name another file with -o", path);
+    return cli_out_check(c, &out);
+}
 
 static int keys_create(struct cli *c, int argc, char **argv)
 {
@@ -36,9 +51,8 @@ static int keys_create(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     const char *name = use.word[0];
     snprintf(path, sizeof path, "%s%s", out ? out : name, out ? "" : ".key");
-    if (cn_file_exists(path))
-        return cn_fail(&c->err, CN_EEXISTS, "%s exists already; name another file with -o", path);
-    rc = cli_connect(c, &remote, &client);
+    rc = check_key_file(c, path);
+    if (!rc) rc = cli_connect(c, &remote, &client);
     if (!rc) rc = pr_key_make(&key, name, roles[role], &c->err);
     if (!rc) {
         ask.name = key.name;

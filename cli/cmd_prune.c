@@ -16,7 +16,8 @@ static const char *const schedule_names[] = {"geometric", "linear", "sensitivity
 enum { STRUCTURE, WEIGHT };
 
 struct args {
-    const char *model, *data, *recipe, *teacher, *device, *out;
+    const char *model, *data, *recipe, *teacher, *device;
+    struct cli_out out;
     double keep;
     int rounds, norm, unit, schedule, epochs, threads;
     uint64_t seed;
@@ -50,7 +51,8 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),
         OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores; the result is the same"),
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
-        OPT_TEXT("out", 'o', &a->out, "FILE", "the pruned model, safetensors"),
+        OPT_TEXT("out", 'o', &a->out.path, "FILE", "the pruned model, safetensors"),
+        OPT_FORCE(&a->out),
         OPT_END};
     struct cli_use use = {
         "MODEL --data DIR --keep F -o MODEL [options]",
@@ -75,7 +77,13 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         rc = cn_fail(&c->err, CN_EINVALID,
                      "--norm ranks structures; single weights go by their size");
     if (a->norm < 0) a->norm = 0;
-    return rc ? rc : cli_need(c, a->out, "-o");
+    if (!rc) rc = cli_need(c, a->out.path, "-o");
+    a->out.form = CLI_FORM_MODEL;
+    a->out.input[0] = a->model;
+    a->out.input[1] = a->teacher;
+    a->out.input[2] = a->data;
+    a->out.input[3] = a->recipe;
+    return rc ? rc : cli_out_check(c, &a->out);
 }
 
 static int full_params(struct cli *c, const struct nn_net *net, size_t *params)
@@ -153,18 +161,19 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
         for (int i = 0; i < net->n_widths; i++)
             json_array_append_new(widths, json_integer(net->width[i]));
         return cli_answer_json(
-            c, json_pack("{s:s, s:s, s:I, s:f, s:o, s:i, s:s, s:s, s:o, s:o}", "path", a->out,
+            c, json_pack("{s:s, s:s, s:I, s:f, s:o, s:i, s:s, s:s, s:o, s:o}", "path", a->out.path,
                          "net", net->name, "params", (json_int_t)net->n_params, "kept", kept,
                          "widths", widths, "rounds", a->rounds, "unit", unit_names[a->unit],
                          "schedule", schedule_names[a->schedule], "norm",
                          a->unit == WEIGHT ? json_null() : json_string(norm_names[a->norm]),
                          "best_score", cli_json_real(w->best_score)));
     }
-    printf("%s: %s, %.0f of %zu parameters left (%.2f %%), widths", a->out, net->name,
-           kept * (double)w->params_full, w->params_full, kept * 100);
-    for (int i = 0; i < net->n_widths; i++) printf("%s%d", i ? "," : " ", net->width[i]);
-    if (w->recipe.epochs) printf(", validation %.4f", w->best_score);
-    putchar('\n');
+    FILE *to = cli_out_words(&a->out);
+    fprintf(to, "%s: %s, %.0f of %zu parameters left (%.2f %%), widths", a->out.path, net->name,
+            kept * (double)w->params_full, w->params_full, kept * 100);
+    for (int i = 0; i < net->n_widths; i++) fprintf(to, "%s%d", i ? "," : " ", net->width[i]);
+    if (w->recipe.epochs) fprintf(to, ", validation %.4f", w->best_score);
+    fputc('\n', to);
     return 0;
 }
 
@@ -180,7 +189,7 @@ int cmd_prune(struct cli *c, int argc, char **argv)
         rc = shrink(c, &a, &w, k);
         if (!rc) rc = fine_tune(c, &a, &w, k);
     }
-    if (!rc) rc = nn_model_save(w.model, a.out, &c->err);
+    if (!rc) rc = cli_save_model(c, &a.out, w.model);
     if (!rc) rc = answer(c, &a, &w);
     nn_model_destroy(w.model);
     nn_model_destroy(w.teacher);

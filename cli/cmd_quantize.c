@@ -3,16 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/data.h"
 #include "cli/grid.h"
+#include "cli/out.h"
 #include "cli/progress.h"
 #include "cli/table.h"
 #include "cpu/quant/quant.h"
 
 struct args {
-    const char *model, *data, *out;
+    const char *model, *data;
+    struct cli_out out;
     int mode, calibration, seven_bits;
     uint64_t seed;
     struct cli_parting parting;
@@ -29,7 +30,8 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_U64("seed", &a->seed, "N", "chooses them; 0"),
         OPT_FLAG("reduce-range", 0, &a->seven_bits,
                  "7-bit activations in full and best too; paper always has them"),
-        OPT_TEXT("out", 'o', &a->out, "FILE", "the artifact, .cinch"),
+        OPT_TEXT("out", 'o', &a->out.path, "FILE", "the artifact, .cinch"),
+        OPT_FORCE(&a->out),
         OPT_END};
     struct cli_use use = {"MODEL --data DIR [--mode MODE] -o ART.cinch",
                           "Folds, fuses, calibrates and rounds a checkpoint to an artifact that "
@@ -43,7 +45,11 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     if (rc) return rc;
     a->model = use.word[0];
     if (a->mode != QUANT_FLOAT) rc = cli_need(c, a->data, "--data");
-    return rc ? rc : cli_need(c, a->out, "-o");
+    if (!rc) rc = cli_need(c, a->out.path, "-o");
+    a->out.form = CLI_FORM_ARTIFACT;
+    a->out.input[0] = a->model;
+    a->out.input[1] = a->data;
+    return rc ? rc : cli_out_check(c, &a->out);
 }
 
 static void on_progress(void *arg, int done, int total)
@@ -62,9 +68,10 @@ static void cell(double v, const char *form, char out[24])
 static void print(const struct args *a, const struct quant_artifact *art)
 {
     const struct quant_report *r = &art->report;
-    printf("%s: %zu bytes, mode %s", a->out, art->n, quant_mode_names[r->mode]);
-    if (r->calibration) printf(", calibrated on %d records", r->calibration);
-    printf("\n");
+    FILE *to = cli_out_words(&a->out);
+    fprintf(to, "%s: %zu bytes, mode %s", a->out.path, art->n, quant_mode_names[r->mode]);
+    if (r->calibration) fprintf(to, ", calibrated on %d records", r->calibration);
+    fputc('\n', to);
     if (r->mode == QUANT_FLOAT) return;
     struct cli_table *t = cli_table_create(
         "LAYER\tKIND\tOBSERVER\tMIN\tMAX\tSCALE\tZERO\tCLIPPED\tWEIGHTS dB\tSNR dB", "lllrrrrrrr");
@@ -77,7 +84,7 @@ static void print(const struct args *a, const struct quant_artifact *art)
                       q->observer, q->min, q->max, q->scale, q->zero, q->clipped * 100, weights,
                       snr);
     }
-    cli_table_print(t, stdout);
+    cli_table_print(t, to);
     cli_table_destroy(t);
 }
 
@@ -92,7 +99,7 @@ static int answer(struct cli *c, const struct args *a, const struct nn_model *m,
     json_t *report = text ? json_loads(text, 0, NULL) : NULL;
     free(text);
     if (!report) return cn_fail(&c->err, CN_EINTERNAL, "the quantiser's report is not JSON");
-    return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:I, s:o}", "path", a->out, "net",
+    return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:I, s:o}", "path", a->out.path, "net",
                                         m->net->name, "mode", quant_mode_names[a->mode], "bytes",
                                         (json_int_t)art->n, "report", report));
 }
@@ -111,7 +118,7 @@ static int quantize(struct cli *c, const struct args *a, const struct nn_model *
     cli_progress_start(&bar, c, "calibrating", "records");
     int rc = quant_convert(&art, m, d, &opt, &c->err);
     cli_progress_end(&bar);
-    if (!rc) rc = cn_file_write(a->out, art.data, art.n, &c->err);
+    if (!rc) rc = cli_out_write(c, &a->out, art.data, art.n);
     if (!rc) rc = answer(c, a, m, &art);
     quant_artifact_release(&art);
     return rc;

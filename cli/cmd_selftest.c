@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "cli/commands.h"
+#include "cli/out.h"
 #include "cli/selftest.h"
 #include "cli/service.h"
 #include "cli/table.h"
@@ -18,7 +18,8 @@
 
 struct args {
     bool gpu, quick;
-    const char *device, *out;
+    const char *device;
+    struct cli_out out;
 };
 
 void selftest_note(struct selftest *s, const char *group, const char *name, bool ok,
@@ -78,7 +79,7 @@ static void print_page(const struct selftest *s, const json_t *machine, FILE *to
 }
 
 static int write_page(struct cli *c, const struct selftest *s, const json_t *machine,
-                      const char *path)
+                      const struct cli_out *out)
 {
     char *text = NULL;
     size_t n = 0;
@@ -86,20 +87,20 @@ static int write_page(struct cli *c, const struct selftest *s, const json_t *mac
     if (!to) return cn_fail(&c->err, CN_ENOMEM, "out of memory");
     print_page(s, machine, to);
     int rc = fclose(to) ? cn_fail(&c->err, CN_ENOMEM, "out of memory")
-                        : cn_file_write(path, text, n, &c->err);
+                        : cli_out_write(c, out, text, n);
     free(text);
     return rc;
 }
 
 static int answer(struct cli *c, const struct args *a, const struct selftest *s, json_t *machine)
 {
-    int rc = a->out ? write_page(c, s, machine, a->out) : 0;
+    int rc = a->out.path ? write_page(c, s, machine, &a->out) : 0;
     if (rc) return rc;
     if (c->json)
         rc = cli_answer_json(c, json_pack("{s:s, s:b, s:i, s:O, s:O}", "version", CINCH_VERSION,
                                           "ok", s->failed == 0, "failed", s->failed, "checks",
                                           s->checks, "machine", machine));
-    else if (!a->out)
+    else if (!a->out.path)
         print_page(s, machine, stdout);
     if (rc || !s->failed) return rc;
     return cn_fail(&c->err, CN_EINTERNAL, "%d of %zu checks failed: this machine computes wrong",
@@ -112,7 +113,9 @@ static int parse(struct cli *c, struct args *a, struct device_spec *spec, int ar
         OPT_FLAG("gpu", 0, &a->gpu, "check the GPU: op by op native, by cuDNN and on the CPU"),
         OPT_TEXT("device", 0, &a->device, "D", "with --gpu: gpu:N; gpu:0"),
         OPT_FLAG("quick", 0, &a->quick, "with --gpu: small shapes, no step times"),
-        OPT_TEXT("output", 'o', &a->out, "FILE", "write the page there"), OPT_END};
+        OPT_TEXT("output", 'o', &a->out.path, "FILE", "write the page there"),
+        OPT_FORCE(&a->out),
+        OPT_END};
     struct cli_use use = {"[--gpu] [-o FILE]",
                           "Checks that this machine computes what it should; exit code 1 when not.",
                           options,
@@ -124,7 +127,8 @@ static int parse(struct cli *c, struct args *a, struct device_spec *spec, int ar
     if (!rc) rc = device_parse(a->device, spec, &c->err);
     if (!rc && a->gpu && spec->kind != DEVICE_GPU)
         rc = cn_fail(&c->err, CN_EINVALID, "--device '%s' is no GPU", a->device);
-    return rc;
+    a->out.form = CLI_FORM_TEXT;
+    return rc ? rc : cli_out_check(c, &a->out);
 }
 
 int cmd_selftest(struct cli *c, int argc, char **argv)
@@ -138,7 +142,7 @@ int cmd_selftest(struct cli *c, int argc, char **argv)
     free(text);
     if (!machine) machine = json_object();
     struct selftest s = {
-        .c = c, .quick = a.quick, .talk = c->json || a.out, .checks = json_array()};
+        .c = c, .quick = a.quick, .talk = c->json || a.out.path, .checks = json_array()};
     rc = a.gpu ? selftest_gpu(&s, &spec) : selftest_cpu(&s);
     if (!rc) rc = answer(c, &a, &s, machine);
     json_decref(s.checks);

@@ -13,7 +13,8 @@
 #define MAX_CHECKPOINT (256u << 20)
 
 struct args {
-    const char *net, *data, *recipe, *widths, *teacher, *device, *resume, *out;
+    const char *net, *data, *recipe, *widths, *teacher, *device, *resume;
+    struct cli_out out;
     uint64_t seed;
     int epochs, threads;
     struct cli_parting parting;
@@ -26,7 +27,7 @@ struct work {
     struct nn_model *model, *teacher;
     char *resume;
     size_t resume_n;
-    char checkpoint[4096];
+    struct cli_checkpoint checkpoint;
 };
 
 static int parse(struct cli *c, struct args *a, int argc, char **argv)
@@ -43,7 +44,8 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores; the result is the same"),
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
         OPT_TEXT("resume", 0, &a->resume, "FILE", "go on from a checkpoint"),
-        OPT_TEXT("out", 'o', &a->out, "FILE", "the trained model, safetensors"),
+        OPT_TEXT("out", 'o', &a->out.path, "FILE", "the trained model, safetensors"),
+        OPT_FORCE(&a->out),
         OPT_END};
     struct cli_use use = {"--net NET --data DIR -o MODEL.safetensors [options]",
                           "Trains one net and keeps the weights that were best on the validation "
@@ -56,8 +58,13 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     int rc = cli_parse(c, &use, argc, argv);
     if (!rc) rc = cli_need(c, a->net, "--net");
     if (!rc) rc = cli_need(c, a->data, "--data");
-    if (!rc) rc = cli_need(c, a->out, "-o");
-    return rc;
+    if (!rc) rc = cli_need(c, a->out.path, "-o");
+    a->out.form = CLI_FORM_MODEL;
+    a->out.input[0] = a->teacher;
+    a->out.input[1] = a->resume;
+    a->out.input[2] = a->data;
+    a->out.input[3] = a->recipe;
+    return rc ? rc : cli_out_check(c, &a->out);
 }
 
 /* The net before any work on the data, so that a typing error costs no minute. */
@@ -96,42 +103,47 @@ static int create_model(struct cli *c, const struct args *a, struct work *w)
     return rc;
 }
 
-/* "m.safetensors" -> "m.checkpoint.safetensors" */
-static void checkpoint_path(const char *out, char *path, size_t cap)
-{
-    const char *ending = ".safetensors";
-    size_t n = strlen(out), e = strlen(ending);
-    if (n > e && !strcmp(out + n - e, ending)) n -= e;
-    snprintf(path, cap, "%.*s.checkpoint.safetensors", (int)n, out);
-}
-
 static int answer(struct cli *c, const struct args *a, const struct work *w,
                   const struct cli_training *t)
 {
     if (c->json)
         return cli_answer_json(
-            c, json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:o, s:o}", "path", a->out,
+            c, json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:o, s:o}", "path", a->out.path,
                          "net", w->model->net->name, "params", (json_int_t)w->model->net->n_params,
                          "seed", (json_int_t)a->seed, "epochs", w->recipe.epochs, "best_epoch",
                          t->best_epoch, "best_score", cli_json_real(t->best_score), "distilled",
                          w->teacher != NULL, "seconds", cli_json_real(t->seconds), "records_per_s",
                          cli_json_real(t->records_per_s)));
+    FILE *to = cli_out_words(&a->out);
+    const struct nn_net *net = w->model->net;
     if (!w->recipe.epochs)
-        printf("%s: %s initialised, %zu parameters, not trained\n", a->out, w->model->net->name,
-               w->model->net->n_params);
+        fprintf(to, "%s: %s initialised, %zu parameters, not trained\n", a->out.path, net->name,
+                net->n_params);
     else
-        printf("%s: %s, %zu parameters, best of %d epochs was %d: validation %.4f (%.1f s, %.0f "
-               "records/s)\n",
-               a->out, w->model->net->name, w->model->net->n_params, w->recipe.epochs,
-               t->best_epoch, t->best_score, t->seconds, t->records_per_s);
+        fprintf(to,
+                "%s: %s, %zu parameters, best of %d epochs was %d: validation %.4f (%.1f s, %.0f "
+                "records/s)\n",
+                a->out.path, net->name, net->n_params, w->recipe.epochs, t->best_epoch,
+                t->best_score, t->seconds, t->records_per_s);
     return 0;
+}
+
+static void start_checkpoint(const struct cli *c, const struct args *a, struct work *w)
+{
+    char path[4096];
+    cli_checkpoint_start(&w->checkpoint, a->out.path, w->model->net->name, a->resume);
+    if (*cli_checkpoint_other(&w->checkpoint, path))
+        cli_say(c,
+                "%s is there already and stays as it is; if it is the checkpoint of this training, "
+                "`--resume %s` goes on from it",
+                path, path);
 }
 
 static int train(struct cli *c, const struct args *a, struct work *w)
 {
     char label[64];
     snprintf(label, sizeof label, "training %s", a->net);
-    checkpoint_path(a->out, w->checkpoint, sizeof w->checkpoint);
+    start_checkpoint(c, a, w);
     struct cli_training t = {.label = label,
                              .data = w->data,
                              .backend = w->device.backend,
@@ -139,14 +151,15 @@ static int train(struct cli *c, const struct args *a, struct work *w)
                              .seed = a->seed,
                              .model = w->model,
                              .teacher = w->teacher,
-                             .checkpoint = w->checkpoint,
+                             .checkpoint = &w->checkpoint,
                              .resume = w->resume,
                              .resume_n = w->resume_n,
                              .best_score = NAN};
     int rc = w->recipe.epochs ? cli_train(c, &t) : 0;
     if (a->resume && (rc == CN_EINVALID || rc == CN_ECORRUPT))
         cn_fail_prefix(&c->err, "--resume %s", a->resume);
-    if (!rc) rc = nn_model_save(w->model, a->out, &c->err);
+    if (!rc) rc = cli_save_model(c, &a->out, w->model);
+    if (!rc) cli_checkpoint_done(&w->checkpoint);
     return rc ? rc : answer(c, a, w, &t);
 }
 

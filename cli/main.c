@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
 
@@ -59,28 +60,36 @@ static int report(struct cli *c, int code)
     return cli_exit_code(code);
 }
 
+static int run(struct cli *c, int argc, char **argv)
+{
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+        (argc == 2 && !strcmp(argv[1], "help"))) {
+        help();
+        return 0;
+    }
+    if (!strcmp(argv[1], "help")) {
+        char *forward[] = {argv[2], "--help"};
+        return cli_dispatch(c, commands, "command", 2, forward);
+    }
+    if (!strcmp(argv[1], "--version")) argv[1] = "version";
+    return cli_dispatch(c, commands, "command", argc - 1, argv + 1);
+}
+
 int main(int argc, char **argv)
 {
     struct cli c = {.json = false};
+    if (cn_std_open()) return 1;
     signal(SIGPIPE,
            SIG_IGN); /* a closed pipe, and a file over its limit, are errors of the write */
     signal(SIGXFSZ, SIG_IGN);
     for (int i = 1; i < argc; i++) /* before parsing: an error in parsing is answered in JSON too */
         if (!strcmp(argv[i], "--json")) c.json = true;
-    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
-        help();
-        return argc < 2 ? 2 : 0;
+    int rc = run(&c, argc, argv), code = argc < 2 ? 2 : 0;
+    if (rc < 0) code = report(&c, rc);
+    struct cn_error lost;
+    if (cn_stdout_end(&lost) && rc >= 0) {
+        fprintf(stderr, "cinch%s%s: %s\n", *c.command ? " " : "", c.command, lost.text);
+        code = 1;
     }
-    if (!strcmp(argv[1], "help")) {
-        if (argc == 2) {
-            help();
-            return 0;
-        }
-        char *forward[] = {argv[2], "--help"};
-        int rc = cli_dispatch(&c, commands, "command", 2, forward);
-        return rc < 0 ? report(&c, rc) : 0;
-    }
-    if (!strcmp(argv[1], "--version")) argv[1] = "version";
-    int rc = cli_dispatch(&c, commands, "command", argc - 1, argv + 1);
-    return rc < 0 ? report(&c, rc) : 0;
+    return code;
 }

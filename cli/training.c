@@ -18,7 +18,6 @@ struct watch {
     struct cli_training *t;
     struct cli_progress bar;
     double best;
-    bool saved;
 };
 
 static void on_progress(void *arg, int member, const struct nn_epoch *e)
@@ -42,11 +41,9 @@ static void on_progress(void *arg, int member, const struct nn_epoch *e)
 static int on_checkpoint(void *arg, int member, const void *data, size_t n)
 {
     struct watch *w = arg;
-    struct cn_error err = {0};
-    if (!w->t->checkpoint) return 0;
-    int rc = cn_file_write(w->t->checkpoint, data, n, &err);
-    if (!rc) w->saved = true;
-    if (rc) cli_say(w->c, "checkpoint not written: %s", err.text);
+    struct cli_checkpoint *ck = w->t->checkpoint;
+    if (ck && cli_checkpoint_write(ck, data, n))
+        cli_say(w->c, "checkpoint not written: %s", ck->err.text);
     return 0; /* training goes on: the next one may succeed */
 }
 
@@ -57,12 +54,16 @@ static int on_poll(void *arg, int member)
 
 static int interrupted(struct cli *c, const struct watch *w)
 {
-    const char *ck = w->t->checkpoint;
-    if (!ck || !w->saved) return cn_fail(&c->err, CN_EINTERRUPTED, "stopped; nothing was written");
+    const struct cli_checkpoint *ck = w->t->checkpoint;
+    if (ck && ck->err.code)
+        return cn_fail(&c->err, CN_EINTERRUPTED, "stopped, and the checkpoint was not written: %s",
+                       ck->err.text);
+    if (!ck || !ck->written)
+        return cn_fail(&c->err, CN_EINTERRUPTED, "stopped; nothing was written");
     return cn_fail(&c->err, CN_EINTERRUPTED,
                    "stopped after %d epochs; the checkpoint is in %s. Give the same command with "
                    "`--resume %s` to go on",
-                   w->t->epochs, ck, ck);
+                   w->t->epochs, ck->path, ck->path);
 }
 
 int cli_train(struct cli *c, struct cli_training *t)
@@ -93,7 +94,17 @@ int cli_train(struct cli *c, struct cli_training *t)
     t->best_score = member.best_score;
     t->best_epoch = member.best_epoch;
     if (rc == CN_EINTERRUPTED) return interrupted(c, &w);
-    if (!rc && t->checkpoint) remove(t->checkpoint); /* of this training or an earlier one */
+    return rc;
+}
+
+int cli_save_model(struct cli *c, const struct cli_out *out, const struct nn_model *m)
+{
+    void *data;
+    size_t n;
+    int rc = nn_model_bytes(m, &data, &n, &c->err);
+    if (rc) return rc;
+    rc = cli_out_write(c, out, data, n);
+    free(data);
     return rc;
 }
 

@@ -2,7 +2,9 @@
 #ifndef CINCH_CLI_TRAINING_H
 #define CINCH_CLI_TRAINING_H
 
+#include "cli/checkpoint.h"
 #include "cli/cli.h"
+#include "cli/out.h"
 #include "nn/train.h"
 #include "workers/device.h"
 
@@ -15,7 +17,7 @@ struct cli_training {
     struct nn_model *model;         /* in: initial weights; out: the best ones */
     const struct nn_model *teacher; /* or NULL */
     const float *mask;              /* or NULL: weights that stay zero, as nn_train_member's */
-    const char *checkpoint;         /* written every minute and at Ctrl-C; NULL: none */
+    struct cli_checkpoint *checkpoint; /* written every minute and at Ctrl-C; NULL: none */
     const void *resume;             /* a checkpoint's bytes, or NULL */
     size_t resume_n;
     /* out */
@@ -23,8 +25,12 @@ struct cli_training {
     int best_epoch, epochs;
 };
 
-/* CN_EINTERRUPTED after Ctrl-C: the checkpoint is on disk and the message says how to go on. */
+/* CN_EINTERRUPTED after Ctrl-C: the checkpoint is on disk and the message says how to go on. The
+ * checkpoint stays until the caller, having saved the model, calls cli_checkpoint_done. */
 int cli_train(struct cli *c, struct cli_training *t);
+
+/* Writes the model through the door of results. */
+int cli_save_model(struct cli *c, const struct cli_out *out, const struct nn_model *m);
 
 /* Where to compute: --device with its backend. */
 struct cli_device {

@@ -2,8 +2,8 @@
  *
  * The bytes are safetensors: flat vectors "params", "moment1", "moment2", "average", "best" (the
  * last only after an epoch), and one metadata string "cinch.checkpoint", a JSON object:
- *   version 1; net, widths, recipe (canonical text), seed (text), data (fingerprint), records: what
- *   the checkpoint belongs to; epoch, batch (the next), step, loss_sum; plateau {lr, best, bad};
+ *   version 1; net, widths, recipe (canonical text), seed (text), data (fingerprint), records, and
+ *   where there are some teacher and mask (hashes): what the checkpoint belongs to; epoch, batch (the next), step, loss_sum; plateau {lr, best, bad};
  *   best_epoch, best_score, best_loss; history [{epoch, train_loss, val_loss, val_score, lr}].
  * Numbers that are not finite stand as null. 17 digits bring every double back exactly.
  */
@@ -75,6 +75,14 @@ char *nn_history_json(const struct nn_state *s)
     return text;
 }
 
+static int add_hash(json_t *o, const char *key, const struct cn_hash *hash)
+{
+    char hex[CN_HASH_HEX];
+    if (!hash) return 0;
+    cn_hash_hex(hash, hex);
+    return json_object_set_new(o, key, json_string(hex));
+}
+
 /* What a checkpoint belongs to, as an object whose every member must agree. */
 static json_t *identity_object(const struct nn_identity *id)
 {
@@ -84,9 +92,12 @@ static json_t *identity_object(const struct nn_identity *id)
     json_t *widths = json_array();
     for (int i = 0; i < id->net->n_widths; i++)
         json_array_append_new(widths, json_integer(id->net->width[i]));
-    return json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i}", "version", CHECKPOINT_VERSION, "net",
-                     id->net->name, "widths", widths, "recipe", id->recipe, "seed", seed, "data",
-                     data, "records", id->data_n);
+    json_t *o = json_pack("{s:i, s:s, s:o, s:s, s:s, s:s, s:i}", "version", CHECKPOINT_VERSION,
+                          "net", id->net->name, "widths", widths, "recipe", id->recipe, "seed",
+                          seed, "data", data, "records", id->data_n);
+    return o && !add_hash(o, "teacher", id->teacher) && !add_hash(o, "mask", id->mask)
+               ? o
+               : (json_decref(o), NULL);
 }
 
 static char *state_text(const struct nn_state *s, const struct nn_identity *id)
@@ -137,11 +148,26 @@ static int damaged(struct cn_error *err, const char *what)
     return cn_fail(err, CN_ECORRUPT, "checkpoint: '%s' is missing or impossible", what);
 }
 
+/* What is optional in an identity must be absent on both sides or on none. */
+static int check_optional(const json_t *o, const json_t *want, struct cn_error *err)
+{
+    static const char *const keys[] = {"teacher", "mask"};
+    for (int i = 0; i < 2; i++) {
+        bool there = json_object_get(o, keys[i]), wanted = json_object_get(want, keys[i]);
+        if (there == wanted) continue;
+        return cn_fail(err, CN_EINVALID,
+                       "checkpoint: belongs to another training: that one had %s %s, this one has "
+                       "%s",
+                       there ? "a" : "no", keys[i], wanted ? "one" : "none");
+    }
+    return 0;
+}
+
 static int check_identity(const json_t *o, const struct nn_identity *id, struct cn_error *err)
 {
     json_t *want = identity_object(id), *v;
     const char *key;
-    int rc = want ? 0 : cn_fail(err, CN_ENOMEM, "out of memory");
+    int rc = want ? check_optional(o, want, err) : cn_fail(err, CN_ENOMEM, "out of memory");
     json_object_foreach(want, key, v)
     {
         if (!rc && !json_equal(v, json_object_get(o, key)))

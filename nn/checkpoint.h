@@ -32,6 +32,7 @@ struct nn_identity {
     uint64_t seed;
     int data_n; /* training records */
     const struct cn_hash *data;
+    const struct cn_hash *teacher, *mask; /* NULL: none */
 };
 
 int nn_state_create(struct nn_state *s, const struct nn_net *net, const struct nn_recipe *r,
@@ -41,8 +42,8 @@ void nn_state_free(struct nn_state *s); /* what it owns; accepts a zeroed one */
 /* malloc'ed *data; the caller frees. Same state, same bytes. */
 int nn_checkpoint_write(const struct nn_state *s, const struct nn_identity *id, void **data,
                         size_t *n, struct cn_error *err);
-/* Into a created state. CN_ECORRUPT: damaged; CN_EINVALID: of another net, recipe, seed or dataset.
- */
+/* Into a created state. CN_ECORRUPT: damaged; CN_EINVALID: of another net, recipe, seed,
+ * dataset, teacher or mask. */
 int nn_checkpoint_read(struct nn_state *s, const struct nn_identity *id, int epochs,
                        const void *data, size_t n, struct cn_error *err);
 

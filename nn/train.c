@@ -20,11 +20,16 @@
 #define PROGRESS_MS 200      /* least time between two words within an epoch */
 #define ASYNC_CHECK_STEPS 32 /* a device is asked for losses this often, so that it never waits */
 
+struct extra { /* hashes of what a member has besides its net */
+    struct cn_hash teacher, mask;
+};
+
 struct group {
     struct nn_train *t;
     struct nn_gang gang;
     int who[NN_MAX_GANG]; /* member of t->member */
     struct nn_state state[NN_MAX_GANG];
+    struct extra extra[NN_MAX_GANG];
     int ended[NN_MAX_GANG];
     int m, batches;
     char *recipe; /* canonical */
@@ -94,10 +99,40 @@ static int check_train(const struct nn_train *t, struct cn_error *err)
 
 /* Starting and finishing members */
 
+/* The weights a teacher answers with, or a mask: what of them changes the result. */
+static int hash_floats(const struct nn_net *net, const float *v, size_t n, struct cn_hash *out)
+{
+    struct cn_hasher *h = cn_hasher_create();
+    if (!h) return CN_ENOMEM;
+    cn_hasher_add(h, net->name, strlen(net->name) + 1);
+    cn_hasher_add(h, net->width, (size_t)net->n_widths * sizeof *net->width);
+    cn_hasher_add(h, v, n * sizeof *v);
+    cn_hasher_finish(h, out);
+    cn_hasher_destroy(h);
+    return 0;
+}
+
 static struct nn_identity identity_of(const struct group *g, int i, int n_train)
 {
-    return (struct nn_identity){member(g, i)->model->net, g->recipe, member(g, i)->seed, n_train,
-                                &g->t->data->fingerprint};
+    const struct nn_train_member *m = member(g, i);
+    const struct extra *x = &g->extra[i];
+    return (struct nn_identity){m->model->net,
+                                g->recipe,
+                                m->seed,
+                                n_train,
+                                &g->t->data->fingerprint,
+                                m->teacher ? &x->teacher : NULL,
+                                m->mask ? &x->mask : NULL};
+}
+
+static int hash_extra(struct group *g, int i)
+{
+    const struct nn_train_member *m = member(g, i);
+    const struct nn_model *t = m->teacher;
+    int rc = t ? hash_floats(t->net, t->params, t->net->n_floats, &g->extra[i].teacher) : 0;
+    if (!rc && m->mask)
+        rc = hash_floats(m->model->net, m->mask, m->model->net->n_params, &g->extra[i].mask);
+    return rc;
 }
 
 static int start_member(struct group *g, int i, int n_train, struct cn_error *err)
@@ -110,6 +145,7 @@ static int start_member(struct group *g, int i, int n_train, struct cn_error *er
     memcpy(s->params, m->model->params, bytes);
     for (size_t k = 0; m->mask && k < m->model->net->n_params; k++) s->params[k] *= m->mask[k];
     memcpy(s->average, s->params, bytes);
+    if (hash_extra(g, i)) return cn_fail(err, CN_ENOMEM, "out of memory");
     if (!m->resume) return 0;
     struct nn_identity id = identity_of(g, i, n_train);
     return nn_checkpoint_read(s, &id, g->t->recipe->epochs, m->resume, m->resume_n, err);
@@ -480,6 +516,7 @@ static void pick_group(struct group *all, char *taken, struct group *g)
         if (all->state[i].epoch != first->epoch || all->state[i].batch != first->batch) continue;
         taken[i] = 1;
         g->who[g->m] = all->who[i];
+        g->extra[g->m] = all->extra[i];
         g->state[g->m++] = all->state[i];
     }
 }

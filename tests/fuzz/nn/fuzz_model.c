@@ -37,7 +37,7 @@ static void as_checkpoint(const uint8_t *data, size_t n)
     struct nn_recipe r = {.epochs = 3, .lr = 1e-3};
     struct cn_error err = {0};
     if (nn_net_build(&net, "cnn", width, 4, (struct nn_shape){0}, &err)) return;
-    struct nn_identity id = {net, "{}", 7, 10, &fingerprint};
+    struct nn_identity id = {net, "{}", 7, 10, &fingerprint, NULL, NULL};
     if (!nn_state_create(&s, net, &r, &err)) {
         int rc = nn_checkpoint_read(&s, &id, r.epochs, data, n, &err);
         if (rc && (rc != err.code || !err.text[0])) __builtin_trap();

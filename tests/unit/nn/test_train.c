@@ -371,7 +371,7 @@ static void fuzz_seed_is_valid(void **state)
         0);
     assert_int_equal(nn_net_build(&net, "cnn", width, 4, (struct nn_shape){0}, &err), 0);
     assert_int_equal(nn_state_create(&s, net, &r, &err), 0);
-    struct nn_identity id = {net, "{}", 7, 10, &fingerprint};
+    struct nn_identity id = {net, "{}", 7, 10, &fingerprint, NULL, NULL};
     int rc = nn_checkpoint_read(&s, &id, 3, data, n, &err);
     if (rc) fail_msg("%s", err.text);
     assert_true(s.epoch == 1 && s.batch == 2 && s.step == 9 && isnan(s.history[0].val_score));
