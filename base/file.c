@@ -91,9 +91,7 @@ struct cn_writer {
     char *tmp;  /* NULL: straight into a device or a FIFO */
 };
 
-/* Where a file that is written to `path` ends: a link stays a link and what it points to is
- * written, be it there already or not. malloc'ed; NULL with *err filled. */
-static char *follow_links(const char *path, struct cn_error *err)
+char *cn_file_target(const char *path, struct cn_error *err)
 {
     char *now = strdup(path), to[PATH_MAX];
     for (int hop = 0; now && hop < MAX_LINKS; hop++) {
@@ -130,7 +128,7 @@ static int open_stream(struct cn_writer *w, const char *path, struct cn_error *e
 
 static int open_temporary(struct cn_writer *w, const char *path, struct cn_error *err)
 {
-    w->path = follow_links(path, err);
+    w->path = cn_file_target(path, err);
     if (!w->path) return CN_EIO;
     if (asprintf(&w->tmp, "%s.tmp-XXXXXX", w->path) < 0) {
         w->tmp = NULL;
@@ -222,6 +220,11 @@ static int sync_file(const struct cn_writer *w, struct cn_error *err)
     if (!fsync(w->fd) || (!w->tmp && (errno == EINVAL || errno == ENOTSUP || errno == EROFS)))
         return 0;
     return cn_fail_errno(err, "%s: fsync", w->path);
+}
+
+int cn_file_rename(const char *from, const char *to, struct cn_error *err)
+{
+    return rename(from, to) ? cn_fail_errno(err, "%s: rename", to) : sync_folder_of(to, err);
 }
 
 int cn_writer_commit(struct cn_writer *w, struct cn_error *err)

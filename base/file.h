@@ -29,6 +29,13 @@ int cn_file_write_new(const char *path, const void *data, size_t n, struct cn_er
 /* Whether such a write can be expected to succeed; for the start of long work. Nothing remains. */
 int cn_file_probe(const char *path, struct cn_error *err);
 
+/* Where a file that is written to `path` ends: links are followed, also one that points to nothing yet.
+ * malloc'ed (caller frees); NULL with *err filled. */
+char *cn_file_target(const char *path, struct cn_error *err);
+
+/* Renames and syncs the folder: afterwards the name is safe. Both in one file system. */
+int cn_file_rename(const char *from, const char *to, struct cn_error *err);
+
 /* The first in pieces. On failure or abandon nothing remains. */
 struct cn_writer;
 int cn_writer_open(struct cn_writer **w, const char *path, struct cn_error *err);

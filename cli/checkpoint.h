@@ -14,9 +14,9 @@
 #include "base/error.h"
 
 struct cli_checkpoint {
-    char stem[4000];     /* of all its names */
-    char path[4096];     /* of the file that is its own; "" before the first */
-    dev_t dev;           /* ... which is known by these */
+    char stem[4000]; /* of all its names */
+    char path[4096]; /* of the file that is its own; "" before the first */
+    dev_t dev;       /* ... which is known by these */
     ino_t ino;
     bool written;        /* in this process */
     struct cn_error err; /* of the last write, code 0 when it went well */

@@ -25,7 +25,8 @@
 struct args {
     const char *grid, *data, *out, *device;
     int slots;
-    bool fresh, models;
+    bool fresh, models, force;
+    struct cli_outdir *dir; /* `out` */
 };
 
 static int parse(struct cli *c, struct args *a, int argc, char **argv)
@@ -37,6 +38,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N,.."),
         OPT_FLAG("fresh", 0, &a->fresh, "do not reuse results of an earlier run in OUT"),
         OPT_FLAG("models", 0, &a->models, "the checkpoints too (.safetensors)"),
+        OPT_FLAG("force", 0, &a->force, "replace files in OUT that cinch did not write there"),
         OPT_END,
     };
     struct cli_use use = {
@@ -51,7 +53,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     int rc = cli_parse(c, &use, argc, argv);
     if (!rc) rc = cli_need(c, a->out, "-o");
     if (!rc) a->grid = use.word[0];
-    return rc;
+    return rc ? rc : cli_outdir_open(c, a->out, a->force, fetch_report_names, &a->dir);
 }
 
 /* What the run left behind: files and report in OUT; the answer on stdout. */
@@ -61,8 +63,8 @@ static int bring_home(struct cli *c, const struct args *a, struct pr_client *cli
     json_t *doc = NULL;
     struct report *r = NULL;
     int what = FETCH_ARTIFACTS | (a->models ? FETCH_CHECKPOINTS : 0);
-    int rc = fetch_run(c, client, run, a->out, what, &doc);
-    if (!rc) rc = fetch_write_report(c, doc, a->out);
+    int rc = fetch_run(c, client, run, a->dir, what, &doc);
+    if (!rc) rc = fetch_write_report(c, doc, a->dir);
     size_t failed = json_array_size(json_object_get(doc, "failed"));
     if (!rc && c->json) {
         rc = cli_answer_json(c, json_incref(doc));
@@ -162,6 +164,7 @@ int cmd_run(struct cli *c, int argc, char **argv)
     }
     if (!rc) rc = run_grid(c, &a, g, text, d);
     for (int i = 0; i < 2; i++) ecg_dataset_close(d[i]);
+    cli_outdir_close(a.dir);
     grid_destroy(g);
     free(text);
     return rc;

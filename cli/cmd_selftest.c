@@ -86,8 +86,8 @@ static int write_page(struct cli *c, const struct selftest *s, const json_t *mac
     FILE *to = open_memstream(&text, &n);
     if (!to) return cn_fail(&c->err, CN_ENOMEM, "out of memory");
     print_page(s, machine, to);
-    int rc = fclose(to) ? cn_fail(&c->err, CN_ENOMEM, "out of memory")
-                        : cli_out_write(c, out, text, n);
+    int rc =
+        fclose(to) ? cn_fail(&c->err, CN_ENOMEM, "out of memory") : cli_out_write(c, out, text, n);
     free(text);
     return rc;
 }

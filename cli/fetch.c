@@ -56,21 +56,29 @@ static void unique_stem(const json_t *list, size_t i, char *out, size_t cap)
     }
 }
 
-/* The checkpoint behind an evaluation is the model that its first parent made. */
-static int model_blob(struct cli *c, struct pr_client *client, json_t *a)
+/* Sets blob_model of `to`: what the job made. */
+static int model_of_job(struct cli *c, struct pr_client *client, const char *id, json_t *to)
 {
-    json_t *job = NULL, *parent = NULL;
-    int rc = cli_query(c, client, CINCH__QUERY__WHAT__SHOW, cli_text(a, "job"), &job);
-    const char *id = json_string_value(json_array_get(json_object_get(job, "parents"), 0));
-    if (!rc && id) rc = cli_query(c, client, CINCH__QUERY__WHAT__SHOW, id, &parent);
-    const json_t *out = json_object_get(parent, "outputs");
+    json_t *job = NULL;
+    int rc = cli_query(c, client, CINCH__QUERY__WHAT__SHOW, id, &job);
+    const json_t *out = json_object_get(job, "outputs");
     for (size_t i = 0; i < json_array_size(out); i++) {
         const json_t *o = json_array_get(out, i);
         if (!strcmp(cli_text(o, "role"), "model"))
-            json_object_set_new(a, "blob_model", json_string(cli_text(o, "blob")));
+            json_object_set_new(to, "blob_model", json_string(cli_text(o, "blob")));
     }
     json_decref(job);
-    json_decref(parent);
+    return rc;
+}
+
+/* The checkpoint behind an evaluation is the model that its first parent made. */
+static int model_of_evaluation(struct cli *c, struct pr_client *client, json_t *a)
+{
+    json_t *job = NULL;
+    int rc = cli_query(c, client, CINCH__QUERY__WHAT__SHOW, cli_text(a, "job"), &job);
+    const char *id = json_string_value(json_array_get(json_object_get(job, "parents"), 0));
+    if (!rc && id) rc = model_of_job(c, client, id, a);
+    json_decref(job);
     return rc;
 }
 
@@ -79,54 +87,100 @@ static int on_stop(void *arg, uint64_t done, uint64_t total)
     return cli_signalled();
 }
 
-static int fetch_file(struct cli *c, struct pr_client *client, json_t *a, const struct file *f,
-                      const char *stem_path)
+static int fetch_file(struct cli *c, struct pr_client *client, struct cli_outdir *dir, json_t *a,
+                      const struct file *f, const char *stem)
 {
-    char key[32], path[4096];
+    char key[32], name[200], path[4096];
     struct cn_hash hash;
     struct pr_blob_progress stop = {on_stop, NULL};
+    bool there;
     snprintf(key, sizeof key, "blob_%s", f->role);
     const char *hex = cli_text(a, key);
     if (!*hex) return 0; /* not made */
     if (cn_hash_parse(hex, &hash))
         return cn_fail(&c->err, CN_ECORRUPT, "the report names a file by '%.80s', which is no hash",
                        hex);
-    snprintf(path, sizeof path, "%s-%s", stem_path, f->ending);
+    snprintf(name, sizeof name, "%s-%s", stem, f->ending);
+    snprintf(path, sizeof path, "%.3800s/%s", cli_outdir_path(dir), name);
     snprintf(key, sizeof key, "path_%s", f->role);
-    int rc = pr_blob_get_file(client, &hash, path, &stop, &c->err);
+    int rc = cli_outdir_may(c, dir, name, &hash, &there);
+    if (!rc) rc = cli_outdir_note(c, dir, name, &hash);
+    if (!rc && !there) rc = pr_blob_get_file(client, &hash, path, &stop, &c->err);
     if (!rc) json_object_set_new(a, key, json_string(path));
     return rc;
 }
 
-static int fetch_files(struct cli *c, struct pr_client *client, json_t *doc, const char *dir,
-                       int what)
+/* Of every entry of `list` the files that `what` says. */
+static int fetch_files(struct cli *c, struct pr_client *client, const json_t *list,
+                       struct cli_outdir *dir, int what)
 {
-    const json_t *list = json_object_get(doc, "artifacts");
     size_t n = json_array_size(list);
-    char stem[160], path[4000];
+    char stem[160];
     struct cli_progress bar;
-    int rc = cn_mkdirs(dir, &c->err);
+    int rc = 0;
     cli_progress_start(&bar, c, "fetching", "artifacts");
     for (size_t i = 0; !rc && i < n; i++) {
         json_t *a = json_array_get(list, i);
         unique_stem(list, i, stem, sizeof stem);
         if (strchr(stem, '/'))
             rc = cn_fail(&c->err, CN_ECORRUPT, "'%s' is not a file's name", stem);
-        snprintf(path, sizeof path, "%.3800s/%s", dir, stem);
-        if (!rc && (what & FETCH_CHECKPOINTS)) rc = model_blob(c, client, a);
         for (size_t k = 0; !rc && k < N_FILES; k++)
-            if (files[k].what & what) rc = fetch_file(c, client, a, &files[k], path);
+            if (files[k].what & what) rc = fetch_file(c, client, dir, a, &files[k], stem);
         cli_progress_update(&bar, (double)i + 1, (double)n, NULL);
     }
     cli_progress_end(&bar);
     return rc;
 }
 
-int fetch_run(struct cli *c, struct pr_client *client, const char *run, const char *dir, int what,
-              json_t **doc)
+/* Whether a job's model is one that the grid asks for: a trained net, or what the last round of
+ * pruning left. */
+static bool is_wanted(const json_t *job)
+{
+    const char *kind = cli_text(job, "kind");
+    if (strcmp(cli_text(job, "state"), "succeeded")) return false;
+    return !strcmp(kind, "train") ||
+           (!strcmp(kind, "prune") && cli_integer(job, "round") == cli_integer(job, "rounds"));
+}
+
+/* The nets of a run that measures nothing, which its report does not name: "models" of the
+ * document, with what the jobs say of them. */
+static int add_models(struct cli *c, struct pr_client *client, const char *run, json_t *doc)
+{
+    json_t *jobs = NULL, *models = json_array();
+    int rc = cli_query(c, client, CINCH__QUERY__WHAT__JOBS, run, &jobs);
+    const json_t *list = json_object_get(jobs, "jobs");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!strcmp(cli_text(json_array_get(list, i), "kind"), "evaluate")) goto out;
+    for (size_t i = 0; !rc && i < json_array_size(list); i++) {
+        json_t *job = json_array_get(list, i);
+        if (!is_wanted(job)) continue;
+        rc = model_of_job(c, client, cli_text(job, "job"), job);
+        json_array_append(models, job);
+    }
+    if (!rc) json_object_set(doc, "models", models);
+out:
+    json_decref(jobs);
+    json_decref(models);
+    return rc;
+}
+
+static int add_checkpoints(struct cli *c, struct pr_client *client, const char *run, json_t *doc)
+{
+    const json_t *list = json_object_get(doc, "artifacts");
+    int rc = 0;
+    for (size_t i = 0; !rc && i < json_array_size(list); i++)
+        rc = model_of_evaluation(c, client, json_array_get(list, i));
+    return rc || json_array_size(list) ? rc : add_models(c, client, run, doc);
+}
+
+int fetch_run(struct cli *c, struct pr_client *client, const char *run, struct cli_outdir *dir,
+              int what, json_t **doc)
 {
     int rc = cli_query(c, client, CINCH__QUERY__WHAT__REPORT, run, doc);
-    if (!rc && dir && what) rc = fetch_files(c, client, *doc, dir, what);
+    if (!rc && what & FETCH_CHECKPOINTS) rc = add_checkpoints(c, client, run, *doc);
+    if (!rc && what) rc = fetch_files(c, client, json_object_get(*doc, "artifacts"), dir, what);
+    if (!rc && what)
+        rc = fetch_files(c, client, json_object_get(*doc, "models"), dir, FETCH_CHECKPOINTS);
     if (rc) {
         json_decref(*doc);
         *doc = NULL;
@@ -149,24 +203,42 @@ static int write_text(struct cli *c, const struct report *r, const char *dir, co
     return rc;
 }
 
-int fetch_write_report(struct cli *c, const json_t *doc, const char *dir)
+static int write_all(struct cli *c, const struct report *r, const json_t *doc, const char *dir,
+                     bool *drawn)
+{
+    char path[4096];
+    char *text = json_dumps(doc, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    snprintf(path, sizeof path, "%.4000s/report.json", dir);
+    int rc = text ? cn_file_write(path, text, strlen(text), &c->err)
+                  : cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    if (!rc) rc = write_text(c, r, dir, "report.csv", report_csv);
+    if (!rc) rc = write_text(c, r, dir, "report.txt", report_print);
+    if (!rc) rc = report_figures(r, dir, drawn, &c->err);
+    if (!rc) rc = stages_write(r, dir, drawn, &c->err);
+    free(text);
+    return rc;
+}
+
+const char *const fetch_report_names[] = {"report.json", "report.csv", "report.txt", NULL};
+
+/* All is written into a folder of its own first: a report is there whole or not at all. */
+int fetch_write_report(struct cli *c, const json_t *doc, struct cli_outdir *to)
 {
     struct report *r = NULL;
     bool drawn = false;
-    char path[4096];
-    int rc = cn_mkdirs(dir, &c->err);
+    char made[4096];
+    struct cn_error ignored;
+    int rc = cn_mkdirs(cli_outdir_path(to), &c->err);
     if (!rc) rc = report_create(&r, doc, &c->err);
-    char *text = rc ? NULL : json_dumps(doc, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    snprintf(path, sizeof path, "%s/report.json", dir);
-    if (!rc && !text) rc = cn_fail(&c->err, CN_ENOMEM, "out of memory");
-    if (!rc) rc = cn_file_write(path, text, strlen(text), &c->err);
-    if (!rc) rc = write_text(c, r, dir, "report.csv", report_csv);
-    if (!rc) rc = write_text(c, r, dir, "report.txt", report_print);
-    if (!rc) rc = report_figures(r, dir, &drawn, &c->err);
-    if (!rc) rc = stages_write(r, dir, &drawn, &c->err);
+    snprintf(made, sizeof made, "%.4000s/.report-XXXXXX", cli_outdir_path(to));
+    if (!rc && !mkdtemp(made)) rc = cn_fail_errno(&c->err, "%s", made);
+    if (!rc) {
+        rc = write_all(c, r, doc, made, &drawn);
+        if (!rc) rc = cli_outdir_take(c, to, made);
+        cn_rmtree(made, &ignored);
+    }
     if (!rc && !drawn)
         cli_say(c, "gnuplot is not there or failed: figures are left as .dat and .gp");
-    free(text);
     report_destroy(r);
     return rc;
 }

@@ -18,26 +18,21 @@ struct ending {
 };
 
 static const struct ending endings[] = {
-    {"safetensors", CLI_FORM_MODEL},
-    {"cinch", CLI_FORM_ARTIFACT},
-    {"onnx", CLI_FORM_ONNX},
-    {"c", CLI_FORM_C},
-    {"csv", CLI_FORM_CSV},
-    {"svg", CLI_FORM_SVG},
-    {"key", CLI_FORM_KEY},
-    {"txt", CLI_FORM_TEXT | CLI_FORM_CSV | CLI_FORM_KEY},
-    {"md", CLI_FORM_TEXT},
-    {"log", CLI_FORM_TEXT},
+    {"safetensors", CLI_FORM_MODEL}, {"cinch", CLI_FORM_ARTIFACT},
+    {"onnx", CLI_FORM_ONNX},         {"c", CLI_FORM_C},
+    {"csv", CLI_FORM_CSV},           {"svg", CLI_FORM_SVG},
+    {"key", CLI_FORM_KEY},           {"txt", CLI_FORM_TEXT | CLI_FORM_CSV | CLI_FORM_KEY},
+    {"md", CLI_FORM_TEXT},           {"log", CLI_FORM_TEXT},
 };
 
 /* PyTorch, Keras, TensorFlow, NumPy and others; signals; pictures, tables and archives. */
 static const char *const foreign[] = {
-    "pt",   "pth",  "ckpt", "pkl", "pickle", "joblib", "h5",  "hdf5", "keras", "pb",   "tflite",
-    "npz",  "npy",  "gguf", "mat", "hea",    "dat",    "atr", "edf",  "bdf",   "scp",  "wav",
-    "png",  "jpg",  "jpeg", "gif", "pdf",    "eps",    "xml", "html", "htm",   "json", "yaml",
-    "yml",  "toml", "tsv",  "xls", "xlsx",   "tex",    "zip", "tar",  "gz",    "xz",   "zst",
-    "h",    "cc",   "cpp",  "cu",  "rs",     "py",     "sh",  "o",    "so",    "a",    "mlmodel",
-    "pte",  "xlsb", "ods", "parquet"};
+    "pt",     "pth",  "ckpt", "pkl",  "pickle",  "joblib", "h5",   "hdf5", "keras",  "pb",
+    "tflite", "npz",  "npy",  "gguf", "mat",     "hea",    "dat",  "atr",  "edf",    "bdf",
+    "scp",    "wav",  "png",  "jpg",  "jpeg",    "gif",    "pdf",  "eps",  "xml",    "html",
+    "htm",    "json", "yaml", "yml",  "toml",    "tsv",    "xls",  "xlsx", "tex",    "zip",
+    "tar",    "gz",   "xz",   "zst",  "h",       "cc",     "cpp",  "cu",   "rs",     "py",
+    "sh",     "o",    "so",   "a",    "mlmodel", "pte",    "xlsb", "ods",  "parquet"};
 
 /* The forms that a name may hold, or -1 where its ending says nothing. */
 static int forms_of(const char *path)

@@ -13,14 +13,14 @@
 #include "cli/cli.h"
 
 enum cli_form { /* bits: what endings a name may have */
-    CLI_FORM_MODEL = 1,
-    CLI_FORM_ARTIFACT = 2,
-    CLI_FORM_ONNX = 4,
-    CLI_FORM_C = 8,
-    CLI_FORM_CSV = 16,
-    CLI_FORM_SVG = 32,
-    CLI_FORM_TEXT = 64,
-    CLI_FORM_KEY = 128,
+                CLI_FORM_MODEL = 1,
+                CLI_FORM_ARTIFACT = 2,
+                CLI_FORM_ONNX = 4,
+                CLI_FORM_C = 8,
+                CLI_FORM_CSV = 16,
+                CLI_FORM_SVG = 32,
+                CLI_FORM_TEXT = 64,
+                CLI_FORM_KEY = 128,
 };
 
 #define CLI_OUT_INPUTS 4

@@ -14,11 +14,11 @@ struct cli_training {
     struct nn_backend *backend;
     const struct nn_recipe *recipe;
     uint64_t seed;
-    struct nn_model *model;         /* in: initial weights; out: the best ones */
-    const struct nn_model *teacher; /* or NULL */
-    const float *mask;              /* or NULL: weights that stay zero, as nn_train_member's */
+    struct nn_model *model;            /* in: initial weights; out: the best ones */
+    const struct nn_model *teacher;    /* or NULL */
+    const float *mask;                 /* or NULL: weights that stay zero, as nn_train_member's */
     struct cli_checkpoint *checkpoint; /* written every minute and at Ctrl-C; NULL: none */
-    const void *resume;             /* a checkpoint's bytes, or NULL */
+    const void *resume;                /* a checkpoint's bytes, or NULL */
     size_t resume_n;
     /* out */
     double best_score, seconds, records_per_s;

@@ -1,6 +1,7 @@
 /* proto/blobio.c - fetching blobs: 1 MiB chunks, a few of them under way at once, continued where it
  * stopped when the connection or the coordinator went away, hashes verified on this end too.
  * Sending them is in blobput.c. */
+#define _GNU_SOURCE /* asprintf */
 #include "proto/client_private.h"
 
 #include <errno.h>
@@ -202,15 +203,16 @@ static int get_into(struct pr_client *c, struct get *g, const char *part, const 
     if (!rc && fsync(g->fd)) rc = cn_fail_errno(err, "%s", part);
     if (g->fd >= 0) close(g->fd);
     if (rc == CN_ECORRUPT || rc == CN_ENOTFOUND) unlink(part);
-    if (!rc && rename(part, path)) rc = cn_fail_errno(err, "%s", path);
-    return rc;
+    return rc ? rc : cn_file_rename(part, path, err);
 }
 
 int pr_blob_get_file(struct pr_client *c, const struct cn_hash *hash, const char *path,
                      const struct pr_blob_progress *progress, struct cn_error *err)
 {
-    size_t len = strlen(path) + 6;
-    char *part = malloc(len);
+    char *target = cn_file_target(path, err), *part = NULL, hex[CN_HASH_HEX];
+    if (!target) return CN_EIO;
+    cn_hash_hex(hash, hex);
+    if (asprintf(&part, "%s.%.16s.part", target, hex) < 0) part = NULL;
     struct get g = {.hash = hash,
                     .size = UINT64_MAX,
                     .limit = PR_MAX_BLOB,
@@ -219,11 +221,9 @@ int pr_blob_get_file(struct pr_client *c, const struct cn_hash *hash, const char
                     .progress = progress};
     g.hasher = cn_hasher_create();
     int rc = part && g.hasher ? 0 : cn_fail(err, CN_ENOMEM, "blob: out of memory");
-    if (!rc) {
-        snprintf(part, len, "%s.part", path);
-        rc = get_into(c, &g, part, path, err);
-    }
+    if (!rc) rc = get_into(c, &g, part, target, err);
     cn_hasher_destroy(g.hasher);
     free(part);
+    free(target);
     return rc;
 }

@@ -69,7 +69,7 @@ int pr_blob_put_file(struct pr_client *c, const char *path, struct cn_hash *hash
 /* malloc'ed *data; refuses more than `limit` bytes. The hash is verified. */
 int pr_blob_get(struct pr_client *c, const struct cn_hash *hash, size_t limit, void **data,
                 size_t *n, struct cn_error *err);
-/* Into `path`: continues PATH.part when an earlier download stopped; renamed once the hash is
+/* Into `path`: continues PATH.HASH.part (16 digits of the blob's) when an earlier download stopped; renamed once the hash is
  * verified. */
 int pr_blob_get_file(struct pr_client *c, const struct cn_hash *hash, const char *path,
                      const struct pr_blob_progress *progress, struct cn_error *err);

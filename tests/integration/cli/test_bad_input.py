@@ -117,7 +117,7 @@ class Files(harness.Case):
         cls.model = os.path.join(harness.BUILD, "test-cache", "bad-input.safetensors")
         os.makedirs(os.path.dirname(cls.model), exist_ok=True)
         subprocess.run([os.path.join(harness.BIN, "cinch"), "train", "--net", "cnn", "--data", harness.PTBXL, "--epochs", "0", "-o",
-                        cls.model], env=harness.environment(), check=True, capture_output=True)
+                        cls.model, "--force"], env=harness.environment(), check=True, capture_output=True)
 
     def damaged(self, name, data, part):
         with open(self.path(name), "wb") as f:

@@ -92,7 +92,7 @@ class Beat(harness.Case):
         cls.model = os.path.join(harness.BUILD, "test-cache", "beat.safetensors")
         os.makedirs(os.path.dirname(cls.model), exist_ok=True)
         subprocess.run([os.path.join(harness.BIN, "cinch"), "train", "--net", "beat", "--data", MITDB, "--epochs", "6", "--seed", "1", "-o",
-                        cls.model], env=harness.environment(), check=True, capture_output=True)
+                        cls.model, "--force"], env=harness.environment(), check=True, capture_output=True)
 
     def score(self, file, n=2548):
         doc = self.json("eval", file, "--data", MITDB)
@@ -107,7 +107,7 @@ class Beat(harness.Case):
 
     def program(self, artifact):
         """The artifact as C source, compiled: its answers for standard input."""
-        source = self.json("export", artifact, "--c", "-o", "net.c")
+        source = self.json("export", artifact, "--c", "-o", "net.c", "--force")
         self.assertEqual((source["form"], source["net"]), ("c", "beat"))
         built = subprocess.run(["cc", "-std=c99", "-O1", "-Wall", "-Werror", "-Dnet_MAIN", self.path("net.c"), "-o", self.path("net")],
                                capture_output=True, text=True)
@@ -127,18 +127,18 @@ class Beat(harness.Case):
     def deploy(self, model, drop):
         """Float and int8 artifacts of a model: int8 loses at most `drop` of the accuracy; the int8 one everywhere it can go."""
         whole = self.score(model)
-        self.json("quantize", model, "--mode", "float", "-o", "f.cinch")
+        self.json("quantize", model, "--mode", "float", "-o", "f.cinch", "--force")
         as_float = self.score("f.cinch")
         self.assertAlmostEqual(as_float["accuracy"], whole["accuracy"], delta=0.001)
         self.assertAlmostEqual(as_float["macro_f1"], whole["macro_f1"], delta=0.01)
         for mode in ("paper", "best", "full"):
-            made = self.json("quantize", model, "--data", MITDB, "--mode", mode, "-o", "a.cinch")
+            made = self.json("quantize", model, "--data", MITDB, "--mode", mode, "-o", "a.cinch", "--force")
             self.assertEqual(made["bytes"], os.path.getsize(self.path("a.cinch")))
             self.assertGreater(self.score("a.cinch")["accuracy"], whole["accuracy"] - drop)
         inside = self.json("inspect", "a.cinch")
         self.assertEqual((inside["net"], inside["kind"], inside["input"], inside["labels"]), ("beat", "int8", [1, 260], CLASSES))
         self.assertEqual([l["kind"] for l in inside["layers"]], ["conv_i8"] * 3 + ["linear_i8"] * 3)
-        onnx = self.json("export", "a.cinch", "--onnx", "-o", "net.onnx")
+        onnx = self.json("export", "a.cinch", "--onnx", "-o", "net.onnx", "--force")
         self.assertEqual(onnx["bytes"], os.path.getsize(self.path("net.onnx")))
         self.program("a.cinch")
         self.same_answers("a.cinch")
@@ -239,7 +239,7 @@ class Records(harness.Case):
         Beat.setUpClass.__func__(cls)
         cls.twelve = os.path.join(harness.BUILD, "test-cache", "infer-cnn.safetensors")
         subprocess.run([os.path.join(harness.BIN, "cinch"), "train", "--net", "cnn", "--data", harness.PTBXL, "--epochs", "0", "-o",
-                        cls.twelve], env=harness.environment(), check=True, capture_output=True)
+                        cls.twelve, "--force"], env=harness.environment(), check=True, capture_output=True)
 
     def test_beats(self):
         doc, = self.json("infer", self.model, "223", "--data", MITDB)

@@ -43,12 +43,12 @@ class Way(harness.Case):
 
     def exported(self, artifact, kind):
         """The C source is a program with -DSYMBOL_MAIN: it must compile, and ONNX must be written."""
-        source = self.json("export", artifact, "--c", "-o", "net.c")
+        source = self.json("export", artifact, "--c", "-o", "net.c", "--force")
         self.assertEqual((source["form"], source["kind"], source["net"]), ("c", kind, "cnn"))
         built = subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-Dnet_MAIN", self.path("net.c"), "-o", self.path("net")],
                                capture_output=True, text=True)
         self.assertEqual(built.returncode, 0, built.stderr)
-        model = self.json("export", artifact, "--onnx", "-o", "net.onnx")
+        model = self.json("export", artifact, "--onnx", "-o", "net.onnx", "--force")
         self.assertEqual(model["bytes"], os.path.getsize(self.path("net.onnx")))
         self.refuses("export", artifact, "-o", "net.x", part="--onnx or --c")
         self.assertFalse(os.path.exists(self.path("net.x")))
@@ -69,7 +69,7 @@ class Way(harness.Case):
 
         self.exported("a.cinch", "int8")
         self.exported(model, "float")
-        eight, seven = (self.json("quantize", model, "--data", PTBXL, "--mode", "full", *flag, "-o", "b.cinch")
+        eight, seven = (self.json("quantize", model, "--data", PTBXL, "--mode", "full", *flag, "-o", "b.cinch", "--force")
                         for flag in ([], ["--reduce-range"]))
         steps = seven["report"]["layers"][0]["scale"] / eight["report"]["layers"][0]["scale"]
         self.assertAlmostEqual(steps, 255 / 127, delta=0.01)

@@ -67,14 +67,15 @@ static void downloads_go_on_where_they_stopped(void **state)
 {
     struct fixture f;
     enum { N = 3 << 20 };
-    char *data = malloc(N), path[128], part[140], *back;
-    struct cn_hash hash;
+    char *data = malloc(N), path[128], part[170], hex[CN_HASH_HEX], *back;
+    struct cn_hash hash, other;
     size_t n;
     fixture_open(&f, NULL);
     for (int i = 0; i < N; i++) data[i] = (char)(i >> 8);
     assert_int_equal(pr_blob_put(f.client, data, N, &hash, &f.err), 0);
     snprintf(path, sizeof path, "%s/got", f.dir);
-    snprintf(part, sizeof part, "%s.part", path);
+    cn_hash_hex(&hash, hex);
+    snprintf(part, sizeof part, "%s.%.16s.part", path, hex); /* of this blob and no other */
     static const size_t left[] = {0, 5, 1 << 20, N};
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
         assert_int_equal(cn_file_write(part, data, left[i], NULL), 0);
@@ -89,8 +90,14 @@ static void downloads_go_on_where_they_stopped(void **state)
     assert_int_equal(cn_file_write(part, data, 100, NULL), 0);
     assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), CN_ECORRUPT);
     assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), 0);
-    hash.b[0] ^= 1;
-    assert_int_equal(pr_blob_get_file(f.client, &hash, path, NULL, &f.err), CN_ENOTFOUND);
+    other = hash;
+    other.b[0] ^= 1;
+    assert_int_equal(pr_blob_get_file(f.client, &other, path, NULL, &f.err), CN_ENOTFOUND);
+    data[1] ^= 1; /* what is left of one blob is never taken for the start of another */
+    assert_int_equal(pr_blob_put(f.client, data, N, &other, &f.err), 0);
+    assert_int_equal(cn_file_write(part, data, 100, NULL), 0);
+    assert_int_equal(pr_blob_get_file(f.client, &other, path, NULL, &f.err), 0);
+    assert_true(cn_file_exists(part));
     free(data);
     fixture_close(&f);
 }
