@@ -8,6 +8,7 @@
 
 #include "cli/commands.h"
 #include "cli/table.h"
+#include "cpu/measure/corelock.h"
 #include "cpu/measure/measure.h"
 
 static const char *const allocators[] = {"glibc", "jemalloc", "tcmalloc", "paper", "all", NULL};
@@ -46,7 +47,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     int rc = cli_parse(c, &use, argc, argv);
     a->file = use.word;
     a->n = use.n_words;
-    return rc;
+    return rc || a->core < 0 ? rc : corelock_check_core(a->core, &c->err);
 }
 
 /* Adds the figures of one measurement (one file, or two that were compared) to the answer. */
@@ -113,6 +114,8 @@ static int measure_one(struct cli *c, const struct args *a, int first, int count
         return 0;
     }
     int rc = measure_run(&spec, &r, &c->err);
+    if (!rc && a->core >= 0 && (!r.pinned || r.core != a->core))
+        rc = cn_fail(&c->err, CN_EIO, "--core %d: the measurement was not let onto it", a->core);
     if (!rc) rc = add(c, list, &spec, &r);
     measure_result_clear(&r);
     return rc;

@@ -69,6 +69,11 @@ int cmd_watch(struct cli *c, int argc, char **argv)
         rc = watch_run(c, client, run, &show);
         if (!rc && verdict(c, run, show)) bad = c->err.code;
         json_array_append_new(shown, show ? show : json_null());
+        if (rc == CN_EINTERRUPTED) { /* no failure of anything: neither the run's nor a script's */
+            cli_say(c, "stopped watching; %s goes on", run);
+            rc = 0;
+            break;
+        }
     }
     if (!rc && c->json)
         rc = cli_answer_json(c, use.n_words ? json_incref(json_array_get(shown, 0))

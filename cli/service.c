@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/yaml.h"
+#include "proto/wire.h"
 
 struct config {
     char connect[512], key[512];
@@ -68,6 +69,8 @@ int cli_connect(struct cli *c, const struct cli_remote *r, struct pr_client **ou
     if (env && *env) where = env;
     if (r->connect) where = r->connect;
     const char *key = r->key ? r->key : *cfg.key ? cfg.key : NULL;
+    rc = pr_endpoint_check(where, &c->err);
+    if (rc) return rc;
     if (!strncmp(where, "ipc:///", 7) && access(where + 6, F_OK)) /* no need to wait */
         return cn_fail(&c->err, CN_ECONNECT,
                        "no coordinator at %s; start one with `cinchd --state DIR`, or say where it "

@@ -190,14 +190,16 @@ int watch_run(struct cli *c, struct pr_client *client, const char *run, json_t *
         json_decref(jobs);
         bool over = !rc && ended(now);
         if (!rc && !over) rc = explain_stall(c, client, run, now, &stall);
-        if (over) *show = json_incref(now);
-        json_decref(now);
+        if (now) {
+            json_decref(*show);
+            *show = now;
+        }
         if (over || rc) break;
         rc = wait_event(c, client, run, &after);
-        if (cli_signalled())
-            rc = cn_fail(&c->err, CN_EINTERRUPTED, "stopped watching; the run goes on");
-        if (rc) break;
+        if (rc || cli_signalled()) break;
     }
     erase(&v);
+    if (cli_signalled() && !ended(*show))
+        return cn_fail(&c->err, CN_EINTERRUPTED, "stopped watching; the run goes on");
     return rc;
 }

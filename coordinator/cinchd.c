@@ -228,16 +228,24 @@ static int admin(const struct args *a)
     return rc ? fail(&err) : 0;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
+    struct args a = {0};
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             fputs(usage, stdout);
             return 0;
         }
-    struct args a = {0};
-    signal(SIGPIPE, SIG_IGN);
     int rc = parse(&a, argc, argv);
     if (rc) return rc;
     return a.command ? admin(&a) : serve(&a);
+}
+
+int main(int argc, char **argv)
+{
+    struct cn_error lost;
+    if (cn_std_open()) return 1;
+    signal(SIGPIPE, SIG_IGN);
+    int code = run(argc, argv);
+    return !code && cn_stdout_end(&lost) ? fail(&lost) : code;
 }

@@ -68,8 +68,7 @@ static int listen_on(struct coordinator *c, int i, struct cn_error *err)
 {
     const char *ep = c->o.listen[i];
     int tcp = !strncmp(ep, "tcp://", 6);
-    if (!tcp && strncmp(ep, "ipc://", 6) && strncmp(ep, "inproc://", 9))
-        return cn_fail(err, CN_EINVALID, "--listen %s: give ipc://PATH or tcp://ADDRESS:PORT", ep);
+    if (pr_endpoint_check(ep, err)) return cn_fail_prefix(err, "--listen");
     int rc = tcp && !c->has_server_key ? server_key(c, err) : 0;
     if (!rc && !c->socket[tcp]) rc = router(c, tcp, err);
     if (rc) return rc;

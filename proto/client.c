@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "proto/check.h"
+#include "proto/wire.h"
 
 enum {
     DEFAULT_TIMEOUT_MS = 10000,
@@ -178,8 +179,10 @@ static int copy_how(struct pr_client *c, const struct pr_connect *how, struct cn
 static int connect_client(struct pr_client *c, struct cn_error *err)
 {
     const char *ep = c->how.endpoint;
+    int rc = pr_endpoint_check(ep, err);
+    if (rc) return rc;
     if (!strncmp(ep, "ipc://", 6) && access(ep + 6, F_OK)) return nobody(c, err);
-    int rc = c->how.key_file ? pr_key_load(&c->key, c->how.key_file, err) : 0;
+    rc = c->how.key_file ? pr_key_load(&c->key, c->how.key_file, err) : 0;
     if (rc) return rc;
     c->zmq = c->how.zmq ? c->how.zmq : zmq_ctx_new();
     if (!c->zmq) return cn_fail(err, CN_ENOMEM, "client: no ZeroMQ context");

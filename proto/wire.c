@@ -2,9 +2,12 @@
 #include "proto/wire.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 static int send_failed(struct cn_error *err)
 {
@@ -124,14 +127,29 @@ static int set_keys(void *socket, const struct pr_key *key)
            zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, key->secret, PR_Z85);
 }
 
+int pr_endpoint_check(const char *endpoint, struct cn_error *err)
+{
+    size_t most = sizeof((struct sockaddr_un *)0)->sun_path - 1; /* 107: a 0 ends it */
+    bool ipc = !strncmp(endpoint, "ipc://", 6);
+    if (ipc && strlen(endpoint + 6) > most)
+        return cn_fail(
+            err, CN_EINVALID,
+            "the path of ipc://..%s has %zu bytes, and a Unix socket's at most %zu; take "
+            "a shorter one, such as /tmp/cinch.sock",
+            endpoint + strlen(endpoint) - 20, strlen(endpoint + 6), most);
+    if ((ipc && endpoint[6]) || (!strncmp(endpoint, "tcp://", 6) && endpoint[6]) ||
+        !strncmp(endpoint, "inproc://", 9))
+        return 0;
+    return cn_fail(err, CN_EINVALID, "%s: not an address; give ipc://PATH or tcp://HOST:PORT",
+                   endpoint);
+}
+
 int pr_dealer(void **out, void *zmq, const char *endpoint, const struct pr_key *key,
               struct cn_error *err)
 {
     *out = NULL;
-    int tcp = !strncmp(endpoint, "tcp://", 6);
-    if (!tcp && strncmp(endpoint, "ipc://", 6) && strncmp(endpoint, "inproc://", 9))
-        return cn_fail(err, CN_EINVALID, "%s: not an address; give ipc://PATH or tcp://HOST:PORT",
-                       endpoint);
+    int tcp = !strncmp(endpoint, "tcp://", 6), rc = pr_endpoint_check(endpoint, err);
+    if (rc) return rc;
     if (tcp && (!key || !*key->server))
         return cn_fail(err, CN_EREFUSED,
                        "%s: tcp needs a key file; ask for one made by: cinch keys create NAME",
@@ -145,7 +163,7 @@ int pr_dealer(void **out, void *zmq, const char *endpoint, const struct pr_key *
               (tcp && (set_int(s, ZMQ_HEARTBEAT_IVL, 4000) ||
                        set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 8000) || set_keys(s, key)));
     if (bad || zmq_connect(s, endpoint)) {
-        int rc = cn_fail(err, bad ? CN_EINTERNAL : CN_EINVALID, "%s: %s", endpoint,
+        rc = cn_fail(err, bad ? CN_EINTERNAL : CN_EINVALID, "%s: %s", endpoint,
                          zmq_strerror(zmq_errno()));
         zmq_close(s);
         return rc;

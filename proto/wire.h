@@ -28,6 +28,10 @@ struct pr_message {
 int pr_recv(void *socket, struct pr_message *m, struct cn_error *err);
 void pr_message_clear(struct pr_message *m);
 
+/* CN_EINVALID unless `endpoint` is an address: ipc://PATH with a path that a Unix socket can have (107
+ * bytes), tcp://HOST:PORT or inproc://NAME. */
+int pr_endpoint_check(const char *endpoint, struct cn_error *err);
+
 /* A DEALER connected to `endpoint` ("ipc://PATH", "tcp://HOST:PORT", "inproc://NAME"). tcp needs
  * `key`. Sets linger 0, on tcp ZeroMQ's own heartbeats (a half-open connection is noticed within 12 s) and
  * size bounds. Close with zmq_close. */

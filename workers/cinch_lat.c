@@ -21,7 +21,7 @@ int main(int argc, char **argv)
     if (argc > 1) {
         printf("usage: cinch-lat < request.json\n"
                "Times one model in this process; `cinch bench` starts it.\n");
-        return strcmp(argv[1], "--help") == 0 ? 0 : 2;
+        return strcmp(argv[1], "--help") != 0 ? 2 : fflush(stdout) ? 1 : 0;
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     char request[16384];
@@ -31,5 +31,5 @@ int main(int argc, char **argv)
     if (!answer) return 1;
     puts(answer);
     free(answer);
-    return 0;
+    return fflush(stdout) ? 1 : 0;
 }

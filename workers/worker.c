@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "proto/wire.h"
 #include "workers/worker_private.h"
 
 #define TURN_MS 200
@@ -291,6 +292,9 @@ static int open_parts(struct worker *w, struct cn_error *err)
     w->zmq = o->zmq;
     if (!w->zmq) w->zmq = w->own_zmq = zmq_ctx_new();
     if (!w->zmq) return cn_fail(err, CN_ENOMEM, "cannot make a ZeroMQ context");
+    int bad = pr_endpoint_check(o->endpoint, err);
+    if (bad) return bad;
+    if (o->keep_core && (rc = corelock_check_core(o->core, err))) return rc;
     if (o->key_file) {
         rc = pr_key_load(&w->key, o->key_file, err);
         w->has_key = rc == 0;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "proto/client.h"
 #include "workers/program.h"
@@ -196,13 +197,20 @@ static int exit_code(int code)
     }
 }
 
+static int fail(const char *program, const struct cn_error *err)
+{
+    fprintf(stderr, "%s: %s\n", program, err->text);
+    return exit_code(err->code);
+}
+
 int main(int argc, char **argv)
 {
     struct cn_error err = {0};
     struct worker_options o = {.role = program_role, .core = -1};
     char local[512];
+    if (cn_std_open()) return 1;
     int rc = parse(argc, argv, &o, &err);
-    if (rc == 1) return 0;
+    if (rc == 1) return cn_stdout_end(&err) ? fail(argv[0], &err) : 0;
     pr_default_endpoint(local, sizeof local);
     if (!o.endpoint) o.endpoint = local;
     if (rc == 0) rc = worker_create(&the_worker, &o, &err);

@@ -156,6 +156,31 @@ int corelock_default_core(void)
     return 0;
 }
 
+/* "0-3,6": the cores of a set. */
+static void list_cores(const cpu_set_t *set, char *out, size_t cap)
+{
+    size_t n = 0;
+    *out = 0;
+    for (int i = 0; i < CPU_SETSIZE && n + 16 < cap; i++) {
+        int last = i;
+        if (!CPU_ISSET(i, set)) continue;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, set)) last++;
+        n += (size_t)snprintf(out + n, cap - n, last > i ? "%s%d-%d" : "%s%d", n ? "," : "", i,
+                              last);
+        i = last;
+    }
+}
+
+int corelock_check_core(int core, struct cn_error *err)
+{
+    char there[256];
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return cn_fail_errno(err, "--core %d", core);
+    if (core >= 0 && core < CPU_SETSIZE && CPU_ISSET(core, &set)) return 0;
+    list_cores(&set, there, sizeof there);
+    return cn_fail(err, CN_EINVALID, "--core %d: this process may only run on %s", core, there);
+}
+
 /* ---- computing ---- */
 
 struct watched { /* one core that this process may use */

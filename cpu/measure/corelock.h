@@ -28,6 +28,10 @@ void corelock_drop(struct corelock *l); /* accepts NULL */
 /* The last core that the calling thread may run on. */
 int corelock_default_core(void);
 
+/* CN_EINVALID, naming the cores that there are, unless the calling thread may run on `core`: for
+ * what a user asked for, before anything of cinch keeps threads away from cores. */
+int corelock_check_core(int core, struct cn_error *err);
+
 /* The computing side: one per process. A thread of its own looks several times a second which cores
  * are wanted, moves all threads of the process to the others and then gives up the use of those. */
 struct corewatch;
