@@ -11,6 +11,7 @@
 #include "gpu/engine.cuh"
 #include "gpu/libs.cuh"
 #include "gpu/nccl.cuh"
+#include "gpu/wait.cuh"
 
 struct gpu_block {
     void *p;
@@ -22,6 +23,14 @@ struct nn_graph {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
 };
+
+int gpu_not_capturing(struct nn_backend *be, const char *what)
+{
+    if (!gpu_of(be)->capturing) return 0;
+    return cn_fail(&be->error, CN_EINTERNAL,
+                   "gpu %d: %s while a step is captured; run the step once before",
+                   gpu_of(be)->device, what);
+}
 
 static int code_of(cudaError_t e)
 {
@@ -67,10 +76,10 @@ static void free_blocks(struct gpu_ctx *g, struct gpu_block **list)
     }
 }
 
-void gpu_retire(struct gpu_ctx *g, void *p, size_t bytes)
+void gpu_retire(struct nn_backend *be, void *p, size_t bytes)
 {
-    if (!p) return;
-    cudaStreamSynchronize(g->stream);
+    struct gpu_ctx *g = gpu_of(be);
+    if (!p || gpu_drain(be)) return;
     struct gpu_block *b = g->graphs ? (struct gpu_block *)malloc(sizeof *b) : NULL;
     if (g->graphs && !b) return; /* out of memory: better lost than overwritten */
     if (!b) {
@@ -87,13 +96,8 @@ void *gpu_scratch(struct nn_backend *be, size_t bytes)
 {
     struct gpu_ctx *g = gpu_of(be);
     if (bytes <= g->scratch_bytes) return g->scratch;
-    if (g->capturing) {
-        cn_fail(&be->error, CN_EINTERNAL,
-                "gpu %d: scratch must grow while a step is captured; run the step once before",
-                g->device);
-        return NULL;
-    }
-    gpu_retire(g, g->scratch, g->scratch_bytes);
+    if (gpu_not_capturing(be, "scratch must grow")) return NULL;
+    gpu_retire(be, g->scratch, g->scratch_bytes);
     g->scratch = NULL;
     g->scratch_bytes = 0;
     cudaError_t e = gpu_take(g->device, bytes, &g->scratch);
@@ -110,6 +114,8 @@ static int gpu_alloc(struct nn_backend *be, size_t bytes, void **p)
     struct gpu_ctx *g = gpu_of(be);
     *p = NULL;
     if (bytes == 0) bytes = 64;
+    int rc = gpu_not_capturing(be, "an allocation");
+    if (rc) return rc;
     if (g->limit && g->used + bytes > g->limit)
         return cn_fail(&be->error, CN_ENOMEM, "gpu %d: %zu MB over this job's share of %zu MB",
                        g->device, (g->used + bytes) >> 20, g->limit >> 20);
@@ -136,23 +142,10 @@ static void gpu_release(struct nn_backend *be, void *p)
         if (b->p != p) continue;
         *at = b->next;
         g->used -= b->bytes;
-        cudaStreamSynchronize(g->stream);
-        gpu_give(g->device, b->p, b->bytes);
+        if (!gpu_drain(be)) gpu_give(g->device, b->p, b->bytes);
         free(b);
         return;
     }
-}
-
-static int gpu_upload(struct nn_backend *be, void *dst, const void *src, size_t bytes)
-{
-    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, gpu_of(be)->stream);
-    return e == cudaSuccess ? 0 : gpu_fail(be, e, "upload");
-}
-
-static int gpu_download(struct nn_backend *be, void *dst, const void *src, size_t bytes)
-{
-    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, gpu_of(be)->stream);
-    return e == cudaSuccess ? gpu_wait(be, "download") : gpu_fail(be, e, "download");
 }
 
 static int gpu_copy(struct nn_backend *be, void *dst, const void *src, size_t bytes)
@@ -172,6 +165,17 @@ static int gpu_sync(struct nn_backend *be)
     return gpu_wait(be, "kernels");
 }
 
+/* Ends what is being recorded; NULL when nothing usable has come of it. */
+static cudaGraph_t end_recording(struct gpu_ctx *g, cudaError_t *e)
+{
+    cudaGraph_t graph = NULL;
+    *e = cudaStreamEndCapture(g->stream, &graph);
+    g->capturing = 0;
+    if (*e == cudaSuccess || !graph) return graph;
+    cudaGraphDestroy(graph);
+    return NULL;
+}
+
 static int gpu_capture_begin(struct nn_backend *be)
 {
     cudaError_t e = cudaStreamBeginCapture(gpu_of(be)->stream, cudaStreamCaptureModeThreadLocal);
@@ -183,24 +187,35 @@ static int gpu_capture_begin(struct nn_backend *be)
 static int gpu_capture_end(struct nn_backend *be, struct nn_graph **out)
 {
     *out = NULL;
-    struct nn_graph *g = (struct nn_graph *)calloc(1, sizeof *g);
-    gpu_of(be)->capturing = 0;
-    cudaGraph_t graph = NULL;
-    cudaError_t e = cudaStreamEndCapture(gpu_of(be)->stream, &graph);
+    cudaError_t e;
+    cudaGraph_t graph = end_recording(gpu_of(be), &e);
+    cudaGraphExec_t exec = NULL;
+    if (e == cudaSuccess) e = cudaGraphInstantiate(&exec, graph, 0);
+    struct nn_graph *g = e == cudaSuccess ? (struct nn_graph *)calloc(1, sizeof *g) : NULL;
     if (!g) {
+        if (exec) cudaGraphExecDestroy(exec);
         if (graph) cudaGraphDestroy(graph);
-        return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+        return e == cudaSuccess ? cn_fail(&be->error, CN_ENOMEM, "out of memory")
+                                : gpu_fail(be, e, "graph capture");
     }
     g->graph = graph;
-    if (e == cudaSuccess) e = cudaGraphInstantiate(&g->exec, graph, 0);
-    if (e != cudaSuccess) {
-        if (graph) cudaGraphDestroy(graph);
-        free(g);
-        return gpu_fail(be, e, "graph capture");
-    }
+    g->exec = exec;
     gpu_of(be)->graphs++;
     *out = g;
     return 0;
+}
+
+/* What was recorded has not run, so nothing but the error has to be forgotten. */
+static void gpu_capture_drop(struct nn_backend *be)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    cudaError_t e;
+    cudaGraph_t graph = g->capturing ? end_recording(g, &e) : NULL;
+    if (graph) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    gpu_nccl_forget(g);
+    gpu_log(g, "no graph, kernels are launched one by one: %s", be->error.text);
+    memset(&be->error, 0, sizeof be->error);
 }
 
 static int gpu_replay(struct nn_backend *be, struct nn_graph *g)
@@ -212,26 +227,37 @@ static int gpu_replay(struct nn_backend *be, struct nn_graph *g)
 static void gpu_graph_destroy(struct nn_backend *be, struct nn_graph *g)
 {
     if (!g) return;
-    cudaStreamSynchronize(gpu_of(be)->stream);
-    cudaGraphExecDestroy(g->exec);
-    cudaGraphDestroy(g->graph);
+    if (!gpu_drain(be)) {
+        cudaGraphExecDestroy(g->exec);
+        cudaGraphDestroy(g->graph);
+    }
     free(g);
-    if (--gpu_of(be)->graphs == 0) free_blocks(gpu_of(be), &gpu_of(be)->retired);
+    if (--gpu_of(be)->graphs == 0 && !gpu_of(be)->stuck)
+        free_blocks(gpu_of(be), &gpu_of(be)->retired);
+}
+
+/* A card that does not come to an end would hold up every call that frees: its memory is left to the
+ * end of the process. */
+static void free_device_side(struct nn_backend *be)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    cudaSetDevice(g->device); /* the caller may be another thread than the one that worked */
+    gpu_nccl_destroy(be);     /* first: kernels that wait for a lost rank end with it */
+    if (g->stream && gpu_drain(be)) return;
+    gpu_engine_destroy(g);
+    free_blocks(g, &g->blocks);
+    free_blocks(g, &g->retired);
+    gpu_give(g->device, g->scratch, g->scratch_bytes);
+    gpu_give(g->device, g->work, g->work_bytes);
+    gpu_stage_destroy(g->stage);
+    if (g->stream) cudaStreamDestroy(g->stream);
 }
 
 static void gpu_destroy(struct nn_backend *be)
 {
     if (!be) return;
-    struct gpu_ctx *g = gpu_of(be);
-    gpu_nccl_destroy(g, be->error.code !=
-                            0); /* first: kernels that wait for a lost rank end with it */
-    if (g->stream) cudaStreamSynchronize(g->stream);
-    gpu_engine_destroy(g);
-    free_blocks(g, &g->blocks);
-    free_blocks(g, &g->retired);
-    gpu_give(g->device, g->scratch, g->scratch_bytes);
-    if (g->stream) cudaStreamDestroy(g->stream);
-    free(g);
+    free_device_side(be);
+    free(gpu_of(be));
     free((void *)be->ops);
     free(be);
 }
@@ -248,8 +274,6 @@ static void fill_table(struct nn_backend_ops *t)
     t->destroy = gpu_destroy;
     t->alloc = gpu_alloc;
     t->release = gpu_release;
-    t->upload = gpu_upload;
-    t->download = gpu_download;
     t->copy = gpu_copy;
     t->zero = gpu_zero;
     t->sync = gpu_sync;
@@ -257,6 +281,7 @@ static void fill_table(struct nn_backend_ops *t)
     t->capture_begin = gpu_capture_begin;
     t->capture_end = gpu_capture_end;
     t->replay = gpu_replay;
+    t->capture_drop = gpu_capture_drop;
     t->graph_destroy = gpu_graph_destroy;
     gpu_conv_ops(t);
     gpu_batchnorm_ops(t);
@@ -268,6 +293,7 @@ static void fill_table(struct nn_backend_ops *t)
     gpu_update_ops(t);
     gpu_gather_ops(t);
     gpu_data_ops(t);
+    gpu_copy_ops(t);
 }
 
 int cinch_gpu_count(int *n, struct cn_error *err)
@@ -395,8 +421,9 @@ int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *op
         gpu_destroy(be);
         return rc;
     }
-    gpu_engine_create(be, t);
-    rc = gpu_nccl_create(be, t);
+    rc = gpu_stage_create(be);
+    if (!rc) gpu_engine_create(be, t);
+    if (!rc) rc = gpu_nccl_create(be, t);
     if (rc) {
         if (err) *err = be->error;
         gpu_destroy(be);

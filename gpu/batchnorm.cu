@@ -16,6 +16,7 @@ enum { THREADS = 256 };
 
 struct bn_shape {
     int b, c, t, shares, ranks;
+    int64_t rows; /* M·B */
     int64_t stride;
 };
 
@@ -81,15 +82,17 @@ __global__ void f32_bn_combine(bn_shape s, int m_all, float eps, float momentum,
     *rv = (1.0f - momentum) * *rv + momentum * (float)(n > 1 ? sq / (n - 1) : var);
 }
 
-/* grid (ceil(t/THREADS), c, M·B) */
+/* One block a tile of THREADS times of a channel of a row. grid: gpu_row_grid(tiles · c, rows) */
 __global__ void f32_bn_apply(bn_shape s, int train, float eps, const float *__restrict__ x,
                              const float *__restrict__ w, const float *__restrict__ bias,
                              const float *__restrict__ mean, const float *__restrict__ second,
                              float *__restrict__ y)
 {
-    int t = blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y, row = blockIdx.z, m = row / s.b;
-    if (t >= s.t) return;
-    int64_t p = m * s.stride + c, e = ((int64_t)row * s.c + c) * s.t + t;
+    const int tiles = (s.t + THREADS - 1) / THREADS;
+    int c = blockIdx.x / tiles, t = blockIdx.x % tiles * THREADS + threadIdx.x;
+    int64_t row = gpu_row(), m = row / s.b;
+    if (t >= s.t || row >= s.rows) return;
+    int64_t p = m * s.stride + c, e = (row * s.c + c) * s.t + t;
     float mu = train ? mean[m * s.c + c] : mean[p];
     float rstd = train ? second[m * s.c + c] : 1.0f / sqrtf(second[p] + eps);
     y[e] = (x[e] - mu) * (rstd * w[p]) + bias[p];
@@ -141,9 +144,11 @@ __global__ void f32_bn_grad_apply(bn_shape s, const float *__restrict__ x,
                                   const float *__restrict__ save_rstd,
                                   const float2 *__restrict__ total, float *__restrict__ dx)
 {
-    int t = blockIdx.x * blockDim.x + threadIdx.x, c = blockIdx.y, row = blockIdx.z, m = row / s.b;
-    if (t >= s.t) return;
-    int64_t e = ((int64_t)row * s.c + c) * s.t + t;
+    const int tiles = (s.t + THREADS - 1) / THREADS;
+    int c = blockIdx.x / tiles, t = blockIdx.x % tiles * THREADS + threadIdx.x;
+    int64_t row = gpu_row(), m = row / s.b;
+    if (t >= s.t || row >= s.rows) return;
+    int64_t e = (row * s.c + c) * s.t + t;
     float inv = 1.0f / (float)((int64_t)s.ranks * s.b * s.t), rstd = save_rstd[m * s.c + c];
     float2 g = total[m * s.c + c];
     float xhat = (x[e] - save_mean[m * s.c + c]) * rstd;
@@ -157,15 +162,21 @@ static bn_shape shape_of(struct nn_backend *be, const struct nn_batchnorm *a)
     if (shares > a->b) shares = a->b;
     const struct cinch_gpu_options *o = &gpu_of(be)->opt;
     int ranks = o->sync_batchnorm && o->ranks > 1 && !a->alone ? o->ranks : 1;
-    bn_shape s = {a->b, a->c, a->t, shares < 1 ? 1 : shares, ranks, a->stride};
+    bn_shape s = {a->b,     a->c, a->t, shares < 1 ? 1 : shares, ranks, (int64_t)a->m * a->b,
+                  a->stride};
     return s;
+}
+
+static dim3 apply_grid(const bn_shape *s)
+{
+    return gpu_row_grid((int64_t)gpu_blocks(s->t, THREADS) * s->c, s->rows);
 }
 
 static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
     bn_shape s = shape_of(be, a);
     cudaStream_t st = gpu_of(be)->stream;
-    dim3 all(gpu_blocks(a->t, THREADS), a->c, a->m * a->b);
+    dim3 all = apply_grid(&s);
     if (!a->train) {
         f32_bn_apply<<<all, THREADS, 0, st>>>(s, 0, a->eps, a->x, a->w, a->bias, a->running_mean,
                                               a->running_var, a->y);
@@ -203,8 +214,8 @@ static int batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *
     int rc = s.ranks > 1 ? gpu_nccl_sum(be, (float *)total, 2 * k) : 0;
     if (rc) return rc;
     if (a->dx)
-        f32_bn_grad_apply<<<dim3(gpu_blocks(a->t, THREADS), a->c, a->m * a->b), THREADS, 0, st>>>(
-            s, a->x, a->dy, a->w, a->save_mean, a->save_rstd, total, a->dx);
+        f32_bn_grad_apply<<<apply_grid(&s), THREADS, 0, st>>>(s, a->x, a->dy, a->w, a->save_mean,
+                                                              a->save_rstd, total, a->dx);
     return gpu_launched(be, "batchnorm gradient");
 }
 

@@ -16,14 +16,18 @@ struct gpu_ctx {
     /* One growing scratch area; kernels of one stream run in order, so ops share it. */
     void *scratch;
     size_t scratch_bytes;
+    void *work; /* likewise, of the library engines (gpu/product.cu) */
+    size_t work_bytes;
     size_t used, limit; /* bytes allocated through `alloc`, and their bound */
     int capturing;
+    int stuck;                 /* 1: work on the card does not end; nothing may be freed */
     int graphs;                /* captured ones alive: they hold addresses of scratch */
     struct gpu_block *blocks;  /* sizes of live allocations */
     struct gpu_block *retired; /* outgrown scratch that a graph may still use */
     struct gpu_cudnn *cudnn;   /* NULL: native engine only */
     struct gpu_engine *engine; /* NULL: native engine only */
     struct gpu_nccl *nccl;     /* NULL: one rank */
+    struct gpu_stage *stage;   /* pinned memory that copies go through */
 };
 
 static inline struct gpu_ctx *gpu_of(struct nn_backend *be)
@@ -44,7 +48,15 @@ void gpu_give(int device, void *p, size_t bytes);
 
 /* For scratch that is outgrown, a smaller batch's cuDNN workspace, say, after a step was captured: frees
  * it as soon as no captured graph is alive. Waits for the stream. */
-void gpu_retire(struct gpu_ctx *g, void *p, size_t bytes);
+void gpu_retire(struct nn_backend *be, void *p, size_t bytes);
+
+/* CN_EINTERNAL while ops are being captured, where allocations, waits and copies from and to the host
+ * have no place: the runtime would spoil the capture, or record an address that changes. */
+int gpu_not_capturing(struct nn_backend *be, const char *what);
+
+/* Pinned memory for upload and download (gpu/copies.cu). destroy accepts NULL. */
+int gpu_stage_create(struct nn_backend *be);
+void gpu_stage_destroy(struct gpu_stage *s);
 
 /* One line to the log callback, if there is one. */
 void gpu_log(struct gpu_ctx *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -60,6 +72,21 @@ static inline int gpu_launched(struct nn_backend *be, const char *what)
 static inline unsigned gpu_blocks(int64_t n, int per)
 {
     return (unsigned)((n + per - 1) / per);
+}
+
+/* A grid of `tiles` blocks for each of `rows` (M·B), however many: x takes 2³¹ - 1 blocks, y and z 65,535
+ * each, so rows are counted in both. Blocks past the last row must return: gpu_row() >= rows. */
+enum { GPU_ROWS_Y = 65535 };
+
+static inline dim3 gpu_row_grid(int64_t tiles, int64_t rows)
+{
+    int64_t y = rows < GPU_ROWS_Y ? rows : GPU_ROWS_Y;
+    return dim3((unsigned)tiles, (unsigned)y, gpu_blocks(rows, GPU_ROWS_Y));
+}
+
+__device__ __forceinline__ int64_t gpu_row(void)
+{
+    return (int64_t)blockIdx.z * GPU_ROWS_Y + blockIdx.y;
 }
 
 /* Sum over a warp in a fixed order; every lane gets it. */
@@ -97,5 +124,6 @@ void gpu_loss_ops(struct nn_backend_ops *t);
 void gpu_update_ops(struct nn_backend_ops *t);
 void gpu_gather_ops(struct nn_backend_ops *t);
 void gpu_data_ops(struct nn_backend_ops *t);
+void gpu_copy_ops(struct nn_backend_ops *t);
 
 #endif

@@ -17,6 +17,7 @@ enum { CI_CHUNK = 8, TILE = 8 };
 
 struct conv_shape {
     int b, cin, cout, tin, tout, k, pad;
+    int64_t rows;    /* M·B */
     int64_t wstride; /* floats between members' weights */
     int turned;      /* 1: weights are [cin(out), cout(in), K] read backwards: the data gradient */
     int add;         /* y += */
@@ -31,7 +32,7 @@ __device__ __forceinline__ float conv_weight(const float *w, const conv_shape &s
                     : w[((int64_t)o * s.cin + i) * s.k + k];
 }
 
-/* grid: (time tiles, channel tiles, M·B); KT = 0: any K. */
+/* grid: gpu_row_grid(time tiles · channel tiles, M·B); KT = 0: any K. */
 template <int KT, int TX, int TY>
 __global__ void __launch_bounds__(TX *TY, 384 / (TX * TY))
     f32_conv1d(conv_shape s, const float *__restrict__ x, const float *__restrict__ w,
@@ -44,9 +45,11 @@ __global__ void __launch_bounds__(TX *TY, 384 / (TX * TY))
     float *xs = reinterpret_cast<float *>(shared4); /* [CI_CHUNK][xw] */
     float *ws = xs + CI_CHUNK * xw;                 /* [CI_CHUNK·K][ww] */
     const int tid = threadIdx.x, tx = tid % TX, ty = tid / TX;
-    const int t0 = blockIdx.x * TX * TILE, o0 = blockIdx.y * TY * TILE;
-    const int row = blockIdx.z, member = row / s.b;
-    x += (int64_t)row * s.cin * s.tin;
+    const int time_tiles = (s.tout + TX * TILE - 1) / (TX * TILE);
+    const int t0 = blockIdx.x % time_tiles * TX * TILE, o0 = blockIdx.x / time_tiles * TY * TILE;
+    const int64_t row = gpu_row(), member = row / s.b;
+    if (row >= s.rows) return;
+    x += row * s.cin * s.tin;
     w += member * s.wstride;
 
     float acc[TILE][TILE] = {};
@@ -103,7 +106,7 @@ __global__ void __launch_bounds__(TX *TY, 384 / (TX * TY))
         int co = o0 + ty * TILE + o;
         if (co >= s.cout) break;
         float b = bias ? bias[member * s.wstride + co] : 0.0f;
-        float *yr = y + ((int64_t)row * s.cout + co) * s.tout;
+        float *yr = y + (row * s.cout + co) * s.tout;
 #pragma unroll
         for (int t = 0; t < TILE; t++) {
             int at = t0 + (t / 4) * TX * 4 + tx * 4 + t % 4;
@@ -113,49 +116,56 @@ __global__ void __launch_bounds__(TX *TY, 384 / (TX * TY))
 }
 
 template <int KT, int TX, int TY>
-static int launch_tile(struct nn_backend *be, const conv_shape *s, int rows, const float *x,
-                       const float *w, const float *bias, float *y)
+static int launch_tile(struct nn_backend *be, const conv_shape *s, const float *x, const float *w,
+                       const float *bias, float *y)
 {
     int xw = (TX * TILE + s->k - 1 + 3) & ~3, ww = TY * TILE + 4;
     size_t shared = sizeof(float) * (size_t)(CI_CHUNK * xw + CI_CHUNK * s->k * ww);
-    dim3 grid(gpu_blocks(s->tout, TX * TILE), gpu_blocks(s->cout, TY * TILE), (unsigned)rows);
+    dim3 grid = gpu_row_grid(
+        (int64_t)gpu_blocks(s->tout, TX * TILE) * gpu_blocks(s->cout, TY * TILE), s->rows);
     f32_conv1d<KT, TX, TY><<<grid, TX * TY, shared, gpu_of(be)->stream>>>(*s, x, w, bias, y);
     return gpu_launched(be, "conv1d");
 }
 
 /* The tile whose padding wastes least. */
 template <int KT>
-static int launch_conv(struct nn_backend *be, const conv_shape *s, int rows, const float *x,
-                       const float *w, const float *bias, float *y)
+static int launch_conv(struct nn_backend *be, const conv_shape *s, const float *x, const float *w,
+                       const float *bias, float *y)
 {
-    if (s->tout <= 40) return launch_tile<KT, 4, 8>(be, s, rows, x, w, bias, y);
-    if (s->cout <= 32) return launch_tile<KT, 16, 4>(be, s, rows, x, w, bias, y);
-    return launch_tile<KT, 16, 8>(be, s, rows, x, w, bias, y);
+    if (s->tout <= 40) return launch_tile<KT, 4, 8>(be, s, x, w, bias, y);
+    if (s->cout <= 32) return launch_tile<KT, 16, 4>(be, s, x, w, bias, y);
+    return launch_tile<KT, 16, 8>(be, s, x, w, bias, y);
 }
 
-static int conv_any(struct nn_backend *be, const conv_shape *s, int rows, const float *x,
-                    const float *w, const float *bias, float *y)
+static int conv_any(struct nn_backend *be, const conv_shape *s, const float *x, const float *w,
+                    const float *bias, float *y)
 {
     switch (s->k) {
     case 1:
-        return launch_conv<1>(be, s, rows, x, w, bias, y);
+        return launch_conv<1>(be, s, x, w, bias, y);
     case 3:
-        return launch_conv<3>(be, s, rows, x, w, bias, y);
+        return launch_conv<3>(be, s, x, w, bias, y);
     case 5:
-        return launch_conv<5>(be, s, rows, x, w, bias, y);
+        return launch_conv<5>(be, s, x, w, bias, y);
     case 7:
-        return launch_conv<7>(be, s, rows, x, w, bias, y);
+        return launch_conv<7>(be, s, x, w, bias, y);
     default:
         if (s->k > 16)
             return cn_fail(&be->error, CN_EUNSUPPORTED, "conv1d: kernel width %d is over 16", s->k);
-        return launch_tile<0, 16, 4>(be, s, rows, x, w, bias, y);
+        return launch_tile<0, 16, 4>(be, s, x, w, bias, y);
     }
+}
+
+static int64_t rows_of(const struct nn_conv1d *a)
+{
+    return (int64_t)a->m * a->b;
 }
 
 static int conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
 {
-    conv_shape s = {a->b, a->cin, a->cout, a->tin, a->tout, a->k, a->pad, a->stride, 0, 0};
-    return conv_any(be, &s, a->m * a->b, a->x, a->w, a->bias, a->y);
+    conv_shape s = {a->b,   a->cin,     a->cout,   a->tin, a->tout, a->k,
+                    a->pad, rows_of(a), a->stride, 0,      0};
+    return conv_any(be, &s, a->x, a->w, a->bias, a->y);
 }
 
 /* ---- gradient of the weights ---- */
@@ -293,14 +303,16 @@ static int launch_dw(struct nn_backend *be, const struct nn_conv1d *a, const con
 
 int gpu_conv1d_dbias(struct nn_backend *be, const struct nn_conv1d *a)
 {
-    conv_shape s = {a->b, a->cin, a->cout, a->tin, a->tout, a->k, a->pad, a->stride, 0, 0};
+    conv_shape s = {a->b,   a->cin,     a->cout,   a->tin, a->tout, a->k,
+                    a->pad, rows_of(a), a->stride, 0,      0};
     f32_conv1d_dbias<<<dim3(a->cout, a->m), 256, 0, gpu_of(be)->stream>>>(s, a->dy, a->dbias);
     return gpu_launched(be, "conv1d bias gradient");
 }
 
 static int conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
 {
-    conv_shape s = {a->b, a->cin, a->cout, a->tin, a->tout, a->k, a->pad, a->stride, 0, 0};
+    conv_shape s = {a->b,   a->cin,     a->cout,   a->tin, a->tout, a->k,
+                    a->pad, rows_of(a), a->stride, 0,      0};
     int rc;
     switch (a->k) {
     case 1:
@@ -321,9 +333,9 @@ static int conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
     }
     if (!rc && a->dbias) rc = gpu_conv1d_dbias(be, a);
     if (rc || !a->dx) return rc;
-    conv_shape back = {a->b, a->cout,           a->cin,    a->tout, a->tin,
-                       a->k, a->k - 1 - a->pad, a->stride, 1,       a->dx_add};
-    return conv_any(be, &back, a->m * a->b, a->dy, a->w, NULL, a->dx);
+    conv_shape back = {a->b,       a->cout,   a->cin, a->tout,  a->tin, a->k, a->k - 1 - a->pad,
+                       rows_of(a), a->stride, 1,      a->dx_add};
+    return conv_any(be, &back, a->dy, a->w, NULL, a->dx);
 }
 
 void gpu_conv_ops(struct nn_backend_ops *t)

@@ -4,13 +4,15 @@
  * cuDNN has no batch of filters. Only algorithms that cuDNN calls deterministic are used. LSTM: cuDNN wants [T, B, C], so
  * signals are turned on the way in and out; its gate order (input, forget, cell, output) is ours.
  *
- * Precision: fp32 keeps TF32 off. tf32 lets convolutions, LSTM and matrix products round their factors to TF32. bf16 rounds the
- * factors of convolutions to bf16 (sums in fp32); LSTM and Linear then run as in tf32, since a thousand steps of a bf16 cell lose
- * what they carry. Weights, gradients and moments are fp32 always. Workspace grows outside of captures only, like gpu_scratch.
+ * Precision: fp32 keeps tensor cores out (FMA math, pedantic cuBLAS). tf32 lets convolutions, LSTM and matrix products round
+ * their factors to TF32, and to nothing less. bf16 rounds the factors of convolutions to bf16 (sums in fp32); LSTM and Linear
+ * then run as in tf32, since a thousand steps of a bf16 cell lose what they carry. Weights, gradients and moments are fp32
+ * always. Each descriptor's math type is stated, read back, and kept: an algorithm that is offered under another one is used
+ * under ours or not at all.
  */
 #include "gpu/cudnn.cuh"
+#include "gpu/product.cuh"
 
-#include <cuda_bf16.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,9 +21,6 @@
 struct gpu_cudnn {
     cudnnHandle_t dnn;
     cublasHandle_t blas;
-    int device;
-    void *work;
-    size_t work_bytes;
     /* reused by every call */
     cudnnTensorDescriptor_t x, y, p;
     cudnnFilterDescriptor_t w;
@@ -56,38 +55,36 @@ static int dnn_fail(struct nn_backend *be, cudnnStatus_t s, const char *what)
                            gpu_of(be)->device, (int)s_);                                           \
     } while (0)
 
-static cudnnMathType_t math_type(const struct gpu_ctx *g)
+/* What a descriptor is told, and holds to. FMA: no tensor cores. DEFAULT: TF32 on cards that have it, no
+ * other rounding of fp32 factors. TENSOR_OP: tensor cores for tensors that are bf16 already.
+ * ..._ALLOW_CONVERSION is used nowhere: it lets cuDNN round fp32 factors to fp16. */
+static cudnnMathType_t conv_math(const struct gpu_ctx *g)
 {
-    return g->opt.precision == NN_FP32 ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
+    return g->opt.precision == NN_FP32   ? CUDNN_FMA_MATH
+           : g->opt.precision == NN_TF32 ? CUDNN_DEFAULT_MATH
+                                         : CUDNN_TENSOR_OP_MATH;
 }
 
-static void *work_of(struct nn_backend *be, size_t bytes)
+static cudnnMathType_t rnn_math(const struct gpu_ctx *g)
 {
-    struct gpu_ctx *g = gpu_of(be);
-    struct gpu_cudnn *d = g->cudnn;
-    if (bytes <= d->work_bytes) return d->work ? d->work : g->scratch;
-    if (g->capturing) {
-        cn_fail(&be->error, CN_EINTERNAL,
-                "gpu %d: cuDNN workspace must grow while a step is captured", g->device);
-        return NULL;
-    }
-    gpu_retire(g, d->work, d->work_bytes);
-    d->work = NULL;
-    d->work_bytes = 0;
-    cudaError_t e = gpu_take(g->device, bytes, &d->work);
-    if (e != cudaSuccess) {
-        gpu_fail(be, e, "cuDNN workspace");
-        return NULL;
-    }
-    d->work_bytes = bytes;
-    return d->work;
+    return g->opt.precision == NN_FP32 ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH;
+}
+
+/* A descriptor that does not keep what it was told would compute something else than was asked for. */
+static int same_math(struct nn_backend *be, int is, int wanted, const char *what)
+{
+    if (is == wanted) return 0;
+    return cn_fail(&be->error, CN_EINTERNAL, "gpu %d: %s keeps math type %d, not %d",
+                   gpu_of(be)->device, what, is, wanted);
 }
 
 static int set_math(struct nn_backend *be, struct gpu_cudnn *d)
 {
     int fp32 = gpu_of(be)->opt.precision == NN_FP32;
-    BLAS(cublasSetMathMode(d->blas, fp32 ? CUBLAS_PEDANTIC_MATH : CUBLAS_TF32_TENSOR_OP_MATH));
-    return 0;
+    cublasMath_t is, wanted = fp32 ? CUBLAS_PEDANTIC_MATH : CUBLAS_TF32_TENSOR_OP_MATH;
+    BLAS(cublasSetMathMode(d->blas, wanted));
+    BLAS(cublasGetMathMode(d->blas, &is));
+    return same_math(be, is, wanted, "cuBLAS");
 }
 
 int gpu_cudnn_set_precision(struct nn_backend *be)
@@ -127,7 +124,6 @@ struct gpu_cudnn *gpu_cudnn_create(struct nn_backend *be)
         return NULL;
     }
     struct gpu_cudnn *d = (struct gpu_cudnn *)calloc(1, sizeof *d);
-    if (d) d->device = gpu_of(be)->device;
     if (!d || !create_all(be, d)) return d;
     gpu_log(gpu_of(be), "engine cudnn is not usable: %s; engine native does all", be->error.text);
     memset(&be->error, 0, sizeof be->error);
@@ -150,107 +146,58 @@ void gpu_cudnn_destroy(struct gpu_cudnn *d)
     if (d->ry) l->cudnnDestroyRNNDataDescriptor(d->ry);
     if (d->dnn) l->cudnnDestroy(d->dnn);
     if (d->blas) l->cublasDestroy_v2(d->blas);
-    gpu_give(d->device, d->work, d->work_bytes);
     free(d);
 }
 
 /* ---- convolution ---- */
 
-static cudnnDataType_t conv_type(struct nn_backend *be)
+static int is_bf16(struct nn_backend *be)
 {
-    return gpu_of(be)->opt.precision == NN_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+    return gpu_of(be)->opt.precision == NN_BF16;
+}
+
+static const float *beta_of(const struct gpu_product *p)
+{
+    return p->beta ? &ONE : &ZERO;
 }
 
 static int describe_conv(struct nn_backend *be, const struct nn_conv1d *a)
 {
     struct gpu_cudnn *d = gpu_of(be)->cudnn;
-    cudnnDataType_t type = conv_type(be);
+    cudnnDataType_t type = is_bf16(be) ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     DNN(cudnnSetTensor4dDescriptor(d->x, CUDNN_TENSOR_NCHW, type, a->b, a->cin, 1, a->tin));
     DNN(cudnnSetTensor4dDescriptor(d->y, CUDNN_TENSOR_NCHW, type, a->b, a->cout, 1, a->tout));
     DNN(cudnnSetFilter4dDescriptor(d->w, type, CUDNN_TENSOR_NCHW, a->cout, a->cin, 1, a->k));
     DNN(cudnnSetConvolution2dDescriptor(d->conv, 0, a->pad, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION,
                                         CUDNN_DATA_FLOAT));
-    DNN(cudnnSetConvolutionMathType(d->conv, math_type(gpu_of(be))));
-    return 0;
+    cudnnMathType_t is, wanted = conv_math(gpu_of(be));
+    DNN(cudnnSetConvolutionMathType(d->conv, wanted));
+    DNN(cudnnGetConvolutionMathType(d->conv, &is));
+    return same_math(be, is, wanted, "a convolution");
 }
 
-__global__ void f32_to_bf16(int64_t n, const float *__restrict__ from,
-                            __nv_bfloat16 *__restrict__ to)
+/* Whether an algorithm offered under another math type than the descriptor's can be asked for under it. */
+static int fits(const struct gpu_ctx *g, cudnnMathType_t offered)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) to[i] = __float2bfloat16(from[i]);
+    if (offered == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION) return 0;
+    return g->opt.precision != NN_FP32 || offered != CUDNN_TENSOR_OP_MATH;
 }
 
-__global__ void bf16_to_f32(int64_t n, int add, const __nv_bfloat16 *__restrict__ from,
-                            float *__restrict__ to)
+/* The first algorithm in cuDNN's order that is deterministic and works under the descriptor's own math type,
+ * which asking for its workspace tells. CN_EUNSUPPORTED: none. */
+template <class Perf, class Size>
+static int pick(struct nn_backend *be, const Perf *perf, int n, Size workspace, Perf *best)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) to[i] = (add ? to[i] : 0.0f) + __bfloat162float(from[i]);
-}
-
-/* One member's product: two operands in, one result out; in bf16 rounded on the way in, widened on the way out. What is kept
- * between ops (activations, weights, gradients, moments) is fp32 in every precision. */
-struct product {
-    const float *in[2];
-    float *out;
-    int64_t n_in[2], n_out;
-    int add; /* out += */
-    size_t work_bytes;
-    /* set by product_begin: what cuDNN is to read and write */
-    const void *a, *b;
-    void *c, *work;
-};
-
-static size_t whole_bytes(int64_t halves)
-{
-    return ((size_t)halves * 2 + 255) / 256 * 256;
-}
-
-static int product_begin(struct nn_backend *be, struct product *p)
-{
-    int bf16 = conv_type(be) == CUDNN_DATA_BFLOAT16;
-    size_t size[3] = {whole_bytes(p->n_in[0]), whole_bytes(p->n_in[1]), whole_bytes(p->n_out)};
-    size_t extra = bf16 ? size[0] + size[1] + size[2] : 0;
-    char *w = (char *)work_of(be, p->work_bytes + extra);
-    if (!w && p->work_bytes + extra) return be->error.code;
-    p->a = p->in[0];
-    p->b = p->in[1];
-    p->c = p->out;
-    p->work = w + extra;
-    if (!bf16) return 0;
-    p->a = w;
-    p->b = w + size[0];
-    p->c = w + size[0] + size[1];
-    cudaStream_t st = gpu_of(be)->stream;
-    f32_to_bf16<<<gpu_blocks(p->n_in[0], 256), 256, 0, st>>>(p->n_in[0], p->in[0],
-                                                             (__nv_bfloat16 *)p->a);
-    f32_to_bf16<<<gpu_blocks(p->n_in[1], 256), 256, 0, st>>>(p->n_in[1], p->in[1],
-                                                             (__nv_bfloat16 *)p->b);
-    return gpu_launched(be, "bf16");
-}
-
-/* cuDNN's beta: in bf16 the sum is made when the result is widened. */
-static const float *product_beta(struct nn_backend *be, const struct product *p)
-{
-    return p->add && conv_type(be) == CUDNN_DATA_FLOAT ? &ONE : &ZERO;
-}
-
-static int product_end(struct nn_backend *be, const struct product *p)
-{
-    if (conv_type(be) == CUDNN_DATA_FLOAT) return 0;
-    bf16_to_f32<<<gpu_blocks(p->n_out, 256), 256, 0, gpu_of(be)->stream>>>(
-        p->n_out, p->add, (const __nv_bfloat16 *)p->c, p->out);
-    return gpu_launched(be, "bf16");
-}
-
-/* The first algorithm in cuDNN's order that works and is deterministic; *work its workspace. CN_EUNSUPPORTED: none. */
-template <class Perf> static int pick(struct nn_backend *be, const Perf *perf, int n, Perf *best)
-{
-    for (int i = 0; i < n; i++)
-        if (perf[i].status == CUDNN_STATUS_SUCCESS && perf[i].determinism == CUDNN_DETERMINISTIC) {
-            *best = perf[i];
-            return 0;
-        }
+    for (int i = 0; i < n; i++) {
+        size_t bytes = 0;
+        if (perf[i].status != CUDNN_STATUS_SUCCESS || perf[i].determinism != CUDNN_DETERMINISTIC ||
+            !fits(gpu_of(be), perf[i].mathType) ||
+            workspace(perf[i].algo, &bytes) != CUDNN_STATUS_SUCCESS)
+            continue;
+        *best = perf[i];
+        best->memory = bytes;
+        return 0;
+    }
     return cn_fail(&be->error, CN_EUNSUPPORTED,
                    "gpu %d: cuDNN has no deterministic algorithm for this convolution",
                    gpu_of(be)->device);
@@ -285,19 +232,23 @@ int cudnn_conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
     int n = 0, rc = describe_conv(be, a);
     if (rc) return rc;
     DNN(cudnnGetConvolutionForwardAlgorithm_v7(d->dnn, d->x, d->w, d->conv, d->y, N, &n, perf));
-    if ((rc = pick(be, perf, n, &best))) return rc;
-    DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
+    auto size = [d](cudnnConvolutionFwdAlgo_t algo, size_t *bytes) {
+        return gpu_libs_get()->cudnnGetConvolutionForwardWorkspaceSize(d->dnn, d->x, d->w, d->conv,
+                                                                       d->y, algo, bytes);
+    };
+    if ((rc = pick(be, perf, n, size, &best))) return rc;
     for (int m = 0; m < a->m && !rc; m++) {
-        struct product p = {{a->x + m * z.x, a->w + m * a->stride},
-                            a->y + m * z.y,
-                            {z.x, z.w},
-                            z.y,
-                            0,
-                            best.memory};
-        if ((rc = product_begin(be, &p))) return rc;
+        struct gpu_product p = {{a->x + m * z.x, a->w + m * a->stride},
+                                a->y + m * z.y,
+                                {z.x, z.w},
+                                z.y,
+                                0,
+                                best.memory,
+                                is_bf16(be)};
+        if ((rc = gpu_product_begin(be, &p))) return rc;
         DNN(cudnnConvolutionForward(d->dnn, &ONE, d->x, p.a, d->w, p.b, d->conv, best.algo, p.work,
-                                    best.memory, product_beta(be, &p), d->y, p.c));
-        rc = product_end(be, &p);
+                                    best.memory, beta_of(&p), d->y, p.c));
+        rc = gpu_product_end(be, &p);
     }
     if (rc || !a->bias) return rc;
     f32_add_bias<<<gpu_blocks(z.y * a->m, 256), 256, 0, gpu_of(be)->stream>>>(
@@ -314,19 +265,23 @@ static int conv_weight_gradient(struct nn_backend *be, const struct nn_conv1d *a
     int n = 0, rc;
     DNN(cudnnGetConvolutionBackwardFilterAlgorithm_v7(d->dnn, d->x, d->y, d->conv, d->w, N, &n,
                                                       perf));
-    if ((rc = pick(be, perf, n, &best))) return rc;
-    DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
+    auto size = [d](cudnnConvolutionBwdFilterAlgo_t algo, size_t *bytes) {
+        return gpu_libs_get()->cudnnGetConvolutionBackwardFilterWorkspaceSize(
+            d->dnn, d->x, d->y, d->conv, d->w, algo, bytes);
+    };
+    if ((rc = pick(be, perf, n, size, &best))) return rc;
     for (int m = 0; m < a->m && !rc; m++) {
-        struct product p = {{a->x + m * z.x, a->dy + m * z.y},
-                            a->dw + m * a->stride,
-                            {z.x, z.y},
-                            z.w,
-                            0,
-                            best.memory};
-        if ((rc = product_begin(be, &p))) return rc;
+        struct gpu_product p = {{a->x + m * z.x, a->dy + m * z.y},
+                                a->dw + m * a->stride,
+                                {z.x, z.y},
+                                z.w,
+                                0,
+                                best.memory,
+                                is_bf16(be)};
+        if ((rc = gpu_product_begin(be, &p))) return rc;
         DNN(cudnnConvolutionBackwardFilter(d->dnn, &ONE, d->x, p.a, d->y, p.b, d->conv, best.algo,
-                                           p.work, best.memory, product_beta(be, &p), d->w, p.c));
-        rc = product_end(be, &p);
+                                           p.work, best.memory, beta_of(&p), d->w, p.c));
+        rc = gpu_product_end(be, &p);
     }
     return rc;
 }
@@ -338,22 +293,25 @@ static int conv_data_gradient(struct nn_backend *be, const struct nn_conv1d *a)
     struct conv_sizes z = sizes_of(a);
     cudnnConvolutionBwdDataAlgoPerf_t perf[N], best = {};
     int n = 0, rc;
-    DNN(cudnnSetConvolutionMathType(d->conv, math_type(gpu_of(be))));
     DNN(cudnnGetConvolutionBackwardDataAlgorithm_v7(d->dnn, d->w, d->y, d->conv, d->x, N, &n,
                                                     perf));
-    if ((rc = pick(be, perf, n, &best))) return rc;
-    DNN(cudnnSetConvolutionMathType(d->conv, best.mathType));
+    auto size = [d](cudnnConvolutionBwdDataAlgo_t algo, size_t *bytes) {
+        return gpu_libs_get()->cudnnGetConvolutionBackwardDataWorkspaceSize(
+            d->dnn, d->w, d->y, d->conv, d->x, algo, bytes);
+    };
+    if ((rc = pick(be, perf, n, size, &best))) return rc;
     for (int m = 0; m < a->m && !rc; m++) {
-        struct product p = {{a->w + m * a->stride, a->dy + m * z.y},
-                            a->dx + m * z.x,
-                            {z.w, z.y},
-                            z.x,
-                            a->dx_add,
-                            best.memory};
-        if ((rc = product_begin(be, &p))) return rc;
+        struct gpu_product p = {{a->w + m * a->stride, a->dy + m * z.y},
+                                a->dx + m * z.x,
+                                {z.w, z.y},
+                                z.x,
+                                a->dx_add,
+                                best.memory,
+                                is_bf16(be)};
+        if ((rc = gpu_product_begin(be, &p))) return rc;
         DNN(cudnnConvolutionBackwardData(d->dnn, &ONE, d->w, p.a, d->y, p.b, d->conv, best.algo,
-                                         p.work, best.memory, product_beta(be, &p), d->x, p.c));
-        rc = product_end(be, &p);
+                                         p.work, best.memory, beta_of(&p), d->x, p.c));
+        rc = gpu_product_end(be, &p);
     }
     return rc;
 }
@@ -428,33 +386,62 @@ __global__ void f32_linear_dbias(int b, int out, int n, int64_t stride,
     dbias[m * stride + o] = v;
 }
 
+/* One member's product by cuBLAS, c = a·b (+ c): m, n, k and leading dimensions as cuBLAS has them. Members go one
+ * by one, with aligned operands: how cuBLAS splits sums depends on the number of products in a call and on
+ * alignment, and a member must have the bits that it has alone. */
+struct gemm {
+    cublasOperation_t ta, tb;
+    int m, n, k, lda, ldb;
+};
+
+static int product(struct nn_backend *be, const struct gemm *g, struct gpu_product *p)
+{
+    struct gpu_cudnn *d = gpu_of(be)->cudnn;
+    int rc = gpu_product_begin(be, p);
+    if (rc) return rc;
+    BLAS(cublasSgemmStridedBatched(d->blas, g->ta, g->tb, g->m, g->n, g->k, &ONE,
+                                   (const float *)p->a, g->lda, 0, (const float *)p->b, g->ldb, 0,
+                                   beta_of(p), (float *)p->c, g->m, 0, 1));
+    return gpu_product_end(be, p);
+}
+
 /* Row-major [r, c] is column-major [c, r], so products are written with their factors swapped. */
 int cudnn_linear_forward(struct nn_backend *be, const struct nn_linear *a)
 {
-    struct gpu_cudnn *d = gpu_of(be)->cudnn;
-    int64_t n = (int64_t)a->m * a->b * a->out;
-    f32_fill_bias<<<gpu_blocks(n, 256), 256, 0, gpu_of(be)->stream>>>(a->b, a->out, n, a->stride,
-                                                                      a->bias, a->y);
+    int64_t sx = (int64_t)a->b * a->in, sy = (int64_t)a->b * a->out, w = (int64_t)a->in * a->out;
+    struct gemm g = {CUBLAS_OP_T, CUBLAS_OP_N, a->out, a->b, a->in, a->in, a->in};
+    f32_fill_bias<<<gpu_blocks(sy * a->m, 256), 256, 0, gpu_of(be)->stream>>>(
+        a->b, a->out, sy * a->m, a->stride, a->bias, a->y);
     int rc = gpu_launched(be, "bias");
-    if (rc) return rc;
-    BLAS(cublasSgemmStridedBatched(d->blas, CUBLAS_OP_T, CUBLAS_OP_N, a->out, a->b, a->in, &ONE,
-                                   a->w, a->in, a->stride, a->x, a->in, (int64_t)a->b * a->in, &ONE,
-                                   a->y, a->out, (int64_t)a->b * a->out, a->m));
-    return 0;
+    for (int m = 0; m < a->m && !rc; m++) {
+        struct gpu_product p = {
+            {a->w + m * a->stride, a->x + m * sx}, a->y + m * sy, {w, sx}, sy, 1};
+        rc = product(be, &g, &p);
+    }
+    return rc;
+}
+
+static int linear_products(struct nn_backend *be, const struct nn_linear *a)
+{
+    int64_t sx = (int64_t)a->b * a->in, sy = (int64_t)a->b * a->out, w = (int64_t)a->in * a->out;
+    struct gemm dw = {CUBLAS_OP_N, CUBLAS_OP_T, a->in, a->out, a->b, a->in, a->out};
+    struct gemm dx = {CUBLAS_OP_N, CUBLAS_OP_N, a->in, a->b, a->out, a->in, a->out};
+    int rc = 0;
+    for (int m = 0; m < a->m && !rc; m++) {
+        const float *dy = a->dy + m * sy;
+        struct gpu_product p = {{a->x + m * sx, dy}, a->dw + m * a->stride, {sx, sy}, w, 0};
+        rc = product(be, &dw, &p);
+        if (rc || !a->dx) continue;
+        struct gpu_product q = {{a->w + m * a->stride, dy}, a->dx + m * sx, {w, sy}, sx, 0};
+        rc = product(be, &dx, &q);
+    }
+    return rc;
 }
 
 int cudnn_linear_backward(struct nn_backend *be, const struct nn_linear *a)
 {
-    struct gpu_cudnn *d = gpu_of(be)->cudnn;
-    int64_t sx = (int64_t)a->b * a->in, sy = (int64_t)a->b * a->out;
-    BLAS(cublasSgemmStridedBatched(d->blas, CUBLAS_OP_N, CUBLAS_OP_T, a->in, a->out, a->b, &ONE,
-                                   a->x, a->in, sx, a->dy, a->out, sy, &ZERO, a->dw, a->in,
-                                   a->stride, a->m));
-    if (a->dx)
-        BLAS(cublasSgemmStridedBatched(d->blas, CUBLAS_OP_N, CUBLAS_OP_N, a->in, a->b, a->out, &ONE,
-                                       a->w, a->in, a->stride, a->dy, a->out, sy, &ZERO, a->dx,
-                                       a->in, sx, a->m));
-    if (!a->dbias) return 0;
+    int rc = linear_products(be, a);
+    if (rc || !a->dbias) return rc;
     int n = a->m * a->out;
     f32_linear_dbias<<<gpu_blocks(n, 64), 64, 0, gpu_of(be)->stream>>>(a->b, a->out, n, a->stride,
                                                                        a->dy, a->dbias);
@@ -475,6 +462,25 @@ static int64_t whole(int64_t floats)
     return (floats + 63) / 64 * 64;
 }
 
+static int rnn_keeps_math(struct nn_backend *be)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    struct gpu_cudnn *d = g->cudnn;
+    cudnnRNNAlgo_t algo;
+    cudnnRNNMode_t cell;
+    cudnnRNNBiasMode_t bias;
+    cudnnDirectionMode_t direction;
+    cudnnRNNInputMode_t input;
+    cudnnDataType_t type, precision;
+    cudnnMathType_t is;
+    cudnnDropoutDescriptor_t dropout;
+    int32_t in, hidden, projected, layers;
+    uint32_t flags;
+    DNN(cudnnGetRNNDescriptor_v8(d->rnn, &algo, &cell, &bias, &direction, &input, &type, &precision,
+                                 &is, &in, &hidden, &projected, &layers, &dropout, &flags));
+    return same_math(be, is, rnn_math(g), "an LSTM");
+}
+
 static int describe_lstm(struct nn_backend *be, const struct nn_lstm *a, struct lstm_plan *p)
 {
     struct gpu_ctx *g = gpu_of(be);
@@ -493,8 +499,10 @@ static int describe_lstm(struct nn_backend *be, const struct nn_lstm *a, struct 
     if (s != CUDNN_STATUS_SUCCESS) return dnn_fail(be, s, "cudnnSetRNNDataDescriptor");
     DNN(cudnnSetRNNDescriptor_v8(d->rnn, CUDNN_RNN_ALGO_STANDARD, CUDNN_LSTM, CUDNN_RNN_DOUBLE_BIAS,
                                  CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT, CUDNN_DATA_FLOAT,
-                                 CUDNN_DATA_FLOAT, math_type(g), a->c, a->h, a->h, 1, d->dropout,
+                                 CUDNN_DATA_FLOAT, rnn_math(g), a->c, a->h, a->h, 1, d->dropout,
                                  0));
+    int rc = rnn_keeps_math(be);
+    if (rc) return rc;
     int dim[3] = {1, a->b, a->h}, step[3] = {a->b * a->h, a->h, 1};
     DNN(cudnnSetTensorNdDescriptor(d->h, CUDNN_DATA_FLOAT, 3, dim, step));
     DNN(cudnnGetRNNWeightSpaceSize(d->dnn, d->rnn, &p->weights));
@@ -562,7 +570,7 @@ int cudnn_lstm_forward(struct nn_backend *be, const struct nn_lstm *a)
     struct gpu_cudnn *d = gpu_of(be)->cudnn;
     struct lstm_plan p;
     int rc = describe_lstm(be, a, &p);
-    void *work = rc ? NULL : work_of(be, p.work);
+    void *work = rc ? NULL : gpu_work(be, p.work);
     if (rc || (!work && p.work)) return be->error.code;
     for (int m = 0; m < a->m && !rc; m++) {
         float *s = a->save + m * p.all;
@@ -588,7 +596,7 @@ int cudnn_lstm_backward(struct nn_backend *be, const struct nn_lstm *a)
     if (rc) return rc;
     size_t work = whole((int64_t)(p.work + 3) / 4), nx = whole((int64_t)a->t * a->b * a->c),
            ny = whole((int64_t)a->t * a->b * a->h);
-    float *w = (float *)work_of(be, sizeof(float) * (work + nx + ny) + p.weights);
+    float *w = (float *)gpu_work(be, sizeof(float) * (work + nx + ny) + p.weights);
     if (!w) return be->error.code;
     float *dx = w + work, *dy = dx + nx, *dw = dy + ny;
     for (int m = 0; m < a->m && !rc; m++) {

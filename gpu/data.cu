@@ -13,7 +13,7 @@
 #include <atomic>
 #include <mutex>
 
-#include "gpu/common.cuh"
+#include "gpu/wait.cuh"
 
 enum { THREADS = 256, CHUNK = 1 << 20, MAX_DEVICES = 64 };
 
@@ -97,25 +97,37 @@ __global__ void __launch_bounds__(THREADS) f32_to_half(int n, const float *in, _
 }
 
 /* By way of a buffer of CHUNK floats, which is freed again. */
-static cudaError_t upload_half(const struct resident *r)
+static int upload_half(struct nn_backend *be, const struct resident *r)
 {
     float *part = NULL;
+    cudaStream_t st = gpu_of(be)->stream;
     cudaError_t e = cudaMalloc(&part, CHUNK * sizeof *part);
-    for (size_t at = 0; at < r->n && e == cudaSuccess; at += CHUNK) {
+    int rc = e == cudaSuccess ? 0 : gpu_fail(be, e, "dataset upload");
+    for (size_t at = 0; at < r->n && !rc; at += CHUNK) {
         int k = (int)(r->n - at < CHUNK ? r->n - at : CHUNK);
-        e = cudaMemcpy(part, r->host + at, k * sizeof *part, cudaMemcpyHostToDevice);
-        if (e != cudaSuccess) break;
-        f32_to_half<<<gpu_blocks(k, THREADS), THREADS>>>(k, part, (__half *)r->p + at);
-        e = cudaGetLastError();
-        if (e == cudaSuccess) e = cudaStreamSynchronize(0);
+        rc = be->ops->upload(be, part, r->host + at, k * sizeof *part);
+        if (rc) break;
+        f32_to_half<<<gpu_blocks(k, THREADS), THREADS, 0, st>>>(k, part, (__half *)r->p + at);
+        rc = gpu_launched(be, "dataset upload");
     }
-    cudaFree(part);
-    return e;
+    if (!gpu_drain(be)) cudaFree(part);
+    return rc;
 }
 
 static size_t bytes_of(const struct resident *r)
 {
     return r->n * (r->half ? sizeof(__half) : sizeof(float));
+}
+
+/* Uploads on be's stream and waits for it: other backends read the copy from streams of their own. */
+static int fill(struct nn_backend *be, struct resident *r)
+{
+    cudaError_t e = gpu_take(r->device, bytes_of(r), &r->p);
+    if (e != cudaSuccess) return gpu_fail(be, e, "dataset upload");
+    int rc = r->half ? upload_half(be, r) : be->ops->upload(be, r->p, r->host, bytes_of(r));
+    if (!rc) rc = gpu_wait(be, "dataset upload");
+    if (rc && !gpu_drain(be)) gpu_give(r->device, r->p, bytes_of(r));
+    return rc;
 }
 
 static int add(struct nn_backend *be, const float *host, size_t n, struct resident **out)
@@ -129,13 +141,10 @@ static int add(struct nn_backend *be, const float *host, size_t n, struct reside
     r->n = n;
     r->device = gpu_of(be)->device;
     r->half = choose_half(n, left);
-    cudaError_t e = gpu_take(r->device, bytes_of(r), &r->p);
-    if (e == cudaSuccess)
-        e = r->half ? upload_half(r) : cudaMemcpy(r->p, host, bytes_of(r), cudaMemcpyHostToDevice);
-    if (e != cudaSuccess) {
-        gpu_give(r->device, r->p, bytes_of(r));
+    rc = fill(be, r);
+    if (rc) {
         free(r);
-        return gpu_fail(be, e, "dataset upload");
+        return rc;
     }
     gpu_log(gpu_of(be), "dataset: %.1f MB on the card in %s (%.0f of %.0f MB were free)",
             (double)bytes_of(r) * 1e-6, r->half ? "half precision" : "fp32", (double)left * 1e-6,
@@ -147,9 +156,11 @@ static int add(struct nn_backend *be, const float *host, size_t n, struct reside
 
 static int attach(struct nn_backend *be, const float *host, size_t n, const void **p, int *half)
 {
+    int rc = gpu_not_capturing(be, "a dataset's upload");
+    if (rc) return rc;
     std::lock_guard<std::mutex> hold(lock);
     struct resident *r = find(host, n, gpu_of(be)->device);
-    int rc = r ? 0 : add(be, host, n, &r);
+    rc = r ? 0 : add(be, host, n, &r);
     if (rc) return rc;
     r->users++;
     *p = r->p;
@@ -160,14 +171,14 @@ static int attach(struct nn_backend *be, const float *host, size_t n, const void
 static void detach(struct nn_backend *be, const void *p)
 {
     if (!p) return;
-    cudaStreamSynchronize(gpu_of(be)->stream);
+    int stuck = gpu_drain(be);
     std::lock_guard<std::mutex> hold(lock);
     for (struct resident **at = &residents; *at; at = &(*at)->next) {
         struct resident *r = *at;
         if (r->p != p) continue;
         if (--r->users > 0) return;
         *at = r->next;
-        gpu_give(r->device, r->p, bytes_of(r));
+        if (!stuck) gpu_give(r->device, r->p, bytes_of(r));
         free(r);
         return;
     }

@@ -351,9 +351,15 @@ static int synced(struct nn_backend *be)
     return gpu_of(be)->opt.ranks > 1 && gpu_of(be)->opt.sync_batchnorm;
 }
 
+/* Whether all members of a gang are aligned as one alone is; else cuDNN could choose another kernel for some. */
+static int lines_up(const struct nn_batchnorm *a)
+{
+    return (int64_t)a->b * a->c * a->t % 64 == 0 && a->stride % 64 == 0;
+}
+
 static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
-    if (!a->train || synced(be)) return NATIVE_OP(batchnorm_forward)(be, a);
+    if (!a->train || synced(be) || !lines_up(a)) return NATIVE_OP(batchnorm_forward)(be, a);
     char key[120];
     snprintf(key, sizeof key, "batchnorm forward b%d c%d t%d", a->b, a->c, a->t);
     struct trial t = {key, {native_batchnorm_forward, dnn_batchnorm_forward}, a, 0, {}};
@@ -367,7 +373,8 @@ static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a
 
 static int batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *a)
 {
-    if (!a->dx || a->dx == a->dy || synced(be)) return NATIVE_OP(batchnorm_backward)(be, a);
+    if (!a->dx || a->dx == a->dy || synced(be) || !lines_up(a))
+        return NATIVE_OP(batchnorm_backward)(be, a);
     char key[120];
     snprintf(key, sizeof key, "batchnorm backward b%d c%d t%d", a->b, a->c, a->t);
     struct trial t = {key, {native_batchnorm_backward, dnn_batchnorm_backward}, a, 0, {}};

@@ -4,18 +4,21 @@
  * ranks. Backward announces finished gradients from the last layer to the first (grad_ready); neighbouring ranges are joined
  * until BUCKET floats wait, then summed on a second stream while backward goes on. grad_wait sends the rest, joins the streams
  * and divides by the number of ranks. All of it can be captured into a graph.
+ *
+ * The communicator is a non-blocking one: joining, leaving and every call return at once, and we look after them with
+ * a time limit; a blocking one waits for a lost rank for ever.
  */
 #include "gpu/nccl.cuh"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "gpu/libs.cuh"
+#include "gpu/wait.cuh"
 
 #ifdef CINCH_HAVE_NCCL
 
-enum { BUCKET = 64 * 1024, FAIL_AFTER_S = 10, FEW = 4 * NN_MAX_GANG };
+enum { BUCKET = 64 * 1024, JOIN_S = 60, FEW = 4 * NN_MAX_GANG };
 
 struct gpu_nccl {
     ncclComm_t comm;
@@ -41,11 +44,52 @@ static int nccl_fail(struct nn_backend *be, ncclResult_t r, const char *what)
                    gpu_libs_get()->ncclGetErrorString(r));
 }
 
-static double now_s(void)
+/* ncclSuccess, ncclInProgress, or what went wrong. */
+static ncclResult_t health(struct gpu_nccl *c)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    ncclResult_t r = ncclSuccess;
+    ncclResult_t q = gpu_libs_get()->ncclCommGetAsyncError(c->comm, &r);
+    return q != ncclSuccess ? q : r;
+}
+
+/* What a call that returned r comes to, within limit_s. ncclInProgress: not within it. */
+static ncclResult_t settled(struct gpu_nccl *c, ncclResult_t r, double limit_s)
+{
+    double limit = gpu_now_s() + limit_s;
+    while (r == ncclInProgress && gpu_now_s() <= limit) {
+        r = health(c);
+        if (r == ncclInProgress) gpu_nap();
+    }
+    return r;
+}
+
+int gpu_nccl_abort(struct nn_backend *be)
+{
+    struct gpu_nccl *c = gpu_of(be)->nccl;
+    if (!c || !c->comm) return -1;
+    gpu_libs_get()->ncclCommAbort(c->comm);
+    c->comm = NULL;
+    return 0;
+}
+
+/* An abort frees, which a capture forbids: there it is left to the end of the backend. */
+static int abandon(struct nn_backend *be, ncclResult_t r, const char *what)
+{
+    if (!gpu_of(be)->capturing) gpu_nccl_abort(be);
+    return nccl_fail(be, r, what);
+}
+
+/* After a collective: 0, or the ranks are abandoned. */
+static int sent(struct nn_backend *be, ncclResult_t r, const char *what)
+{
+    r = settled(gpu_of(be)->nccl, r, gpu_patience_s(gpu_of(be)));
+    return r == ncclSuccess ? 0 : abandon(be, r == ncclInProgress ? ncclSystemError : r, what);
+}
+
+static int has_ranks(struct nn_backend *be)
+{
+    if (gpu_of(be)->nccl->comm) return 0;
+    return nccl_fail(be, ncclRemoteError, "the ranks have parted");
 }
 
 int cinch_gpu_nccl_id(void *id, struct cn_error *err)
@@ -69,6 +113,8 @@ static int flush(struct nn_backend *be)
     struct gpu_ctx *g = gpu_of(be);
     struct gpu_nccl *c = g->nccl;
     if (c->hi == c->lo) return 0;
+    int rc = has_ranks(be);
+    if (rc) return rc;
     float *p = c->grad + c->lo;
     int64_t n = c->hi - c->lo;
     c->lo = c->hi = 0;
@@ -82,7 +128,7 @@ static int flush(struct nn_backend *be)
     if (e != cudaSuccess) return gpu_fail(be, e, "gradient exchange");
     ncclResult_t r =
         gpu_libs_get()->ncclAllReduce(p, p, (size_t)n, ncclFloat, ncclSum, c->comm, c->stream);
-    return r == ncclSuccess ? 0 : nccl_fail(be, r, "sum of gradients");
+    return sent(be, r, "sum of gradients");
 }
 
 static int grad_ready(struct nn_backend *be, float *grad, int64_t offset, int64_t count)
@@ -120,16 +166,20 @@ static int grad_wait(struct nn_backend *be)
 
 int gpu_nccl_gather(struct nn_backend *be, const float *mine, float *all, size_t n)
 {
+    int rc = has_ranks(be);
+    if (rc) return rc;
     ncclResult_t r = gpu_libs_get()->ncclAllGather(mine, all, n, ncclFloat, gpu_of(be)->nccl->comm,
                                                    gpu_of(be)->stream);
-    return r == ncclSuccess ? 0 : nccl_fail(be, r, "gather");
+    return sent(be, r, "gather");
 }
 
 int gpu_nccl_sum(struct nn_backend *be, float *v, size_t n)
 {
+    int rc = has_ranks(be);
+    if (rc) return rc;
     ncclResult_t r = gpu_libs_get()->ncclAllReduce(v, v, n, ncclFloat, ncclSum,
                                                    gpu_of(be)->nccl->comm, gpu_of(be)->stream);
-    return r == ncclSuccess ? 0 : nccl_fail(be, r, "sum");
+    return sent(be, r, "sum");
 }
 
 static int rank_sum(struct nn_backend *be, float *v, int n)
@@ -141,40 +191,36 @@ static int rank_sum(struct nn_backend *be, float *v, int n)
     return rc ? rc : be->ops->download(be, v, few, (size_t)n * sizeof *v);
 }
 
-static int abandon(struct nn_backend *be, ncclResult_t r, const char *what)
+int gpu_nccl_check(struct nn_backend *be, int late)
 {
     struct gpu_nccl *c = gpu_of(be)->nccl;
-    gpu_libs_get()->ncclCommAbort(c->comm);
-    c->comm = NULL;
-    return nccl_fail(be, r, what);
+    ncclResult_t r = c && c->comm ? health(c) : ncclSuccess;
+    if (r != ncclSuccess && r != ncclInProgress) return abandon(be, r, "a rank was lost");
+    return late ? abandon(be, ncclSystemError, "a rank is silent") : 0;
 }
 
-/* Success, or ncclInProgress, or what went wrong. */
-static ncclResult_t health(struct gpu_nccl *c)
+void gpu_nccl_forget(struct gpu_ctx *g)
 {
-    ncclResult_t r = ncclSuccess;
-    ncclResult_t q = gpu_libs_get()->ncclCommGetAsyncError(c->comm, &r);
-    return q != ncclSuccess ? q : r;
+    if (!g->nccl) return;
+    g->nccl->lo = g->nccl->hi = 0;
+    g->nccl->n_sent = 0;
 }
 
-int gpu_wait(struct nn_backend *be, const char *what)
+static int join(struct nn_backend *be)
 {
     struct gpu_ctx *g = gpu_of(be);
-    if (!g->nccl || !g->nccl->comm) {
-        cudaError_t e = cudaStreamSynchronize(g->stream);
-        return e == cudaSuccess ? 0 : gpu_fail(be, e, what);
-    }
-    double limit = now_s() + (g->opt.fail_after_s > 0 ? g->opt.fail_after_s : FAIL_AFTER_S);
-    for (;;) {
-        cudaError_t e = cudaStreamQuery(g->stream);
-        if (e == cudaSuccess) return 0;
-        if (e != cudaErrorNotReady) return gpu_fail(be, e, what);
-        ncclResult_t r = health(g->nccl);
-        if (r != ncclSuccess && r != ncclInProgress) return abandon(be, r, "a rank was lost");
-        if (now_s() > limit) return abandon(be, ncclSystemError, "a rank is silent");
-        struct timespec nap = {0, 50000};
-        nanosleep(&nap, NULL);
-    }
+    struct gpu_nccl *c = g->nccl;
+    ncclUniqueId id;
+    ncclConfig_t how = NCCL_CONFIG_INITIALIZER;
+    how.blocking = 0;
+    memcpy(&id, g->opt.nccl_id, sizeof id);
+    ncclResult_t r =
+        gpu_libs_get()->ncclCommInitRankConfig(&c->comm, g->opt.ranks, id, g->opt.rank, &how);
+    if (r == ncclInProgress)
+        r = settled(c, r, g->opt.fail_after_s > 0 ? g->opt.fail_after_s : JOIN_S);
+    if (r == ncclSuccess) return 0;
+    return abandon(be, r == ncclInProgress ? ncclSystemError : r,
+                   r == ncclInProgress ? "not all ranks have come" : "joining the other ranks");
 }
 
 int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
@@ -195,10 +241,8 @@ int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
     if (e == cudaSuccess) e = cudaEventCreateWithFlags(&c->done, cudaEventDisableTiming);
     if (e == cudaSuccess) e = cudaMalloc(&c->few, FEW * sizeof *c->few);
     if (e != cudaSuccess) return gpu_fail(be, e, "gradient exchange");
-    ncclUniqueId id;
-    memcpy(&id, g->opt.nccl_id, sizeof id);
-    ncclResult_t r = l->ncclCommInitRank(&c->comm, g->opt.ranks, id, g->opt.rank);
-    if (r != ncclSuccess) return nccl_fail(be, r, "joining the other ranks");
+    int rc = join(be);
+    if (rc) return rc;
     t->grad_ready = grad_ready;
     t->grad_wait = grad_wait;
     t->rank_sum = rank_sum;
@@ -207,14 +251,29 @@ int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
     return 0;
 }
 
-void gpu_nccl_destroy(struct gpu_ctx *g, int failed)
+/* In order, with a limit: the others may have gone without a word. */
+static void leave(struct nn_backend *be)
 {
+    const struct gpu_libs *l = gpu_libs_get();
+    struct gpu_nccl *c = gpu_of(be)->nccl;
+    ncclResult_t r = settled(c, l->ncclCommFinalize(c->comm), gpu_patience_s(gpu_of(be)));
+    if (r == ncclSuccess)
+        l->ncclCommDestroy(c->comm);
+    else
+        l->ncclCommAbort(c->comm);
+    c->comm = NULL;
+}
+
+void gpu_nccl_destroy(struct nn_backend *be)
+{
+    struct gpu_ctx *g = gpu_of(be);
     struct gpu_nccl *c = g->nccl;
     if (!c) return;
-    if (c->comm && failed)
-        gpu_libs_get()->ncclCommAbort(c->comm);
+    if (c->comm && be->error.code)
+        gpu_nccl_abort(be);
     else if (c->comm)
-        gpu_libs_get()->ncclCommDestroy(c->comm);
+        leave(be);
+    if (gpu_drain(be)) return;
     cudaFree(c->few);
     if (c->ready) cudaEventDestroy(c->ready);
     if (c->done) cudaEventDestroy(c->done);
@@ -231,10 +290,21 @@ int cinch_gpu_nccl_id(void *id, struct cn_error *err)
     return cn_fail(err, CN_EUNSUPPORTED, "several GPUs need NCCL: %s", gpu_libs_get()->why);
 }
 
-int gpu_wait(struct nn_backend *be, const char *what)
+int gpu_nccl_check(struct nn_backend *be, int late)
 {
-    cudaError_t e = cudaStreamSynchronize(gpu_of(be)->stream);
-    return e == cudaSuccess ? 0 : gpu_fail(be, e, what);
+    (void)be, (void)late;
+    return 0;
+}
+
+int gpu_nccl_abort(struct nn_backend *be)
+{
+    (void)be;
+    return -1;
+}
+
+void gpu_nccl_forget(struct gpu_ctx *g)
+{
+    (void)g;
 }
 
 int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
@@ -244,9 +314,9 @@ int gpu_nccl_create(struct nn_backend *be, struct nn_backend_ops *t)
     return cn_fail(&be->error, CN_EUNSUPPORTED, "several GPUs need NCCL: %s", gpu_libs_get()->why);
 }
 
-void gpu_nccl_destroy(struct gpu_ctx *g, int failed)
+void gpu_nccl_destroy(struct nn_backend *be)
 {
-    (void)g, (void)failed;
+    (void)be;
 }
 
 int gpu_nccl_gather(struct nn_backend *be, const float *mine, float *all, size_t n)

@@ -282,6 +282,9 @@ struct nn_backend_ops {
     /* NULL where the backend has no use for them (CPU). */
     int (*capture_begin)(struct nn_backend *be);
     int (*capture_end)(struct nn_backend *be, struct nn_graph **g);
+    /* After an error of capture_begin, of an op that was to be recorded, or of capture_end: ends the
+     * capture, of which nothing remains, says why in the log and forgets the error. */
+    void (*capture_drop)(struct nn_backend *be);
     int (*replay)(struct nn_backend *be, struct nn_graph *g);
     void (*graph_destroy)(struct nn_backend *be, struct nn_graph *g);
     /* NULL, or called after each layer's gradients are complete: starts the all-reduce of

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { ALIGN = 64 }; /* floats */
+
 /* Setting up */
 
 /* A device array holding a copy of host memory (NULL: zeros). `slot` is the address of a pointer of
@@ -165,7 +167,8 @@ int nn_gang_create(struct nn_gang *g, const struct nn_train *t, const int *who, 
 {
     *g = (struct nn_gang){.be = t->backend, .data = t->data, .recipe = t->recipe, .m = m};
     g->net = t->member[who[0]].model->net;
-    g->stride = (int64_t)g->net->n_floats;
+    /* whole cache lines apart: a member's tensors are aligned as they would be alone */
+    g->stride = ((int64_t)g->net->n_floats + ALIGN - 1) / ALIGN * ALIGN;
     int rc = list_rows(g, err);
     if (!rc && g->be->ops->set_precision)
         rc = g->be->ops->set_precision(g->be, g->recipe->precision);
@@ -210,7 +213,7 @@ void nn_gang_destroy(struct nn_gang *g)
                          g->wide_x,
                          g->wide_y,
                          g->wide_t};
-    if (g->graph) ops->graph_destroy(g->be, g->graph);
+    nn_recording_clear(&g->step, g->be);
     nn_exec_destroy(g->ex);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) ops->release(g->be, own[i]);
     if (g->data_x && !g->own_x) ops->detach(g->be, g->data_x);
@@ -378,23 +381,18 @@ static int put_scalars(struct nn_gang *g, const struct nn_scalars *scalars, int 
     return rc;
 }
 
+static int full_step(void *gang)
+{
+    struct nn_gang *g = gang;
+    return enqueue_step(g, g->batch);
+}
+
 int nn_gang_step(struct nn_gang *g, const struct nn_scalars *scalars, int rows)
 {
-    const struct nn_backend_ops *ops = g->be->ops;
-    int full = rows == g->batch;
     int rc = put_scalars(g, scalars, rows);
     if (rc) return rc;
-    /* the first full step runs plainly, so that a backend can choose kernels and allocate */
-    if (!full || !ops->capture_begin || !g->steps_run) {
-        g->steps_run += full;
-        return enqueue_step(g, rows);
-    }
-    if (!g->graph) {
-        rc = ops->capture_begin(g->be);
-        if (!rc) rc = enqueue_step(g, rows);
-        if (!rc) rc = ops->capture_end(g->be, &g->graph);
-    }
-    return rc ? rc : ops->replay(g->be, g->graph);
+    if (rows != g->batch) return enqueue_step(g, rows);
+    return nn_recording_run(&g->step, g->be, full_step, g);
 }
 
 /* Loss sums, and whether any rank met a loss that is not finite. Weights are the same on all ranks, so

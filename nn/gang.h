@@ -5,6 +5,7 @@
 
 #include "nn/checkpoint.h"
 #include "nn/exec.h"
+#include "nn/recording.h"
 #include "nn/train.h"
 
 struct nn_gang {
@@ -38,8 +39,7 @@ struct nn_gang {
     float *wide_x, *wide_y, *wide_t;
     float sum_told[NN_MAX_GANG]; /* several ranks: losses so far, over all of them, as last told */
     struct nn_exec *ex;
-    struct nn_graph *graph; /* a captured full-batch step, or NULL */
-    int steps_run;
+    struct nn_recording step; /* of a full batch */
 };
 
 /* Members' teachers, masks and sizes come from `t`; parameters and moments are loaded with

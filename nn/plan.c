@@ -6,7 +6,7 @@
 int nn_plan_add(struct nn_plan *p, size_t bytes, int from, int to)
 {
     if (p->n < NN_PLAN_MAX)
-        p->buffer[p->n] = (struct nn_plan_buffer){(bytes + 63) / 64 * 64, 0, from, to};
+        p->buffer[p->n] = (struct nn_plan_buffer){(bytes + 255) / 256 * 256, 0, from, to};
     return p->n++;
 }
 

@@ -21,7 +21,7 @@ struct nn_plan { /* zeroed is empty */
 
 int nn_plan_add(struct nn_plan *p, size_t bytes, int from, int to); /* the buffer's number */
 void nn_plan_use(struct nn_plan *p, int number, int time);          /* alive at `time` too */
-/* Gives every buffer a 64-byte aligned offset; *bytes is the memory needed. */
+/* Gives every buffer a 256-byte aligned offset; *bytes is the memory needed. */
 int nn_plan_place(struct nn_plan *p, size_t *bytes, struct cn_error *err);
 size_t nn_plan_offset(const struct nn_plan *p, int number);
 

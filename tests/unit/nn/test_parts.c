@@ -295,7 +295,7 @@ static void plans_do_not_overlap(void **state)
             int alive = a->from <= b->to && b->from <= a->to;
             int apart = a->offset + a->bytes <= b->offset || b->offset + b->bytes <= a->offset;
             assert_true(!alive || apart);
-            assert_true(a->offset % 64 == 0 && a->offset + a->bytes <= bytes);
+            assert_true(a->offset % 256 == 0 && a->offset + a->bytes <= bytes);
         }
 }
 
