@@ -12,6 +12,7 @@ endif()
 check_pie_supported(LANGUAGES C) # CMAKE_POSITION_INDEPENDENT_CODE alone compiles for a PIE, but does not link one
 
 set(CINCH_HARDEN_COMPILE)
+set(CMAKE_REQUIRED_FLAGS -Werror) # clang takes another machine's flags with a warning
 foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -mbranch-protection=standard)
   string(MAKE_C_IDENTIFIER "CINCH_HAS${flag}" has)
   check_c_compiler_flag(${flag} ${has})
@@ -19,6 +20,7 @@ foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection=f
     list(APPEND CINCH_HARDEN_COMPILE ${flag})
   endif()
 endforeach()
+unset(CMAKE_REQUIRED_FLAGS)
 # Fortified calls need an optimiser, which Debug has not, and would hide calls from sanitizers.
 if(NOT CINCH_SANITIZE AND NOT CINCH_FUZZ AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug")
   list(APPEND CINCH_HARDEN_COMPILE -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
