@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <sodium.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -348,14 +349,48 @@ static int own(const struct coordinator *c, const struct request *r, uint32_t ru
                    user);
 }
 
-/* A job may be touched by whoever owns every run that wants it. */
-static int own_job(const struct coordinator *c, const struct request *r, uint32_t job,
-                   struct cn_error *err)
+static bool is_own(const struct coordinator *c, const struct request *r, uint32_t run)
 {
-    int rc = 0;
-    for (uint32_t w = c->s->job[job].want; w && !rc; w = c->s->want[w].next_of_job)
-        rc = own(c, r, c->s->want[w].run, err);
-    return rc;
+    return (r->peer->roles & PR_ROLE_ADMIN) ||
+           !strcmp(c->s->user[c->s->run[run].user].name, r->peer->user);
+}
+
+/* Cancelling a job takes it from every live run that wants it: all of them must be one's own. */
+static int own_everywhere(const struct coordinator *c, const struct request *r, uint32_t job,
+                          struct cn_error *err)
+{
+    bool live = false, mine = false;
+    uint32_t other = 0;
+    for (uint32_t w = c->s->job[job].want; w; w = c->s->want[w].next_of_job) {
+        uint32_t run = c->s->want[w].run;
+        bool own_run = is_own(c, r, run), alive = !c->s->run[run].cancelled;
+        if (!own_run && (alive || !other)) other = run;
+        if (!own_run && alive) return own(c, r, run, err);
+        live = live || alive;
+        mine = mine || own_run;
+    }
+    return mine || live || !other ? 0 : own(c, r, other, err);
+}
+
+/* Retrying is for whoever has a live run that wants the job. Else *revived is the latest of one's own
+ * cancelled ones, which will be live again for it. */
+static int own_somewhere(const struct coordinator *c, const struct request *r, uint32_t job,
+                         uint32_t *revived, struct cn_error *err)
+{
+    uint32_t other = 0;
+    *revived = 0;
+    for (uint32_t w = c->s->job[job].want; w; w = c->s->want[w].next_of_job) {
+        uint32_t run = c->s->want[w].run;
+        other = run;
+        if (!is_own(c, r, run)) continue;
+        if (!c->s->run[run].cancelled) {
+            *revived = 0;
+            return 0;
+        }
+        if (run > *revived) *revived = run;
+    }
+    if (*revived) return 0;
+    return other ? own(c, r, other, err) : cn_fail(err, CN_ENOTFOUND, "no run wants j%u", job);
 }
 
 static int drain(struct coordinator *c, struct request *r, const Cinch__Control *q, uint32_t *n)
@@ -373,52 +408,107 @@ static int drain(struct coordinator *c, struct request *r, const Cinch__Control 
                                    "no worker '%.60s'; cinch workers lists them", q->id);
 }
 
+/* What an order did. */
+struct outcome {
+    uint32_t changed;
+    char text[160]; /* a sentence when there is more to say than a number */
+};
+
+static void say(struct outcome *o, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct outcome *o, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(o->text, sizeof o->text, fmt, ap);
+    va_end(ap);
+}
+
+/* Why an order to a run changed nothing. */
+static void say_why_not(const struct coordinator *c, Cinch__Control__What what, uint32_t run,
+                        struct outcome *o)
+{
+    const char *state = sc_run_state_name(sc_run_state(c->s, run));
+    if (what == CINCH__CONTROL__WHAT__RETRY)
+        say(o, "nothing of r%u has failed or was cancelled; it is %s", run, state);
+    else if (sc_run_over(c->s, run))
+        say(o, "r%u is %s and stays so", run, state);
+    else
+        say(o, "r%u is %s already", run, sc_run_paused(c->s, run) ? "paused" : state);
+}
+
+static uint32_t order(struct coordinator *c, const Cinch__Control *q, uint32_t run)
+{
+    int64_t now = cn_mono_ms();
+    switch ((int)q->what) {
+    case CINCH__CONTROL__WHAT__CANCEL:
+        return sc_cancel_run(c->s, run, now);
+    case CINCH__CONTROL__WHAT__RETRY:
+        return sc_retry_run(c->s, run, now);
+    case CINCH__CONTROL__WHAT__PAUSE:
+        return sc_pause(c->s, run, true, now);
+    case CINCH__CONTROL__WHAT__RESUME:
+        return sc_pause(c->s, run, false, now);
+    default:
+        return sc_priority(c->s, run, q->value, now);
+    }
+}
+
 static int control_run(struct coordinator *c, struct request *r, const Cinch__Control *q,
-                       uint32_t run, uint32_t *n)
+                       uint32_t run, struct outcome *o)
 {
     static const char *const verb[] = {"",        "cancelled", "retried", "paused",
                                        "resumed", "",          "",        "reprioritised"};
-    int64_t now = cn_mono_ms();
     int rc = own(c, r, run, &r->error);
     if (rc) return rc;
-    switch ((int)q->what) {
-    case CINCH__CONTROL__WHAT__CANCEL:
-        *n = sc_cancel_run(c->s, run, now);
-        break;
-    case CINCH__CONTROL__WHAT__RETRY:
-        *n = sc_retry_run(c->s, run, now);
-        break;
-    case CINCH__CONTROL__WHAT__PAUSE:
-    case CINCH__CONTROL__WHAT__RESUME:
-        sc_pause(c->s, run, q->what == CINCH__CONTROL__WHAT__PAUSE, now);
-        *n = 1;
-        break;
-    case CINCH__CONTROL__WHAT__PRIORITY:
-        sc_priority(c->s, run, q->value, now);
-        *n = 1;
-        break;
+    const struct sc_run before = c->s->run[run];
+    o->changed = order(c, q, run);
+    const struct sc_run *after = &c->s->run[run];
+    if (!o->changed && before.cancelled == after->cancelled) {
+        say_why_not(c, q->what, run, o);
+        return 0;
     }
+    if (sc_run_paused(c->s, run) && q->what == CINCH__CONTROL__WHAT__RETRY)
+        say(o, "r%u is paused: they wait for cinch resume r%u", run, run);
     note(c, (struct st_op){.kind = ST_RUN, .run = run});
     note_run_event(c, run, "%s by %s", verb[q->what], r->peer->user);
     return 0;
 }
 
-static int control_job(struct coordinator *c, struct request *r, const Cinch__Control *q,
-                       uint32_t job, uint32_t *n)
+static int retry_job(struct coordinator *c, struct request *r, uint32_t job, struct outcome *o)
 {
-    int rc = own_job(c, r, job, &r->error);
+    uint32_t revived;
+    int rc = own_somewhere(c, r, job, &revived, &r->error);
     if (rc) return rc;
-    if (q->what == CINCH__CONTROL__WHAT__CANCEL)
-        *n = sc_cancel_job(c->s, job, cn_mono_ms());
-    else if (q->what == CINCH__CONTROL__WHAT__RETRY)
-        *n = sc_retry_job(c->s, job, cn_mono_ms());
-    else
+    if (!sc_may_retry(c->s, job)) {
+        say(o, "j%u is %s: there is nothing to retry", job, sc_state_name(c->s->job[job].state));
+        return 0;
+    }
+    o->changed = sc_retry_job(c->s, job, revived, cn_mono_ms());
+    if (revived) {
+        note(c, (struct st_op){.kind = ST_RUN, .run = revived});
+        note_run_event(c, revived, "live again for j%u, by %s", job, r->peer->user);
+        say(o, "r%u, which was cancelled, is live again for it", revived);
+    } else if (c->s->job[job].state == SC_READY && !c->s->job[job].queued) {
+        say(o, "it waits: every run that wants it is paused");
+    }
+    return 0;
+}
+
+static int control_job(struct coordinator *c, struct request *r, const Cinch__Control *q,
+                       uint32_t job, struct outcome *o)
+{
+    bool cancel = q->what == CINCH__CONTROL__WHAT__CANCEL;
+    if (!cancel && q->what != CINCH__CONTROL__WHAT__RETRY)
         return cn_fail(&r->error, CN_EINVALID,
                        "that is for runs; a job can be cancelled and retried");
-    struct happening h = {.job = job,
-                          .why = q->what == CINCH__CONTROL__WHAT__CANCEL ? SC_WHY_CANCEL
-                                                                         : SC_WHY_RETRY,
-                          .state = c->s->job[job].state};
+    int rc = cancel ? own_everywhere(c, r, job, &r->error) : retry_job(c, r, job, o);
+    if (rc) return rc;
+    if (cancel) o->changed = sc_cancel_job(c->s, job, cn_mono_ms());
+    if (cancel && !o->changed)
+        say(o, "j%u is %s: there is nothing to cancel", job, sc_state_name(c->s->job[job].state));
+    if (!o->changed) return 0;
+    struct happening h = {
+        .job = job, .why = cancel ? SC_WHY_CANCEL : SC_WHY_RETRY, .state = c->s->job[job].state};
     snprintf(h.text, sizeof h.text, "asked for by %s", r->peer->user);
     note_event(c, h);
     return 0;
@@ -427,19 +517,26 @@ static int control_job(struct coordinator *c, struct request *r, const Cinch__Co
 int client_control(struct coordinator *c, struct request *r)
 {
     const Cinch__Control *q = (const void *)r->body;
-    uint32_t run, job, n = 0;
+    struct outcome o = {0};
+    uint32_t run = 0, job = 0;
     int rc;
     if (q->what == CINCH__CONTROL__WHAT__DRAIN || q->what == CINCH__CONTROL__WHAT__UNDRAIN) {
-        rc = drain(c, r, q, &n);
+        rc = drain(c, r, q, &o.changed);
     } else {
         rc = parse_id(c, q->id, &run, &job, &r->error);
-        if (!rc) rc = run ? control_run(c, r, q, run, &n) : control_job(c, r, q, job, &n);
+        if (!rc) rc = run ? control_run(c, r, q, run, &o) : control_job(c, r, q, job, &o);
     }
     if (rc) return rc;
     struct buf b = {0};
     buf_puts(&b, "{\"id\":");
     buf_json(&b, q->id);
-    buf_printf(&b, ",\"changed\":%u}", n);
+    if (run || job)
+        buf_printf(&b, ",\"state\":\"%s\"",
+                   run ? sc_run_state_name(sc_run_state(c->s, run))
+                       : sc_state_name(c->s->job[job].state));
+    buf_puts(&b, ",\"text\":");
+    buf_json(&b, o.text);
+    buf_printf(&b, ",\"changed\":%u}", o.changed);
     effects_apply(c); /* so that the answer waits for their commit */
     return json_reply(c, r, &b);
 }

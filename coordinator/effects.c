@@ -215,7 +215,7 @@ static void fill_spec(struct coordinator *c, struct lease_room *m, const struct 
 
 static void fill_lease(struct coordinator *c, struct lease_room *m, uint32_t id)
 {
-    const struct sc_job *j = &c->s->job[id];
+    struct sc_job *j = &c->s->job[id];
     memset(m, 0, sizeof *m);
     cinch__lease__init(&m->lease);
     fill_spec(c, m, j);
@@ -235,7 +235,7 @@ static void fill_lease(struct coordinator *c, struct lease_room *m, uint32_t id)
     }
     uint32_t run = sc_find_run_of(c->s, id);
     if (!run && j->want) run = c->s->want[j->want].run;
-    if (run) m->lease.time_limit_s = c->s->run[run].time_limit_s;
+    m->lease.time_limit_s = j->limit_s = sc_time_limit(c->s, id); /* maybe granted once more */
     snprintf(m->run, sizeof m->run, "r%u", run);
     m->lease.run = m->run;
 }

@@ -50,11 +50,24 @@ static const char *misfit(const struct sched *s, const struct sc_worker *w, cons
     return NULL;
 }
 
+/* It is ready, and no run lets it run. */
+static void explain_held(const struct sched *s, const struct sc_job *j, struct text *t)
+{
+    uint32_t paused = 0;
+    for (uint32_t w = j->want; w && !paused; w = s->want[w].next_of_job)
+        if (sc_run_paused(s, s->want[w].run)) paused = s->want[w].run;
+    if (paused)
+        say(t, "it could run, but r%u is paused and no other run asks for it; cinch resume r%u",
+            paused, paused);
+    else
+        say(t, "it could run, but every run that wants it is cancelled; retry brings it back");
+}
+
 static void explain_ready(const struct sched *s, uint32_t id, struct text *t)
 {
     const struct sc_job *j = &s->job[id];
-    if (!j->heap) {
-        say(t, "it could run, but every run that wants it is paused");
+    if (!j->queued) {
+        explain_held(s, j, t);
         return;
     }
     uint32_t suitable = 0, listed = 0, workers = 0;
@@ -133,5 +146,26 @@ void sc_explain(const struct sched *s, uint32_t id, int64_t now, char *out, size
             s->job[root].state == SC_FAILED ? "failed" : "was cancelled");
         break;
     }
+    }
+}
+
+void sc_explain_run(const struct sched *s, uint32_t run, int64_t now, char *out, size_t cap)
+{
+    const struct sc_run *r = &s->run[run];
+    struct text t = {out, cap};
+    *out = 0;
+    if (sc_run_paused(s, run)) say(&t, "the run is paused, cinch resume r%u lets it go on; ", run);
+    if (sc_run_state(s, run) == SC_RUN_CANCELLED) say(&t, "the run was cancelled; ");
+    say(&t, "%u of %u jobs are done, %u run, %u are ready, %u wait, %u failed, %u are blocked",
+        r->count[SC_SUCCEEDED], r->jobs, r->count[SC_LEASED], r->count[SC_READY],
+        r->count[SC_WAITING], r->count[SC_FAILED], r->count[SC_BLOCKED]);
+    if (r->count[SC_CANCELLED]) say(&t, ", %u were cancelled", r->count[SC_CANCELLED]);
+    for (uint32_t w = r->want; w;
+         w = s->want[w].next_of_run) { /* the first that stands tells most */
+        const struct sc_job *j = &s->job[s->want[w].job];
+        if (j->state != SC_FAILED && j->state != SC_READY) continue;
+        say(&t, "; j%u: ", s->want[w].job);
+        sc_explain(s, s->want[w].job, now, t.at, t.left);
+        break;
     }
 }

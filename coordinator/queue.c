@@ -1,5 +1,5 @@
-/* coordinator/queue.c - ready jobs: one heap per (run, shape), and the choice among them. See
- * sched.h for the rules.
+/* coordinator/queue.c - ready jobs: one heap per (run, shape), and the choice among them. A job stands
+ * in a heap of every live run that wants it. See sched.h for the rules.
  *
  * The choice looks at the first job of every queue that holds something: their number is that of
  * runs times shapes at work (tens to hundreds), not that of jobs, so it costs the same with 1,000
@@ -10,60 +10,84 @@
 
 #include "coordinator/sched.h"
 
-static bool before(const struct sched *s, uint32_t a, uint32_t b)
+static const struct sc_job *job_at(const struct sched *s, uint32_t want)
 {
-    const struct sc_job *x = &s->job[a], *y = &s->job[b];
-    return x->chain != y->chain ? x->chain > y->chain : a < b;
+    return &s->job[s->want[want].job];
 }
 
-static void place(struct sched *s, struct sc_queue *q, uint32_t at, uint32_t job)
+static bool before(const struct sched *s, uint32_t a, uint32_t b)
 {
-    q->heap[at] = job;
-    s->job[job].heap = at + 1;
+    const struct sc_job *x = job_at(s, a), *y = job_at(s, b);
+    return x->chain != y->chain ? x->chain > y->chain : s->want[a].job < s->want[b].job;
+}
+
+static void place(struct sched *s, struct sc_queue *q, uint32_t at, uint32_t want)
+{
+    q->heap[at] = want;
+    s->want[want].heap = at + 1;
 }
 
 static void sift_up(struct sched *s, struct sc_queue *q, uint32_t at)
 {
-    uint32_t job = q->heap[at];
-    while (at && before(s, job, q->heap[(at - 1) / 2])) {
+    uint32_t want = q->heap[at];
+    while (at && before(s, want, q->heap[(at - 1) / 2])) {
         place(s, q, at, q->heap[(at - 1) / 2]);
         at = (at - 1) / 2;
     }
-    place(s, q, at, job);
+    place(s, q, at, want);
 }
 
 static void sift_down(struct sched *s, struct sc_queue *q, uint32_t at)
 {
-    uint32_t job = q->heap[at];
+    uint32_t want = q->heap[at];
     for (;;) {
         uint32_t kid = 2 * at + 1;
         if (kid >= q->n) break;
         if (kid + 1 < q->n && before(s, q->heap[kid + 1], q->heap[kid])) kid++;
-        if (!before(s, q->heap[kid], job)) break;
+        if (!before(s, q->heap[kid], want)) break;
         place(s, q, at, q->heap[kid]);
         at = kid;
     }
-    place(s, q, at, job);
+    place(s, q, at, want);
 }
 
 void sc__chain_grew(struct sched *s, uint32_t job)
 {
-    sift_up(s, &s->queue[s->job[job].queue], s->job[job].heap - 1);
+    for (uint32_t w = s->job[job].want; w; w = s->want[w].next_of_job)
+        if (s->want[w].heap) sift_up(s, &s->queue[s->want[w].queue], s->want[w].heap - 1);
 }
 
-/* The run that a job is run for: not paused, not cancelled, highest priority, oldest. */
+static bool live(const struct sc_run *r)
+{
+    return !r->paused && !r->cancelled;
+}
+
 uint32_t sc_find_run_of(const struct sched *s, uint32_t job)
 {
     uint32_t best = 0;
     for (uint32_t w = s->job[job].want; w; w = s->want[w].next_of_job) {
         uint32_t id = s->want[w].run;
         const struct sc_run *r = &s->run[id];
-        if (r->paused || r->cancelled) continue;
+        if (!live(r)) continue;
         if (!best || r->priority > s->run[best].priority ||
             (r->priority == s->run[best].priority && id < best))
             best = id;
     }
     return best;
+}
+
+uint32_t sc_time_limit(const struct sched *s, uint32_t job)
+{
+    uint32_t limit = 0;
+    bool any = false;
+    for (uint32_t w = s->job[job].want; w; w = s->want[w].next_of_job) {
+        const struct sc_run *r = &s->run[s->want[w].run];
+        if (r->cancelled) continue;
+        if (!r->time_limit_s) return 0;
+        if (r->time_limit_s > limit) limit = r->time_limit_s;
+        any = true;
+    }
+    return any ? limit : 0;
 }
 
 static uint32_t queue_for(struct sched *s, uint32_t run, uint32_t shape)
@@ -96,45 +120,62 @@ static void unmark_busy(struct sched *s, uint32_t queue)
         }
 }
 
-void sc__dequeue(struct sched *s, uint32_t id)
+static void leave(struct sched *s, uint32_t want)
 {
-    struct sc_job *j = &s->job[id];
-    if (!j->heap) return;
-    struct sc_queue *q = &s->queue[j->queue];
-    uint32_t at = j->heap - 1, last = q->heap[--q->n];
-    j->heap = 0;
-    s->n_ready--;
+    struct sc_want *w = &s->want[want];
+    struct sc_queue *q = &s->queue[w->queue];
+    uint32_t at = w->heap - 1, last = q->heap[--q->n];
+    w->heap = 0;
     if (at < q->n) {
         place(s, q, at, last);
         sift_up(s, q, at);
-        sift_down(s, q, s->job[last].heap - 1);
+        sift_down(s, q, s->want[last].heap - 1);
     }
     if (!q->n) {
-        unmark_busy(s, j->queue);
+        unmark_busy(s, w->queue);
         free(q->heap); /* a queue that is done keeps no memory */
         q->heap = NULL;
         q->cap = 0;
     }
 }
 
+void sc__dequeue(struct sched *s, uint32_t id)
+{
+    struct sc_job *j = &s->job[id];
+    if (!j->queued) return;
+    for (uint32_t w = j->want; w; w = s->want[w].next_of_job)
+        if (s->want[w].heap) leave(s, w);
+    j->queued = 0;
+    s->n_ready--;
+}
+
+static bool join(struct sched *s, uint32_t want)
+{
+    struct sc_want *w = &s->want[want];
+    uint32_t queue = queue_for(s, w->run, s->job[w->job].shape);
+    struct sc_queue *q = &s->queue[queue];
+    if (!queue || !sc__grow(&q->heap, &q->cap, q->n + 1, sizeof *q->heap) ||
+        (!q->n && !mark_busy(s, queue)))
+        return false;
+    w->queue = queue;
+    q->n++;
+    place(s, q, q->n - 1, want);
+    sift_up(s, q, q->n - 1);
+    return true;
+}
+
 void sc__enqueue(struct sched *s, uint32_t id)
 {
     struct sc_job *j = &s->job[id];
     sc__dequeue(s, id);
-    uint32_t run = sc_find_run_of(s, id);
-    if (!run) return;
-    uint32_t queue = queue_for(s, run, j->shape);
-    struct sc_queue *q = &s->queue[queue];
-    if (!queue || !sc__grow(&q->heap, &q->cap, q->n + 1, sizeof *q->heap) ||
-        (!q->n && !mark_busy(s, queue))) {
-        s->nomem = true;
-        return;
+    for (uint32_t w = j->want; w; w = s->want[w].next_of_job) {
+        if (!live(&s->run[s->want[w].run])) continue;
+        if (join(s, w))
+            j->queued++;
+        else
+            s->nomem = true;
     }
-    j->queue = queue;
-    q->n++;
-    place(s, q, q->n - 1, id);
-    sift_up(s, q, q->n - 1);
-    s->n_ready++;
+    s->n_ready += j->queued != 0;
 }
 
 bool sc_suits(const struct sched *s, const struct sc_worker *w, const struct sc_job *j)
@@ -170,16 +211,17 @@ static uint32_t choose(const struct sched *s, const struct sc_worker *w)
     uint32_t best = 0;
     for (uint32_t i = 0; i < s->n_busy; i++) {
         uint32_t q = s->busy[i];
-        if ((!best || queue_before(s, q, best)) && sc_suits(s, w, &s->job[s->queue[q].heap[0]]))
+        if ((!best || queue_before(s, q, best)) && sc_suits(s, w, job_at(s, s->queue[q].heap[0])))
             best = q;
     }
     return best;
 }
 
-static void lease(struct sched *s, uint32_t worker, uint32_t id, uint32_t unit, int64_t now)
+/* The job of `want`, for the user of its run. */
+static void lease(struct sched *s, uint32_t worker, uint32_t want, uint32_t unit, int64_t now)
 {
+    uint32_t id = s->want[want].job, payer = s->run[s->want[want].run].user;
     struct sc_job *j = &s->job[id];
-    uint32_t payer = s->run[s->queue[j->queue].run].user;
     sc__dequeue(s, id);
     s->user[payer].served = ++s->next_served;
     for (uint32_t w = j->want; w; w = s->want[w].next_of_job) {
@@ -192,6 +234,7 @@ static void lease(struct sched *s, uint32_t worker, uint32_t id, uint32_t unit, 
     j->attempt++;
     j->since = now;
     j->started = 0;
+    j->limit_s = sc_time_limit(s, id);
     sc__link(s, id, worker, unit, payer);
     sc__effect(s, (struct sc_effect){.what = SC_DO_GRANT,
                                      .state = SC_LEASED,

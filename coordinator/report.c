@@ -155,10 +155,11 @@ int view_report(struct coordinator *c, uint32_t run, struct buf *b, struct cn_er
     int rc = p.artifacts && p.failed && p.epochs ? collect(&p, run) : CN_ENOMEM;
     char name[16];
     snprintf(name, sizeof name, "r%u", run);
-    json_t *doc = rc ? NULL
-                     : json_pack("{s:s, s:s, s:s, s:O, s:O}", "run", name, "name",
-                                 c->state.run[run].name, "state", sc_run_state(c->s, run),
-                                 "artifacts", p.artifacts, "failed", p.failed);
+    json_t *doc =
+        rc ? NULL
+           : json_pack("{s:s, s:s, s:s, s:O, s:O}", "run", name, "name", c->state.run[run].name,
+                       "state", sc_run_state_name(sc_run_state(c->s, run)), "artifacts",
+                       p.artifacts, "failed", p.failed);
     char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     if (text) buf_puts(b, text);
     free(text);

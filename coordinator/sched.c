@@ -1,5 +1,5 @@
 /* coordinator/sched.c - what each event does to jobs and workers. See sched.h for the rules; the
- * choice of what runs next is in queue.c.
+ * choice of what runs next is in queue.c, what people order in control.c.
  *
  * The states of a job and what moves it ("-": impossible, changes nothing):
  *
@@ -109,7 +109,7 @@ static void set_unit(struct sched *s, uint32_t id, uint32_t unit)
 
 /* ---- transitions */
 
-static bool move(struct sched *s, uint32_t id, enum sc_event event, enum sc_why why, int64_t now)
+bool sc__move(struct sched *s, uint32_t id, enum sc_event event, enum sc_why why, int64_t now)
 {
     struct sc_job *j = &s->job[id];
     int to = sc_next(j->state, event);
@@ -155,11 +155,11 @@ static void settle(struct sched *s, uint32_t id, int64_t now)
 {
     struct sc_job *j = &s->job[id];
     if (j->state != SC_WAITING && j->state != SC_BLOCKED) return;
-    if (!move(s, id, parents_say(s, j), SC_WHY_PARENTS, now)) return;
+    if (!sc__move(s, id, parents_say(s, j), SC_WHY_PARENTS, now)) return;
     for (uint32_t e = s->job[id].child; e; e = s->edge[e].next) settle(s, s->edge[e].job, now);
 }
 
-static void settle_children(struct sched *s, uint32_t id, int64_t now)
+void sc__settle_children(struct sched *s, uint32_t id, int64_t now)
 {
     for (uint32_t e = s->job[id].child; e; e = s->edge[e].next) settle(s, s->edge[e].job, now);
 }
@@ -172,12 +172,12 @@ static void end_lease(struct sched *s, uint32_t id, enum sc_event event, enum sc
     if (event == SC_EV_CRASH && ++j->crashes >= s->limits.crashes) event = SC_EV_FAIL;
     if (why == SC_WHY_LOST && j->started && ++j->lost >= s->limits.losses) event = SC_EV_FAIL;
     if (event == SC_EV_FAIL && why == SC_WHY_CRASH) why = SC_WHY_FAIL;
-    move(s, id, event, why, now);
+    sc__move(s, id, event, why, now);
     if (why != SC_WHY_LOST) j->worker = 0; /* this attempt is over: nobody comes back with it */
-    if (j->state == SC_FAILED) settle_children(s, id, now);
+    if (j->state == SC_FAILED) sc__settle_children(s, id, now);
 }
 
-static void drop(struct sched *s, uint32_t worker, uint32_t job, uint32_t attempt, enum sc_why why)
+void sc__drop(struct sched *s, uint32_t worker, uint32_t job, uint32_t attempt, enum sc_why why)
 {
     sc__effect(s, (struct sc_effect){.what = SC_DO_DROP,
                                      .why = (uint8_t)why,
@@ -188,13 +188,29 @@ static void drop(struct sched *s, uint32_t worker, uint32_t job, uint32_t attemp
 
 /* ---- submit and restart */
 
-static bool revive(struct sched *s, uint32_t id, int64_t now)
+bool sc__wanted(const struct sched *s, uint32_t job, uint32_t but)
+{
+    for (uint32_t w = s->job[job].want; w; w = s->want[w].next_of_job)
+        if (s->want[w].run != but && !s->run[s->want[w].run].cancelled) return true;
+    return false;
+}
+
+bool sc__cancel(struct sched *s, uint32_t id, int64_t now)
 {
     struct sc_job *j = &s->job[id];
-    if (j->broken || !move(s, id, SC_EV_RETRY, SC_WHY_RETRY, now)) return false;
+    if (j->state == SC_LEASED) sc__drop(s, j->worker, id, j->attempt, SC_WHY_CANCEL);
+    if (!sc__move(s, id, SC_EV_CANCEL, SC_WHY_CANCEL, now)) return false;
+    j->worker = 0;
+    return true;
+}
+
+bool sc__revive(struct sched *s, uint32_t id, int64_t now)
+{
+    struct sc_job *j = &s->job[id];
+    if (j->broken || !sc__move(s, id, SC_EV_RETRY, SC_WHY_RETRY, now)) return false;
     j->crashes = j->lost = 0;
     settle(s, id, now);
-    settle_children(s, id, now);
+    sc__settle_children(s, id, now);
     return true;
 }
 
@@ -203,7 +219,8 @@ void sc_on_submit(struct sched *s, uint32_t run, int64_t now)
     /* Jobs of a run stand in an order where parents come first. */
     for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run) {
         uint32_t id = s->want[w].job;
-        if (s->job[id].state == SC_FAILED || s->job[id].state == SC_CANCELLED) revive(s, id, now);
+        if (s->job[id].state == SC_FAILED || s->job[id].state == SC_CANCELLED)
+            sc__revive(s, id, now);
         settle(s, id, now);
         if (s->job[id].state == SC_READY) sc__enqueue(s, id); /* this run may rank higher */
     }
@@ -222,6 +239,9 @@ void sc_on_restart(struct sched *s, int64_t now)
         if (j->state == SC_LEASED) sc__link(s, id, j->worker, 0, s->run[s->want[j->want].run].user);
         settle(s, id, now); /* a crash may have come between a result and what it released */
     }
+    /* An older version could leave jobs that could run and that no live run wanted, for ever. */
+    for (uint32_t id = 1; id < s->n_jobs; id++)
+        if (!sc__wanted(s, id, 0)) sc__cancel(s, id, now);
 }
 
 /* ---- workers */
@@ -233,7 +253,7 @@ static int claim(struct sched *s, uint32_t worker, const struct sc_held *h, int6
     if (!j || j->attempt != h->attempt || j->worker != worker || !h->attempt) return CN_ESTALE;
     if (j->state == SC_READY) { /* it was thought lost, but nobody else has the job yet */
         uint32_t run = sc_find_run_of(s, h->job);
-        if (!run || !move(s, h->job, SC_EV_ADOPT, SC_WHY_ADOPT, now)) return CN_ESTALE;
+        if (!run || !sc__move(s, h->job, SC_EV_ADOPT, SC_WHY_ADOPT, now)) return CN_ESTALE;
         sc__link(s, h->job, worker, 0, s->run[run].user);
         j->since = now;
     }
@@ -292,7 +312,7 @@ static void reconcile(struct sched *s, uint32_t worker, const struct sc_held *he
 {
     for (uint32_t i = 0; i < n; i++)
         if (claim(s, worker, &held[i], now))
-            drop(s, worker, held[i].job, held[i].attempt, SC_WHY_LOST);
+            sc__drop(s, worker, held[i].job, held[i].attempt, SC_WHY_LOST);
     regroup(s, worker, held, n);
     for (uint32_t id = s->worker[worker].lease; id; id = s->job[id].next_lease) {
         struct sc_job *j = &s->job[id];
@@ -392,9 +412,9 @@ int sc_on_result(struct sched *s, uint32_t worker, uint64_t job, uint32_t attemp
     uint32_t id = (uint32_t)job;
     switch (outcome) {
     case SC_OK:
-        move(s, id, SC_EV_SUCCEED, SC_WHY_RESULT, now);
+        sc__move(s, id, SC_EV_SUCCEED, SC_WHY_RESULT, now);
         s->worker[worker].done++;
-        settle_children(s, id, now);
+        sc__settle_children(s, id, now);
         break;
     case SC_CRASHED:
         end_lease(s, id, SC_EV_CRASH, SC_WHY_CRASH, now);
@@ -428,9 +448,9 @@ static void check_times(struct sched *s, uint32_t worker, int64_t now)
     for (uint32_t id = s->worker[worker].lease, next; id; id = next) {
         struct sc_job *j = &s->job[id];
         next = j->next_lease;
-        uint32_t run = sc_find_run_of(s, id), limit = run ? s->run[run].time_limit_s : 0;
+        uint32_t limit = sc_time_limit(s, id);
         if (!limit || !j->started || now - j->since < limit * 1000ll + s->limits.grace_ms) continue;
-        drop(s, worker, id, j->attempt, SC_WHY_TIME);
+        sc__drop(s, worker, id, j->attempt, SC_WHY_TIME);
         end_lease(s, id, SC_EV_CRASH, SC_WHY_TIME, now);
     }
 }
@@ -456,7 +476,7 @@ static void steal(struct sched *s, uint32_t worker, int64_t now)
         next = j->next_lease;
         if (j->started || j->unit || now - j->since < s->limits.steal_ms || !idle_for(s, id))
             continue;
-        drop(s, worker, id, j->attempt, SC_WHY_STEAL);
+        sc__drop(s, worker, id, j->attempt, SC_WHY_STEAL);
         end_lease(s, id, SC_EV_LOST, SC_WHY_STEAL, now);
         sc_assign(s, now);
     }
@@ -483,103 +503,4 @@ void sc_on_tick(struct sched *s, int64_t now)
         if (w->lease) check_times(s, i, now);
         if (!s->n_ready && w->units > w->slots) steal(s, i, now);
     }
-}
-
-/* ---- control */
-
-static bool wanted_elsewhere(const struct sched *s, uint32_t job, uint32_t run)
-{
-    for (uint32_t w = s->job[job].want; w; w = s->want[w].next_of_job)
-        if (s->want[w].run != run && !s->run[s->want[w].run].cancelled) return true;
-    return false;
-}
-
-static bool cancel_one(struct sched *s, uint32_t id, int64_t now)
-{
-    struct sc_job *j = &s->job[id];
-    if (j->state == SC_LEASED) drop(s, j->worker, id, j->attempt, SC_WHY_CANCEL);
-    if (!move(s, id, SC_EV_CANCEL, SC_WHY_CANCEL, now)) return false;
-    j->worker = 0;
-    return true;
-}
-
-uint32_t sc_cancel_job(struct sched *s, uint32_t job, int64_t now)
-{
-    if (!cancel_one(s, job, now)) return 0;
-    uint32_t n = 1;
-    for (uint32_t e = s->job[job].child; e; e = s->edge[e].next)
-        n += sc_cancel_job(s, s->edge[e].job, now);
-    return n;
-}
-
-uint32_t sc_cancel_run(struct sched *s, uint32_t run, int64_t now)
-{
-    uint32_t n = 0;
-    s->run[run].cancelled = true;
-    for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run) {
-        uint32_t id = s->want[w].job;
-        if (!wanted_elsewhere(s, id, run))
-            n += cancel_one(s, id, now);
-        else if (s->job[id].state == SC_READY)
-            sc__enqueue(s, id);
-    }
-    /* A job of another, cancelled run that was retried by hand may build on one that went just now. */
-    for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run)
-        if (s->job[s->want[w].job].state == SC_CANCELLED) settle_children(s, s->want[w].job, now);
-    return n;
-}
-
-uint32_t sc_retry_job(struct sched *s, uint32_t job, int64_t now)
-{
-    return revive(s, job, now);
-}
-
-uint32_t sc_retry_run(struct sched *s, uint32_t run, int64_t now)
-{
-    uint32_t n = 0;
-    s->run[run].cancelled = false;
-    for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run) {
-        n += revive(s, s->want[w].job, now);
-        if (s->job[s->want[w].job].state == SC_READY) sc__enqueue(s, s->want[w].job);
-    }
-    return n;
-}
-
-static void requeue_run(struct sched *s, uint32_t run)
-{
-    for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run)
-        if (s->job[s->want[w].job].state == SC_READY) sc__enqueue(s, s->want[w].job);
-}
-
-void sc_pause(struct sched *s, uint32_t run, bool paused, int64_t now)
-{
-    s->run[run].paused = paused;
-    requeue_run(s, run);
-}
-
-void sc_priority(struct sched *s, uint32_t run, int priority, int64_t now)
-{
-    s->run[run].priority = priority;
-    requeue_run(s, run);
-}
-
-void sc_drain(struct sched *s, uint32_t worker, bool drain)
-{
-    s->worker[worker].draining = drain;
-}
-
-void sc_dataset_stored(struct sched *s, uint32_t dataset, bool stored)
-{
-    s->dataset[dataset].stored = stored;
-}
-
-const char *sc_run_state(const struct sched *s, uint32_t run)
-{
-    const struct sc_run *r = &s->run[run];
-    if (r->cancelled) return "cancelled";
-    if (r->count[SC_SUCCEEDED] == r->jobs) return "done";
-    if (!r->count[SC_WAITING] && !r->count[SC_READY] && !r->count[SC_LEASED])
-        return r->count[SC_FAILED] ? "failed" : "cancelled";
-    return r->count[SC_LEASED] || r->count[SC_SUCCEEDED] || r->count[SC_FAILED] ? "running"
-                                                                                : "waiting";
 }

@@ -8,6 +8,9 @@
  * Rules:
  *  - one attempt of a job is live at a time; attempt numbers only grow; whatever carries another
  * number is refused;
+ *  - a job that several runs want stands in a queue of each: it runs when the first of them has its
+ * turn, under that run's priority and for that run's user, so nobody's submit moves another's job back
+ * or makes another pay; its time limit is the longest of its live runs;
  *  - choice: priority of the run, then the user with the fewest leases (ties: served longest ago),
  * then the older run, then the longest remaining chain, then the older job;
  *  - every slot of every worker is filled before anything is prefetched;
@@ -72,7 +75,7 @@ enum sc_why {
     SC_WHYS,
 };
 
-struct sc_job { /* 136 bytes: 100,000 of these are nothing */
+struct sc_job { /* 144 bytes: 100,000 of these are nothing */
     struct cn_hash key;
     uint64_t seed;
     double keep;
@@ -86,8 +89,10 @@ struct sc_job { /* 136 bytes: 100,000 of these are nothing */
     uint32_t worker;    /* LEASED: at; READY: the lost one that may still come back with it, or 0 */
     uint32_t unit;      /* LEASED in a gang: its number; 0: alone */
     uint32_t next_lease, prev_lease; /* LEASED: of the same worker */
-    uint32_t queue, heap; /* READY: which queue, place in its heap + 1; 0: in none (paused) */
-    uint32_t payer;       /* LEASED: the user whom the lease counts for */
+    uint32_t
+        queued;     /* READY: in so many queues, one of each live run that wants it; 0: held back */
+    uint32_t payer; /* LEASED: the user whom the lease counts for */
+    uint32_t limit_s; /* LEASED: the time limit that the lease was given with; 0: none */
     uint32_t nonce;
     uint16_t rounds, round;
     uint16_t chain; /* jobs on the longest way from here to the end, itself included */
@@ -104,6 +109,7 @@ struct sc_edge {
 struct sc_want {
     uint32_t run, job;
     uint32_t next_of_job, next_of_run;
+    uint32_t queue, heap; /* READY: which queue of the run, place in its heap + 1; 0: in none */
 };
 
 struct sc_base { /* what thousands of jobs share; the body is opaque here */
@@ -128,7 +134,7 @@ struct sc_shape {
 
 struct sc_queue { /* ready jobs of one run and one shape: a heap, longest chain first */
     uint32_t run, shape;
-    uint32_t *heap;
+    uint32_t *heap; /* wants */
     uint32_t n, cap;
 };
 
@@ -259,8 +265,10 @@ uint32_t sc_base(struct sched *s, const struct sc_base *base);
 uint32_t sc_find_base(const struct sched *s, const struct cn_hash *hash);
 uint32_t sc_find_job(const struct sched *s, const struct cn_hash *key);
 uint32_t sc_find_worker(const struct sched *s, const uint8_t instance[PR_INSTANCE_BYTES]);
-uint32_t sc_find_run_of(const struct sched *s,
-                        uint32_t job); /* the run whose queue it is or would be in */
+/* Of the live runs that want it, the one of the highest priority, the oldest of equals; 0: none. */
+uint32_t sc_find_run_of(const struct sched *s, uint32_t job);
+/* Seconds that an attempt may take: the most generous of its runs that are not cancelled; 0: any. */
+uint32_t sc_time_limit(const struct sched *s, uint32_t job);
 struct sc_job *sc_job_of(const struct sched *s, uint64_t id); /* NULL: no such job */
 
 /* ---- filling (submit and restart) */
@@ -302,27 +310,45 @@ void sc_on_tick(struct sched *s, int64_t now);
 /* Gives out whatever can run. Call after any event. */
 void sc_assign(struct sched *s, int64_t now);
 
-/* ---- control; each returns how many jobs changed */
+/* ---- control; each returns how many jobs changed. What it does to runs in each state stands in
+ * control.c. */
 uint32_t sc_cancel_job(struct sched *s, uint32_t job, int64_t now);
 uint32_t sc_cancel_run(struct sched *s, uint32_t run, int64_t now);
-uint32_t sc_retry_job(struct sched *s, uint32_t job, int64_t now);
+/* With what it builds on, as far as that failed or was cancelled. `run`: a cancelled one that wants it
+ * and is live again for it; 0: none need be. */
+uint32_t sc_retry_job(struct sched *s, uint32_t job, uint32_t run, int64_t now);
 uint32_t sc_retry_run(struct sched *s, uint32_t run, int64_t now);
-void sc_pause(struct sched *s, uint32_t run, bool paused, int64_t now);
-void sc_priority(struct sched *s, uint32_t run, int priority, int64_t now);
+/* These: whether that was any change. */
+bool sc_pause(struct sched *s, uint32_t run, bool paused, int64_t now);
+bool sc_priority(struct sched *s, uint32_t run, int priority, int64_t now);
 void sc_drain(struct sched *s, uint32_t worker, bool drain);
 void sc_dataset_stored(struct sched *s, uint32_t dataset, bool stored);
 
 /* ---- questions */
 bool sc_suits(const struct sched *s, const struct sc_worker *w, const struct sc_job *j);
-const char *sc_run_state(const struct sched *s,
-                         uint32_t run); /* waiting running done failed cancelled */
+/* What a run is, for everyone who asks: commands, page, API, metrics. */
+enum sc_run_state { SC_RUN_WAITING, SC_RUN_RUNNING, SC_RUN_DONE, SC_RUN_FAILED, SC_RUN_CANCELLED };
+enum sc_run_state sc_run_state(const struct sched *s, uint32_t run);
+const char *sc_run_state_name(enum sc_run_state state);  /* "waiting" .. "cancelled" */
+bool sc_run_over(const struct sched *s, uint32_t run);   /* done, failed or cancelled */
+bool sc_run_paused(const struct sched *s, uint32_t run); /* and not over: something is held back */
+/* Whether the job failed, was cancelled or is blocked, so that a retry means something. */
+bool sc_may_retry(const struct sched *s, uint32_t job);
 /* In words: why the job is where it is. */
 void sc_explain(const struct sched *s, uint32_t job, int64_t now, char *out, size_t cap);
+void sc_explain_run(const struct sched *s, uint32_t run, int64_t now, char *out, size_t cap);
 
-/* ---- private to sched.c, queue.c, tables.c */
+/* ---- private to sched.c, control.c, queue.c, tables.c */
+bool sc__move(struct sched *s, uint32_t job, enum sc_event event, enum sc_why why, int64_t now);
+bool sc__revive(struct sched *s, uint32_t job, int64_t now);
+void sc__settle_children(struct sched *s, uint32_t job, int64_t now);
+bool sc__cancel(struct sched *s, uint32_t job, int64_t now);
+bool sc__wanted(const struct sched *s, uint32_t job,
+                uint32_t but); /* by a run that is not cancelled */
+void sc__drop(struct sched *s, uint32_t worker, uint32_t job, uint32_t attempt, enum sc_why why);
 void sc__effect(struct sched *s, struct sc_effect e);
 void sc__enqueue(struct sched *s,
-                 uint32_t job); /* READY job into the queue of its best run, out of any other */
+                 uint32_t job); /* READY job into a queue of each live run, out of any other */
 void sc__dequeue(struct sched *s, uint32_t job);
 void sc__chain_grew(struct sched *s, uint32_t job); /* its place in the heap may have risen */
 void sc__link(struct sched *s, uint32_t job, uint32_t worker, uint32_t unit,

@@ -335,11 +335,23 @@ static void note_failure(struct coordinator *c, uint32_t job, uint32_t attempt, 
     note_event(c, h);
 }
 
+/* What a result means for its job. Out of time under a limit that a live run has raised since is no
+ * crash: the next attempt goes on with the new one. */
+static enum sc_outcome outcome_of(const struct coordinator *c, const Cinch__Result *p)
+{
+    if (!p->code) return SC_OK;
+    const struct sc_job *j = sc_job_of(c->s, p->job);
+    uint32_t limit = j ? sc_time_limit(c->s, (uint32_t)p->job) : 0;
+    if (j && p->code == CN_ETIMEOUT && j->limit_s && (!limit || limit > j->limit_s))
+        return SC_GIVEN_BACK;
+    return p->permanent ? SC_HOPELESS : SC_CRASHED;
+}
+
 static int on_result(struct coordinator *c, struct request *r)
 {
     const Cinch__Result *p = (const void *)r->body;
     uint32_t worker = r->peer->worker, job = (uint32_t)p->job;
-    enum sc_outcome outcome = !p->code ? SC_OK : p->permanent ? SC_HOPELESS : SC_CRASHED;
+    enum sc_outcome outcome = outcome_of(c, p);
     if (!sc_live(c->s, worker, p->job, p->attempt)) {
         int rc = check_metrics(p, r);
         for (size_t i = 0; !rc && i < p->n_outputs; i++) rc = need_blob(c, p->outputs[i], r);

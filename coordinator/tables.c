@@ -225,7 +225,7 @@ static void raise_chain(struct sched *s, uint32_t id, uint16_t chain)
     struct sc_job *j = &s->job[id];
     if (j->chain >= chain) return;
     j->chain = chain;
-    if (j->state == SC_READY && j->heap) sc__chain_grew(s, id);
+    if (j->state == SC_READY && j->queued) sc__chain_grew(s, id);
     for (int i = 0; i < 2; i++)
         if (j->parent[i]) raise_chain(s, j->parent[i], (uint16_t)(chain + 1));
 }
@@ -238,8 +238,7 @@ uint32_t sc_job_add(struct sched *s, const struct sc_job *given, bool restored)
     uint32_t id = s->n_jobs;
     struct sc_job *j = &s->job[id];
     *j = *given;
-    j->child = j->want = j->unit = j->next_lease = j->prev_lease = j->queue = j->heap = j->chain =
-        0;
+    j->child = j->want = j->unit = j->next_lease = j->prev_lease = j->queued = j->chain = 0;
     j->started = 0;
     if (!restored) {
         j->state = SC_WAITING;
@@ -261,7 +260,7 @@ int sc_want_add(struct sched *s, uint32_t run, uint32_t job)
     struct sc_run *r = &s->run[run];
     if (!sc__grow(&s->want, &s->cap_wants, s->n_wants + 1, sizeof *s->want)) return CN_ENOMEM;
     uint32_t id = s->n_wants++;
-    s->want[id] = (struct sc_want){run, job, s->job[job].want, 0};
+    s->want[id] = (struct sc_want){.run = run, .job = job, .next_of_job = s->job[job].want};
     s->job[job].want = id;
     if (r->last_want)
         s->want[r->last_want].next_of_run = id;

@@ -68,6 +68,22 @@ static void view_status(struct coordinator *c, struct buf *b)
     buf_puts(b, "}");
 }
 
+static void put_run_states(const struct coordinator *c, struct buf *b)
+{
+    uint32_t n[SC_RUN_CANCELLED + 1] = {0}, paused = 0;
+    for (uint32_t i = 1; i < c->s->n_runs; i++) {
+        bool held = sc_run_paused(c->s, i);
+        paused += held;
+        n[sc_run_state(c->s, i)] += !held;
+    }
+    buf_puts(b, "# HELP cinch_run_states Runs by state; a paused one counts as that alone.\n"
+                "# TYPE cinch_run_states gauge\n");
+    for (int i = 0; i <= SC_RUN_CANCELLED; i++)
+        buf_printf(b, "cinch_run_states{state=\"%s\"} %u\n",
+                   sc_run_state_name((enum sc_run_state)i), n[i]);
+    buf_printf(b, "cinch_run_states{state=\"paused\"} %u\n", paused);
+}
+
 void view_metrics(struct coordinator *c, struct buf *b)
 {
     uint32_t workers = 0, busy = 0;
@@ -79,6 +95,7 @@ void view_metrics(struct coordinator *c, struct buf *b)
     buf_puts(b, "# HELP cinch_jobs Jobs by state.\n# TYPE cinch_jobs gauge\n");
     for (int i = 0; i < SC_STATES; i++)
         buf_printf(b, "cinch_jobs{state=\"%s\"} %u\n", sc_state_name(i), c->s->total[i]);
+    put_run_states(c, b);
     struct {
         const char *name, *kind, *help;
         double value;
@@ -113,8 +130,9 @@ static void put_run(struct coordinator *c, uint32_t id, struct buf *b)
     put_str(b, "name", d->name);
     buf_puts(b, ",");
     put_str(b, "user", c->s->user[r->user].name);
-    buf_printf(b, ",\"state\":\"%s\",\"paused\":%s,\"priority\":%d,", sc_run_state(c->s, id),
-               r->paused ? "true" : "false", r->priority);
+    buf_printf(b, ",\"state\":\"%s\",\"paused\":%s,\"priority\":%d,",
+               sc_run_state_name(sc_run_state(c->s, id)),
+               sc_run_paused(c->s, id) ? "true" : "false", r->priority);
     put_time(b, "created", d->created);
     buf_puts(b, ",");
     put_str(b, "dataset", d->dataset);
@@ -340,22 +358,9 @@ static void view_explain(struct coordinator *c, const char *id, uint32_t run, ui
         buf_printf(b, "{\"id\":\"j%u\",\"state\":\"%s\",", job,
                    sc_state_name(c->s->job[job].state));
     } else {
-        const struct sc_run *r = &c->s->run[run];
-        int n = snprintf(
-            text, sizeof text,
-            "%u of %u jobs are done, %u run, %u are ready, %u wait, %u failed, %u are blocked%s",
-            r->count[SC_SUCCEEDED], r->jobs, r->count[SC_LEASED], r->count[SC_READY],
-            r->count[SC_WAITING], r->count[SC_FAILED], r->count[SC_BLOCKED],
-            r->paused ? "; the run is paused" : "");
-        for (uint32_t w = r->want; w;
-             w = c->s->want[w].next_of_run) { /* the first that does not move tells most */
-            const struct sc_job *j = &c->s->job[c->s->want[w].job];
-            if (j->state != SC_FAILED && j->state != SC_READY) continue;
-            n += snprintf(text + n, sizeof text - (size_t)n, "; j%u: ", c->s->want[w].job);
-            sc_explain(c->s, c->s->want[w].job, now, text + n, sizeof text - (size_t)n);
-            break;
-        }
-        buf_printf(b, "{\"id\":\"r%u\",\"state\":\"%s\",", run, sc_run_state(c->s, run));
+        sc_explain_run(c->s, run, now, text, sizeof text);
+        buf_printf(b, "{\"id\":\"r%u\",\"state\":\"%s\",", run,
+                   sc_run_state_name(sc_run_state(c->s, run)));
     }
     put_str(b, "text", text);
     buf_puts(b, "}");

@@ -19,8 +19,8 @@ static inline const char *sched__counts_of_jobs(const struct sched *s)
     uint32_t total[SC_STATES] = {0}, queued = 0;
     for (uint32_t j = 1; j < s->n_jobs; j++) {
         total[s->job[j].state]++;
-        queued += s->job[j].heap != 0;
-        SC__HOLDS(!s->job[j].heap || s->job[j].state == SC_READY);
+        queued += s->job[j].queued != 0;
+        SC__HOLDS(!s->job[j].queued || s->job[j].state == SC_READY);
     }
     SC__HOLDS(!memcmp(total, s->total, sizeof total));
     SC__HOLDS(queued == s->n_ready);
@@ -54,6 +54,22 @@ static inline const char *sched__counts_of_leases(const struct sched *s)
     return NULL;
 }
 
+/* A ready job stands in a queue of each live run that wants it, and in no other. */
+static inline const char *sched__places(const struct sched *s, const struct sc_job *j)
+{
+    uint32_t live = 0;
+    for (uint32_t i = j->want; i; i = s->want[i].next_of_job) {
+        const struct sc_want *w = &s->want[i];
+        bool wanted = !s->run[w->run].paused && !s->run[w->run].cancelled;
+        live += wanted;
+        SC__HOLDS(wanted == (w->heap != 0));
+        SC__HOLDS(!w->heap ||
+                  (s->queue[w->queue].run == w->run && s->queue[w->queue].heap[w->heap - 1] == i));
+    }
+    SC__HOLDS(live == j->queued);
+    return NULL;
+}
+
 static inline const char *sched__graph(const struct sched *s)
 {
     for (uint32_t id = 1; id < s->n_jobs; id++) {
@@ -68,16 +84,15 @@ static inline const char *sched__graph(const struct sched *s)
                   (j->state != SC_READY && j->state != SC_LEASED && j->state != SC_SUCCEEDED));
         SC__HOLDS(j->state != SC_WAITING || (!all && !dead));
         SC__HOLDS(j->state != SC_BLOCKED || dead);
-        if (j->state != SC_READY) continue;
-        uint32_t run = sc_find_run_of(s, id);
-        SC__HOLDS((run != 0) == (j->heap != 0));
-        SC__HOLDS(!run ||
-                  (s->queue[j->queue].run == run && s->queue[j->queue].heap[j->heap - 1] == id));
+        bool over = j->state == SC_SUCCEEDED || j->state == SC_FAILED || j->state == SC_CANCELLED;
+        SC__HOLDS(over || sc__wanted(s, id, 0)); /* nothing stays open that no live run wants */
+        const char *broken = j->state == SC_READY ? sched__places(s, j) : NULL;
+        if (broken) return broken;
     }
     for (uint32_t q = 1; q < s->n_queues; q++)
         for (uint32_t i = 1; i < s->queue[q].n; i++)
-            SC__HOLDS(s->job[s->queue[q].heap[(i - 1) / 2]].chain >=
-                      s->job[s->queue[q].heap[i]].chain);
+            SC__HOLDS(s->job[s->want[s->queue[q].heap[(i - 1) / 2]].job].chain >=
+                      s->job[s->want[s->queue[q].heap[i]].job].chain);
     return NULL;
 }
 

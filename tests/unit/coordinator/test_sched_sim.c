@@ -71,7 +71,7 @@ static void check_busy(struct world *w)
         const struct sc_worker *k = &s->worker[i];
         if (!k->used || !k->connected || k->draining || k->units >= k->capacity) continue;
         for (uint32_t j = 1; j < s->n_jobs; j++)
-            CHECK(!s->job[j].heap || !sc_suits(s, k, &s->job[j]));
+            CHECK(!s->job[j].queued || !sc_suits(s, k, &s->job[j]));
     }
 }
 
@@ -85,19 +85,20 @@ static void check_order(struct world *w, const struct sc_effect *e)
         const struct sc_run *r = &s->run[s->want[i].run];
         if (!r->paused && !r->cancelled && r->priority > priority) priority = r->priority;
     }
-    for (uint32_t j = 1; j < s->n_jobs; j++) {
-        if (!s->job[j].heap || !sc_suits(s, &s->worker[e->worker], &s->job[j])) continue;
-        const struct sc_run *r = &s->run[s->queue[s->job[j].queue].run];
+    for (uint32_t i = 1; i < s->n_wants; i++) {
+        const struct sc_want *k = &s->want[i];
+        if (!k->heap || !sc_suits(s, &s->worker[e->worker], &s->job[k->job])) continue;
+        const struct sc_run *r = &s->run[k->run];
         CHECK(r->priority <= priority);
         if (r->priority < priority || r->user == mine) continue;
         uint32_t unit = 0; /* what this grant itself added */
         for (uint32_t l = s->worker[e->worker].lease; l; l = s->job[l].next_lease)
             unit += l == e->job || (e->unit && s->job[l].unit == e->unit);
         uint32_t later = 0; /* and what the same user was given after it */
-        for (uint32_t k = 0; k < s->n_effects; k++)
-            later += s->effect[k].what == SC_DO_GRANT && &s->effect[k] > e &&
-                     (!e->unit || s->effect[k].unit != e->unit) &&
-                     s->job[s->effect[k].job].payer == mine;
+        for (uint32_t x = 0; x < s->n_effects; x++)
+            later += s->effect[x].what == SC_DO_GRANT && &s->effect[x] > e &&
+                     (!e->unit || s->effect[x].unit != e->unit) &&
+                     s->job[s->effect[x].job].payer == mine;
         if (!later && s->user[mine].leased >= unit)
             CHECK(s->user[mine].leased - unit <= s->user[r->user].leased);
     }
@@ -281,6 +282,18 @@ static void beat(struct world *w)
     confirmed(w, a);
 }
 
+/* As the shell does: a job that no live run wants brings one of its cancelled runs back. */
+static void retry(struct world *w, uint32_t job)
+{
+    struct sched *s = w->s;
+    bool may = sc_may_retry(s, job), live = sc__wanted(s, job, 0);
+    uint32_t run = live ? 0 : s->want[s->job[job].want].run;
+    uint32_t n = sc_retry_job(s, job, run, w->now);
+    CHECK(may == (n > 0));
+    int state = s->job[job].state;
+    if (may) CHECK(state == SC_READY || state == SC_WAITING);
+}
+
 static void control(struct world *w)
 {
     struct sched *s = w->s;
@@ -295,7 +308,7 @@ static void control(struct world *w)
         sc_cancel_job(s, job, w->now);
         break;
     case 2:
-        sc_retry_job(s, job, w->now);
+        retry(w, job);
         break;
     case 3:
     case 4:
@@ -429,8 +442,7 @@ static void finish(struct world *w)
     }
     settle(w);
     for (uint32_t r = 1; r < s->n_runs; r++) {
-        const char *state = sc_run_state(s, r);
-        CHECK(strcmp(state, "running") && strcmp(state, "waiting"));
+        CHECK(sc_run_over(s, r) && !sc_run_paused(s, r));
     }
     for (uint32_t j = 1; j < s->n_jobs; j++)
         if (sc_find_run_of(s, j))
