@@ -7,7 +7,22 @@
 struct order {
     Cinch__Control__What what;
     const char *operands, *about, *done; /* done: "cancelled", for the answer to people */
+    bool runs;                           /* of whole runs: no jobs to count */
 };
+
+/* "r12: 3 jobs cancelled", and what else the coordinator has to say. */
+static void say(const struct order *o, const char *id, const json_t *doc)
+{
+    long long n = (long long)cli_integer(doc, "changed");
+    const char *text = cli_text(doc, "text");
+    if (!n && *text)
+        printf("%s: %s\n", id, text);
+    else if (o->runs)
+        printf("%s: %s%s%s\n", id, o->done, *text ? "; " : "", text);
+    else
+        printf("%s: %lld job%s %s%s%s\n", id, n, n == 1 ? "" : "s", o->done, *text ? "; " : "",
+               text);
+}
 
 static int give(struct cli *c, const struct order *o, int argc, char **argv)
 {
@@ -23,9 +38,7 @@ static int give(struct cli *c, const struct order *o, int argc, char **argv)
         json_t *doc = NULL;
         rc = cli_control(c, client, o->what, use.word[i], 0, &doc);
         if (rc) break;
-        if (!c->json)
-            printf("%s: %lld job%s %s\n", use.word[i], (long long)cli_integer(doc, "changed"),
-                   cli_integer(doc, "changed") == 1 ? "" : "s", o->done);
+        if (!c->json) say(o, use.word[i], doc);
         json_array_append_new(all, doc);
     }
     pr_client_close(client);
@@ -38,17 +51,19 @@ int cmd_cancel(struct cli *c, int argc, char **argv)
 {
     static const struct order o = {CINCH__CONTROL__WHAT__CANCEL, "ID..",
                                    "Cancels runs (r12) or jobs (j345) and what depends on them "
-                                   "alone.",
-                                   "cancelled"};
+                                   "alone. A run that is done\nstays done.",
+                                   "cancelled", false};
     return give(c, &o, argc, argv);
 }
 
 int cmd_retry(struct cli *c, int argc, char **argv)
 {
-    static const struct order o = {CINCH__CONTROL__WHAT__RETRY, "ID..",
-                                   "Runs the failed and cancelled jobs of a run (r12), or one job "
-                                   "(j345), again; what they\nblocked comes back with them.",
-                                   "queued again"};
+    static const struct order o = {
+        CINCH__CONTROL__WHAT__RETRY, "ID..",
+        "Runs the failed and cancelled jobs of a run (r12), or one job "
+        "(j345), again, with what\nthey build on; what they blocked comes back with them. In "
+        "a cancelled run the run is live\nagain for it.",
+        "queued again", false};
     return give(c, &o, argc, argv);
 }
 
@@ -57,13 +72,13 @@ int cmd_pause(struct cli *c, int argc, char **argv)
     static const struct order o = {CINCH__CONTROL__WHAT__PAUSE, "RUN..",
                                    "Starts no more jobs of a run until `cinch resume`; those that "
                                    "run go on.",
-                                   "held back"};
+                                   "held back", true};
     return give(c, &o, argc, argv);
 }
 
 int cmd_resume(struct cli *c, int argc, char **argv)
 {
     static const struct order o = {CINCH__CONTROL__WHAT__RESUME, "RUN..",
-                                   "Lets a paused run go on.", "released"};
+                                   "Lets a paused run go on.", "released", true};
     return give(c, &o, argc, argv);
 }

@@ -72,7 +72,7 @@ static void print_list(const json_t *doc)
         cli_table_create("RUN\tNAME\tUSER\tSTATE\tDONE\tJOBS\tFAILED\tFILED", "llllrrrl");
     for (size_t i = 0; i < json_array_size(runs); i++) {
         const json_t *r = json_array_get(runs, i), *jobs = json_object_get(r, "jobs");
-        const char *state = cli_text(r, "state"), *colour = state_colour(state);
+        const char *state = cli_run_state(r), *colour = state_colour(state);
         char filed[32];
         short_time(json_object_get(r, "created"), filed);
         cli_table_add(t, "%s\t%s\t%s\t%s%s%s\t%d\t%d\t%d\t%s", cli_text(r, "run"),
@@ -139,7 +139,11 @@ static void print_fields(const json_t *o, int depth)
 
 static void print_show(const json_t *doc)
 {
-    print_fields(doc, 0);
+    json_t *shown = json_copy((json_t *)doc);
+    json_object_set_new(shown, "state", json_string(cli_run_state(doc)));
+    json_object_del(shown, "paused");
+    print_fields(shown, 0);
+    json_decref(shown);
 }
 
 int cmd_show(struct cli *c, int argc, char **argv)
@@ -175,7 +179,7 @@ int cmd_log(struct cli *c, int argc, char **argv)
 
 static void print_explain(const json_t *doc)
 {
-    printf("%s (%s): %s\n", cli_text(doc, "id"), cli_text(doc, "state"), cli_text(doc, "text"));
+    printf("%s (%s): %s\n", cli_text(doc, "id"), cli_run_state(doc), cli_text(doc, "text"));
 }
 
 int cmd_explain(struct cli *c, int argc, char **argv)

@@ -118,6 +118,11 @@ const char *cli_text(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+const char *cli_run_state(const json_t *run)
+{
+    return json_is_true(json_object_get(run, "paused")) ? "paused" : cli_text(run, "state");
+}
+
 int64_t cli_integer(const json_t *o, const char *key)
 {
     return json_integer_value(json_object_get(o, key));

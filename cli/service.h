@@ -29,6 +29,8 @@ int cli_control(struct cli *c, struct pr_client *client, Cinch__Control__What wh
 
 /* Reading answers: "" and 0 where a key is absent. */
 const char *cli_text(const json_t *o, const char *key);
+/* What people read as the state of a run's document: "paused" where that is so, else its state. */
+const char *cli_run_state(const json_t *run);
 int64_t cli_integer(const json_t *o, const char *key);
 double cli_real(const json_t *o, const char *key); /* NaN where absent or null */
 

@@ -67,7 +67,7 @@ static void erase(struct view *v)
     v->lines = 0;
 }
 
-static void draw_summary(struct view *v, const struct counts *n)
+static void draw_summary(struct view *v, const struct counts *n, bool paused)
 {
     double done = n->succeeded + n->running, seconds = (double)(cn_mono_ms() - v->start_ms) / 1000;
     double rate = seconds > 0 ? (done - v->first) / seconds : 0;
@@ -81,6 +81,8 @@ static void draw_summary(struct view *v, const struct counts *n)
     if (n->failed)
         fprintf(stderr, ", %s%d failed%s", cli_colour(2, CLI_RED), n->failed,
                 cli_colour(2, CLI_PLAIN));
+    if (paused)
+        fprintf(stderr, ", %spaused%s", cli_colour(2, CLI_YELLOW), cli_colour(2, CLI_PLAIN));
     fprintf(stderr, ", %.1f jobs/min, %s gone, %s left\n", rate * 60, spent, left);
     v->lines++;
 }
@@ -126,7 +128,7 @@ static void draw(struct view *v, const json_t *show, const json_t *jobs)
     erase(v);
     if (v->terminal)
         fputs("\033[?7l", stderr); /* long lines are cut, not wrapped: they are counted */
-    draw_summary(v, &n);
+    draw_summary(v, &n, json_is_true(json_object_get(show, "paused")));
     for (size_t i = 0; i < json_array_size(list) && v->lines <= MAX_JOB_LINES; i++)
         if (json_object_get(json_array_get(list, i), "progress")) /* not merely on its way */
             draw_job(v, json_array_get(list, i));

@@ -359,8 +359,9 @@ static void view_explain(struct coordinator *c, const char *id, uint32_t run, ui
                    sc_state_name(c->s->job[job].state));
     } else {
         sc_explain_run(c->s, run, now, text, sizeof text);
-        buf_printf(b, "{\"id\":\"r%u\",\"state\":\"%s\",", run,
-                   sc_run_state_name(sc_run_state(c->s, run)));
+        buf_printf(b, "{\"id\":\"r%u\",\"state\":\"%s\",\"paused\":%s,", run,
+                   sc_run_state_name(sc_run_state(c->s, run)),
+                   sc_run_paused(c->s, run) ? "true" : "false");
     }
     put_str(b, "text", text);
     buf_puts(b, "}");

@@ -119,6 +119,57 @@ static void datasets_are_their_owners(void **state)
     fixture_close(&f);
 }
 
+static int order(struct pr_client *c, Cinch__Control__What what, const char *id)
+{
+    struct cn_error err;
+    return pr_control(c, what, id, 0, NULL, &err);
+}
+
+/* The state of a run or job, as everyone is told it. */
+static void expect_state(struct fixture *f, const char *id, const char *state)
+{
+    char want[64], *show = ask(f, CINCH__QUERY__WHAT__SHOW, id),
+                   *explain = ask(f, CINCH__QUERY__WHAT__EXPLAIN, id);
+    snprintf(want, sizeof want, "\"state\":\"%s\"", state);
+    if (!strstr(show, want)) fail_msg("no %s in %.300s", want, show);
+    assert_non_null(strstr(explain, want));
+    free(show);
+    free(explain);
+}
+
+/* Two users want the same jobs: r1 is anna's, r2 bob's. */
+static void orders_reach_no_further_than_ones_own(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, &tcp);
+    struct pr_client *anna = user(&f, "anna", "submit"), *bob = user(&f, "bob", "submit");
+    struct grid g = {.seeds = 1}, hasty = {.seeds = 1, .time_limit_s = 1, .priority = 1000};
+    assert_int_equal(submit_grid(anna, &g, NULL, &f.err), 0);
+    assert_int_equal(submit_grid(bob, &hasty, NULL, &f.err), 0);
+    for (int what = CINCH__CONTROL__WHAT__CANCEL; what <= CINCH__CONTROL__WHAT__RESUME; what++)
+        assert_int_equal(order(bob, (Cinch__Control__What)what, "r1"), CN_EREFUSED);
+    assert_int_equal(order(bob, CINCH__CONTROL__WHAT__PRIORITY, "r1"), CN_EREFUSED);
+    assert_int_equal(order(bob, CINCH__CONTROL__WHAT__CANCEL, "j1"), CN_EREFUSED);
+    assert_int_equal(order(bob, CINCH__CONTROL__WHAT__PAUSE, "r2"), 0);
+    expect_state(&f, "j1", "ready"); /* for anna it goes on */
+    assert_int_equal(order(bob, CINCH__CONTROL__WHAT__CANCEL, "r2"), 0);
+    expect_state(&f, "r1", "waiting");
+    expect_state(&f, "r2", "cancelled");
+    assert_int_equal(order(anna, CINCH__CONTROL__WHAT__CANCEL, "j1"), 0); /* bob's run is dead */
+    expect_state(&f, "j1", "cancelled");
+    assert_int_equal(order(bob, CINCH__CONTROL__WHAT__RETRY, "j1"), 0); /* bob's own run, then */
+    expect_state(&f, "r2", "waiting");
+    assert_int_equal(order(anna, CINCH__CONTROL__WHAT__CANCEL, "r1"), 0);
+    expect_state(&f, "r1", "cancelled");
+    expect_state(&f, "j1", "ready");
+    assert_int_equal(order(anna, CINCH__CONTROL__WHAT__CANCEL, "j1"), CN_EREFUSED);
+    assert_int_equal(order(f.client, CINCH__CONTROL__WHAT__CANCEL, "r2"), 0); /* an admin may */
+    expect_state(&f, "r2", "cancelled");
+    pr_client_close(anna);
+    pr_client_close(bob);
+    fixture_close(&f);
+}
+
 static int submit_as(struct pr_client *c, const struct grid *g)
 {
     struct cn_error err = {0};
@@ -267,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(datasets_are_their_owners),
+        cmocka_unit_test(orders_reach_no_further_than_ones_own),
         cmocka_unit_test(entries_are_counted_whatever_became_of_them),
         cmocka_unit_test(rows_that_make_no_sense_are_set_aside),
         cmocka_unit_test(what_is_set_aside_can_be_done_anew),
