@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "base/yaml.h"
 
 #define MAX_COMMANDS 64
@@ -76,6 +77,17 @@ int cli_answer_json(struct cli *c, json_t *doc)
     if (bad || putchar('\n') == EOF || fflush(stdout))
         return cn_fail_errno(&c->err, "cannot write to stdout");
     return 0;
+}
+
+json_t *cli_json_text(const char *s)
+{
+    size_t room = 4 * strlen(s) + 1;
+    char *shown = malloc(room);
+    if (!shown) return NULL;
+    cn_text_show(shown, room, s);
+    json_t *text = json_string(shown);
+    free(shown);
+    return text;
 }
 
 json_t *cli_json_real(double v)

@@ -19,6 +19,7 @@ struct cli {
     char command[64];    /* "train", "data add": stands in usage lines and messages */
     bool json;           /* one document on stdout and nothing else there */
     bool quiet;          /* no progress, no remarks */
+    const char *gaps;    /* --gaps as given: how missing samples are met; NULL: refused */
     bool answered;       /* the document has been written */
     struct cn_error err; /* of the handler that failed */
 };
@@ -119,6 +120,9 @@ void cli_list_commands(const struct cli_command *table, const char *prefix);
 
 /* Prints `doc` (taken) as the one document on stdout. CN_EIO when stdout cannot be written. */
 int cli_answer_json(struct cli *c, json_t *doc);
+/* A text for JSON, whatever it holds: bytes that are no UTF-8, and control characters, are shown as
+ * cn_text_show shows them. Names of files and all that comes out of them go through here. */
+json_t *cli_json_text(const char *s);
 /* A number for JSON: null when it is not finite. */
 json_t *cli_json_real(double v);
 /* A remark for people on stderr; nothing under --quiet. */

@@ -45,8 +45,9 @@ static int data_add(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     const char *kind = ecg_kind_name(ecg_folder_kind(dir));
     if (c->json)
-        return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:b}", "name", name, "kind", kind,
-                                            "dir", dir, "sent", remote.connect != NULL));
+        return cli_answer_json(c,
+                               json_pack("{s:s, s:s, s:o, s:b}", "name", name, "kind", kind, "dir",
+                                         cli_json_text(dir), "sent", remote.connect != NULL));
     printf("%s is %s (%s)%s\n", name, dir, kind, remote.connect ? ", and was sent" : "");
     return 0;
 }
@@ -71,9 +72,9 @@ static json_t *local_list(const struct ecg_registry *reg)
     json_t *list = json_array();
     for (int i = 0; i < reg->n; i++) {
         const char *dir = reg->of[i].dir;
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "name", reg->of[i].name,
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:b}", "name", reg->of[i].name,
                                               "kind", ecg_kind_name(ecg_folder_kind(dir)), "dir",
-                                              dir, "there", cn_dir_exists(dir)));
+                                              cli_json_text(dir), "there", cn_dir_exists(dir)));
     }
     return list;
 }
@@ -132,13 +133,19 @@ static int data_remove(struct cli *c, int argc, char **argv)
 
 struct health {
     struct cli_progress bar;
-    json_t *problems;
+    json_t *problems, *remarks;
 };
 
 static void on_problem(void *arg, const char *text)
 {
     struct health *h = arg;
-    json_array_append_new(h->problems, json_string(text));
+    json_array_append_new(h->problems, cli_json_text(text));
+}
+
+static void on_remark(void *arg, const char *text)
+{
+    struct health *h = arg;
+    json_array_append_new(h->remarks, cli_json_text(text));
 }
 
 static void on_verified(void *arg, int done, int total)
@@ -161,7 +168,13 @@ static json_t *fold_counts(const struct ecg_verified *v)
     return folds;
 }
 
-static void print_health(const struct ecg_verified *v, const json_t *problems)
+static void print_list(const char *title, const json_t *lines)
+{
+    for (size_t i = 0; i < json_array_size(lines); i++)
+        printf("  %s%s\n", title, json_string_value(json_array_get(lines, i)));
+}
+
+static void print_health(const struct ecg_verified *v, const struct health *h)
 {
     char heads[128] = "FOLD\tROWS", align[ECG_MAX_LABELS + 3] = "lr", line[256];
     for (int l = 0; l < v->n_labels; l++) {
@@ -182,44 +195,68 @@ static void print_health(const struct ecg_verified *v, const json_t *problems)
     cli_table_destroy(t);
     printf("%d records, %.1f MB, %d without a label, %d damaged\n", v->records,
            (double)v->bytes / 1e6, v->unlabelled, v->damaged);
-    for (size_t i = 0; i < json_array_size(problems); i++)
-        printf("  %s\n", json_string_value(json_array_get(problems, i)));
+    if (v->bridged) printf("%lld missing samples bridged\n", (long long)v->bridged);
+    print_list("", h->problems);
+    print_list("note: ", h->remarks);
+}
+
+static json_t *health_json(const char *name, const struct ecg_verified *v, const struct health *h)
+{
+    return json_pack("{s:o, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o, s:O, s:O}", "name",
+                     cli_json_text(name), "kind", ecg_kind_name(v->kind), "records", v->records,
+                     "damaged", v->damaged, "unlabelled", v->unlabelled, "unknown", v->unknown,
+                     "bridged", (json_int_t)v->bridged, "bytes", (json_int_t)v->bytes, "folds",
+                     fold_counts(v), "problems", h->problems, "remarks", h->remarks);
+}
+
+static int verify_folder(struct cli *c, const char *name, const char *dir,
+                         const struct ecg_gaps *gaps)
+{
+    struct health h = {.problems = json_array(), .remarks = json_array()};
+    struct ecg_verified v = {0};
+    struct ecg_verify ask = {.dir = dir,
+                             .gaps = *gaps,
+                             .problem = on_problem,
+                             .remark = on_remark,
+                             .progress = on_verified,
+                             .arg = &h};
+    cli_progress_start(&h.bar, c, "verifying", "records");
+    int rc = ecg_verify(&ask, &v, &c->err);
+    cli_progress_end(&h.bar);
+    bool read = !rc || (v.records && (rc == CN_ECORRUPT || json_array_size(h.problems)));
+    if (read && c->json) {
+        struct cn_error err = c->err; /* of the verification: writing must not hide it */
+        int put = cli_answer_json(c, health_json(name, &v, &h));
+        if (rc) c->err = err;
+        if (!rc) rc = put;
+    } else if (read) {
+        print_health(&v, &h);
+    }
+    json_decref(h.problems);
+    json_decref(h.remarks);
+    return rc;
 }
 
 static int data_verify(struct cli *c, int argc, char **argv)
 {
+    const struct cli_option options[] = {OPT_GAPS(c), OPT_END};
     struct cli_use use = {
         "NAME",
-        "Reads every record of a dataset (a known name or a folder), verifies its "
-        "checksums and counts its\nlabels.",
-        NULL,
+        "Reads every record of a dataset (a known name or a folder) as training would, verifies "
+        "its "
+        "checksums,\ncounts its labels, and tells of records that are there twice and patients in "
+        "several folds.",
+        options,
         1,
         1,
         0,
         NULL};
-    struct health h = {.problems = NULL};
-    struct ecg_verified v = {0};
     char dir[4096];
+    struct ecg_gaps gaps;
     int rc = cli_parse(c, &use, argc, argv);
+    if (!rc) rc = ecg_gaps_parse(&gaps, c->gaps, &c->err);
     if (!rc) rc = ecg_data_dir(use.word[0], dir, sizeof dir, &c->err);
-    if (rc) return rc;
-    h.problems = json_array();
-    struct ecg_verify ask = {.dir = dir, .problem = on_problem, .progress = on_verified, .arg = &h};
-    cli_progress_start(&h.bar, c, "verifying", "records");
-    rc = ecg_verify(&ask, &v, &c->err);
-    cli_progress_end(&h.bar);
-    bool read = !rc || (rc == CN_ECORRUPT && v.records);
-    if (read && c->json) {
-        cli_answer_json(c, json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:o, s:o}", "name",
-                                     use.word[0], "kind", ecg_kind_name(v.kind), "records",
-                                     v.records, "damaged", v.damaged, "unlabelled", v.unlabelled,
-                                     "unknown", v.unknown, "bytes", (json_int_t)v.bytes, "folds",
-                                     fold_counts(&v), "problems", h.problems));
-        return rc;
-    }
-    if (read) print_health(&v, h.problems);
-    json_decref(h.problems);
-    return rc;
+    return rc ? rc : verify_folder(c, use.word[0], dir, &gaps);
 }
 
 /* ---------------------------------------------------------------------------------------- show */
@@ -249,17 +286,20 @@ static int write_or_print(struct cli *c, const struct ecg_strip *s, const struct
 
 static int answer_strip(struct cli *c, const struct ecg_strip *s, const struct show *a)
 {
-    json_t *leads = json_object();
+    json_t *leads = json_object(), *missing = json_object();
     for (int l = 0; l < s->leads; l++) {
         json_t *x = json_array();
         for (int t = 0; t < s->samples; t++)
-            json_array_append_new(x, cli_json_real(s->x[l * s->samples + t]));
+            json_array_append_new(x, cli_json_real((double)s->x[l * s->samples + t]));
         json_object_set_new(leads, s->lead[l], x);
+        if (s->missing[l]) json_object_set_new(missing, s->lead[l], json_integer(s->missing[l]));
     }
-    json_t *doc = json_pack("{s:s, s:s, s:s, s:f, s:f, s:i, s:o}", "record", s->record, "stage",
-                            stages[a->stage], "unit", a->stage == ECG_NORMALISED ? "" : "mV", "hz",
-                            s->hz, "start", s->start, "samples", s->samples, "leads", leads);
-    if (a->svg || a->csv) json_object_set_new(doc, "path", json_string(a->svg ? a->svg : a->csv));
+    json_t *doc = json_pack("{s:o, s:s, s:s, s:f, s:f, s:i, s:o, s:o, s:I}", "record",
+                            cli_json_text(s->record), "stage", stages[a->stage], "unit",
+                            a->stage == ECG_NORMALISED ? "" : "mV", "hz", s->hz, "start", s->start,
+                            "samples", s->samples, "leads", leads, "missing", missing, "bridged",
+                            (json_int_t)s->bridged);
+    if (a->svg || a->csv) json_object_set_new(doc, "path", cli_json_text(a->svg ? a->svg : a->csv));
     return cli_answer_json(c, doc);
 }
 
@@ -297,6 +337,7 @@ static int show_record(struct cli *c, const struct show *a, const char *record)
                            .norm = d ? &norm : NULL,
                            .start = a->start,
                            .seconds = a->seconds};
+    if (!rc) rc = ecg_gaps_parse(&ask.gaps, c->gaps, &c->err);
     if (!rc) rc = ecg_strip_load(&s, &ask, &c->err);
     if (!rc && (a->csv || a->svg || !c->json)) rc = write_or_print(c, s, a);
     if (!rc && c->json) rc = answer_strip(c, s, a);
@@ -310,6 +351,7 @@ static int data_show(struct cli *c, int argc, char **argv)
     struct show a = {.stage = ECG_RAW};
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a.data, "DIR", "the folder or known name that holds the record"),
+        OPT_GAPS(c),
         OPT_CHOICE("stage", &a.stage, "STAGE", stages, "raw (default), filtered, normalised"),
         OPT_TEXT("csv", 0, &a.csv, "OUT", "write CSV there; - is the terminal, the default"),
         OPT_TEXT("svg", 0, &a.svg, "OUT", "draw it on ECG paper"),

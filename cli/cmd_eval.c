@@ -36,9 +36,11 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "a PTB-XL or MIT-BIH folder, or a known name"),
+        OPT_GAPS(c),
         OPT_SPLIT(&a->parting.split),
         OPT_TEXT("folds", 0, &a->folds, "A,B,..", "10, the test fold"),
-        OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores"), OPT_END};
+        OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores"),
+        OPT_END};
     struct cli_use use = {
         "FILE --data DIR [--folds 10]",
         "Macro-AUROC with its bootstrap interval, and the AUROC of each label; for beats "

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/data.h"
 #include "cli/infer.h"
 #include "cli/table.h"
 #include "ecg/mitdb.h"
@@ -42,24 +43,28 @@ json_t *infer_probability(const struct cli_model *m, const float *p)
     return o;
 }
 
-/* Reads and preprocesses every record into x[n, leads, samples]. */
+/* Reads and preprocesses every record into x[n, leads, samples]; bridged[n] counts the samples that
+ * were missing. */
 static int read_records(struct cli *c, const struct infer_args *a, const struct cli_model *m,
-                        float *x)
+                        float *x, int64_t *bridged)
 {
     struct ecg_norm norm = {m->mean, m->std};
+    struct ecg_prep how = {.stage = ECG_NORMALISED, .norm = &norm};
     char path[4096];
+    int rc = ecg_gaps_parse(&how.gaps, c->gaps, &c->err);
+    if (rc) return rc;
     for (int i = 0; i < a->n; i++) {
-        int rc = ecg_record_locate(a->data, a->record[i], path, sizeof path, &c->err);
+        rc = ecg_record_locate(a->data, a->record[i], path, sizeof path, &c->err);
         if (rc) return rc;
-        rc = ecg_preprocess_file(path, ECG_NORMALISED, &norm,
-                                 x + (size_t)i * ECG_PTBXL_LEADS * ECG_PTBXL_SAMPLES, &c->err);
-        if (rc) return rc;
+        bridged[i] = ecg_preprocess_file(
+            path, &how, x + (size_t)i * ECG_PTBXL_LEADS * ECG_PTBXL_SAMPLES, &c->err);
+        if (bridged[i] < 0) return (int)bridged[i];
     }
     return 0;
 }
 
 static int answer(struct cli *c, const struct infer_args *a, const struct cli_model *m,
-                  const float *p)
+                  const float *p, const int64_t *bridged)
 {
     char heads[160] = "RECORD", align[ECG_MAX_LABELS + 2] = "l";
     json_t *list = json_array();
@@ -75,8 +80,9 @@ static int answer(struct cli *c, const struct infer_args *a, const struct cli_mo
         const float *own = p + i * m->labels;
         for (int l = 0; l < m->labels; l++)
             at += (size_t)snprintf(line + at, sizeof line - at, "\t%.3f", (double)own[l]);
-        json_array_append_new(list, json_pack("{s:s, s:o}", "record", a->record[i], "probability",
-                                              infer_probability(m, own)));
+        json_array_append_new(
+            list, json_pack("{s:o, s:I, s:o}", "record", cli_json_text(a->record[i]), "bridged",
+                            (json_int_t)bridged[i], "probability", infer_probability(m, own)));
         cli_table_add(t, "%s", line);
     }
     if (!c->json) cli_table_print(t, stdout);
@@ -90,10 +96,12 @@ static int infer_twelve_leads(struct cli *c, const struct infer_args *a, const s
 {
     float *x = malloc((size_t)a->n * (size_t)m->leads * (size_t)m->samples * sizeof *x);
     float *p = malloc((size_t)a->n * (size_t)m->labels * sizeof *p);
-    int rc = x && p ? 0 : cn_fail(&c->err, CN_ENOMEM, "out of memory");
-    if (!rc) rc = read_records(c, a, m, x);
+    int64_t *bridged = malloc((size_t)a->n * sizeof *bridged);
+    int rc = x && p && bridged ? 0 : cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    if (!rc) rc = read_records(c, a, m, x, bridged);
     if (!rc) rc = infer_rows(c, m, x, a->n, p);
-    if (!rc) rc = answer(c, a, m, p);
+    if (!rc) rc = answer(c, a, m, p, bridged);
+    free(bridged);
     free(x);
     free(p);
     return rc;
@@ -128,6 +136,7 @@ int cmd_infer(struct cli *c, int argc, char **argv)
     struct infer_args a = {0};
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a.data, "DIR", "a folder or known name that holds the records"),
+        OPT_GAPS(c),
         OPT_TEXT("annotations", 0, &a.annotations, "FILE",
                  "R peaks of the one record; its own .atr (nets that classify beats)"),
         OPT_END};

@@ -38,6 +38,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "what to fine-tune on"),
+        OPT_GAPS(c),
         OPT_SPLIT(&a->parting.split),
         OPT_REAL("keep", &a->keep, "F", "fraction of structures or weights left, in (0, 1]"),
         OPT_CHOICE("unit", &a->unit, "UNIT", unit_names, "structure (default), weight"),

@@ -23,6 +23,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "validation records calibrate; not for float"),
+        OPT_GAPS(c),
         OPT_SPLIT(&a->parting.split),
         OPT_CHOICE("mode", &a->mode, "MODE", quant_mode_names,
                    "paper (default), full, best, float"),

@@ -33,6 +33,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "a folder or known name; the grid's `data`"),
+        OPT_GAPS(c),
         OPT_TEXT("out", 'o', &a->out, "OUT", "folder of the artifacts and the report"),
         OPT_INT("slots", &a->slots, "N", 1, 256, "trainings at once; as many as pay"),
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N,.."),

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "cli/data.h"
 #include "cli/service.h"
 #include "cli/submit.h"
 #include "cli/upload.h"
@@ -60,6 +61,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
 {
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a->data, "DIR", "a folder to send when the coordinator lacks it"),
+        OPT_GAPS(c),
         OPT_FLAG("dry-run", 0, &a->dry_run, "check the grid and count its jobs, file nothing"),
         OPT_FLAG("fresh", 0, &a->fresh, "do not reuse results of earlier runs"),
         OPT_FLAG("paused", 0, &a->paused, "file it, start nothing"),
@@ -119,7 +121,8 @@ static int file_it(struct cli *c, const struct args *a, const struct grid *g,
     int rc = cli_connect(c, &a->remote, &client);
     for (int i = 0; !rc && i < (g->n_splits ? g->n_splits : 1); i++) {
         struct cli_parting p = cli_grid_parting(g, i);
-        cli_dataset_name(how->dataset, &p, name, sizeof name);
+        rc = cli_dataset_name(c, how->dataset, &p, name, sizeof name);
+        if (rc) break;
         rc = a->data ? upload_dataset(c, client, a->data, how->dataset, &p, &fingerprint[i])
                      : upload_named(c, client, name, &fingerprint[i]);
     }

@@ -35,6 +35,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     const struct cli_option options[] = {
         OPT_TEXT("net", 0, &a->net, "NET", "cnn, rnn, resnet, ..."),
         OPT_TEXT("data", 0, &a->data, "DIR", "a PTB-XL or MIT-BIH folder, or a known name"),
+        OPT_GAPS(c),
         OPT_SPLIT(&a->parting.split),
         OPT_TEXT("recipe", 0, &a->recipe, "R", "paper (default), cinch, or a YAML file"),
         OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),

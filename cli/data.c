@@ -52,15 +52,18 @@ int cli_dataset_open_as(struct cli *c, const char *data, const struct cli_partin
 {
     *out = NULL;
     if (cn_file_exists(data) && !cn_dir_exists(data)) {
-        if (how->split || how->drop_unlabelled)
-            return cn_fail(&c->err, CN_EINVALID,
-                           "%s is a cache file, whose records are parted already; name the folder "
-                           "that it was built from",
-                           data);
+        if (how->split || how->drop_unlabelled || c->gaps)
+            return cn_fail(
+                &c->err, CN_EINVALID,
+                "%s is a cache file, whose records are read and parted already; name the folder "
+                "that it was built from",
+                data);
         return ecg_dataset_map(out, data, &c->err);
     }
     char dir[4096];
-    int rc = ecg_data_dir(data, dir, sizeof dir, &c->err);
+    struct ecg_gaps gaps;
+    int rc = ecg_gaps_parse(&gaps, c->gaps, &c->err);
+    if (!rc) rc = ecg_data_dir(data, dir, sizeof dir, &c->err);
     if (!rc) rc = check_parting(c, dir, how);
     if (rc) return rc;
     struct cli_progress bar;
@@ -68,6 +71,7 @@ int cli_dataset_open_as(struct cli *c, const char *data, const struct cli_partin
     struct ecg_build b = {.dir = dir,
                           .drop_unlabelled = how->drop_unlabelled,
                           .split = how->split,
+                          .gaps = gaps,
                           .progress = on_progress,
                           .progress_arg = &bar};
     rc = ecg_dataset_open(out, &b, &c->err);
@@ -75,10 +79,16 @@ int cli_dataset_open_as(struct cli *c, const char *data, const struct cli_partin
     return rc;
 }
 
-void cli_dataset_name(const char *name, const struct cli_parting *how, char *out, size_t cap)
+int cli_dataset_name(struct cli *c, const char *name, const struct cli_parting *how, char *out,
+                     size_t cap)
 {
-    snprintf(out, cap, "%s%s%s", name, how->split == ECG_SPLIT_INTER_PATIENT ? "@patient" : "",
-             how->drop_unlabelled ? "@labelled" : "");
+    struct ecg_gaps gaps;
+    char bridged[40] = "";
+    int rc = ecg_gaps_parse(&gaps, c->gaps, &c->err);
+    if (gaps.bridge > 0) snprintf(bridged, sizeof bridged, "@gaps%g", gaps.bridge);
+    snprintf(out, cap, "%s%s%s%s", name, how->split == ECG_SPLIT_INTER_PATIENT ? "@patient" : "",
+             how->drop_unlabelled ? "@labelled" : "", bridged);
+    return rc;
 }
 
 struct cli_parting cli_grid_parting(const struct grid *g, int i)

@@ -18,8 +18,13 @@ struct cli_parting {
  * data knows no such choice. */
 int cli_dataset_open_as(struct cli *c, const char *data, const struct cli_parting *how,
                         struct ecg_dataset **out);
-/* What a coordinator knows a dataset so parted by: NAME, NAME@patient, NAME@labelled. */
-void cli_dataset_name(const char *name, const struct cli_parting *how, char *out, size_t cap);
+/* What a coordinator knows a dataset so parted by: NAME, NAME@patient, NAME@labelled, and where --gaps
+ * bridges, NAME@gaps0.2. CN_EINVALID for a malformed --gaps. */
+int cli_dataset_name(struct cli *c, const char *name, const struct cli_parting *how, char *out,
+                     size_t cap);
+#define OPT_GAPS(c)                                                                                \
+    OPT_TEXT("gaps", 0, &(c)->gaps, "HOW",                                                         \
+             "missing samples: refuse (default), interpolate[:SECONDS] (0.2)")
 #define OPT_SPLIT(out)                                                                             \
     OPT_CHOICE("split", out, "S", grid_split_names, "of beats: random (default), patient")
 

@@ -34,9 +34,10 @@ static json_t *record_json(const struct cli_model *m, const char *name, const st
         json_object_set_new(counts, m->label[l], json_integer(count[l]));
     for (int i = 0; i < b->n; i++)
         json_array_append_new(beats, beat_json(m, b, i, p + (size_t)i * (size_t)m->labels));
-    return json_pack("{s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "record", name, "lead", b->lead,
-                     "lead_missing", b->lead_missing, "n", b->n, "left_out", b->left_out, "counts",
-                     counts, "beats", beats);
+    return json_pack("{s:o, s:s, s:b, s:i, s:i, s:I, s:o, s:o}", "record", cli_json_text(name),
+                     "lead", b->lead, "lead_missing", b->lead_missing, "n", b->n, "left_out",
+                     b->left_out, "bridged", (json_int_t)b->bridged, "counts", counts, "beats",
+                     beats);
 }
 
 static void record_line(struct cli_table *t, const struct cli_model *m, const char *name,
@@ -61,8 +62,10 @@ static int infer_record(struct cli *c, const struct infer_args *a, const struct 
     struct ecg_beats b = {0};
     char path[4096];
     int count[ECG_MAX_LABELS] = {0};
-    int rc = ecg_record_locate(a->data, name, path, sizeof path, &c->err);
-    if (!rc) rc = ecg_beats_read(&b, path, a->annotations, &c->err);
+    struct ecg_gaps gaps;
+    int rc = ecg_gaps_parse(&gaps, c->gaps, &c->err);
+    if (!rc) rc = ecg_record_locate(a->data, name, path, sizeof path, &c->err);
+    if (!rc) rc = ecg_beats_read(&b, path, a->annotations, &gaps, &c->err);
     if (rc) return rc;
     float *p = malloc((size_t)b.n * (size_t)m->labels * sizeof *p);
     rc = p ? infer_rows(c, m, b.x, b.n, p) : cn_fail(&c->err, CN_ENOMEM, "out of memory");

@@ -92,8 +92,8 @@ int upload_dataset(struct cli *c, struct pr_client *client, const char *data, co
     int rc = cli_dataset_open_as(c, data, how, &d);
     if (rc) return rc;
     *fingerprint = d->fingerprint;
-    cli_dataset_name(name, how, known_as, sizeof known_as);
-    rc = upload_known(c, client, fingerprint, &has);
+    rc = cli_dataset_name(c, name, how, known_as, sizeof known_as);
+    if (!rc) rc = upload_known(c, client, fingerprint, &has);
     if (!rc && !has) rc = send_cache(c, client, d, known_as);
     ecg_dataset_close(d);
     return rc;

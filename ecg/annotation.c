@@ -1,26 +1,31 @@
 /* ecg/annotation.c - reading MIT-format annotation files; see annotation.h.
  *
- * The file is a row of 16-bit little-endian words, code << 10 | interval. A code from 0 to 49 is an
- * annotation, `interval` samples after the one before. The others belong to the format:
- *     59 SKIP  the next four bytes are a 32-bit interval, high word first, that is added to the
- * time 60 NUM   `interval` becomes the number of this annotation and of those that follow 61 SUB
- * `interval` is the subtype of the annotation before 62 CHN   `interval` becomes the channel of
- * this annotation and of those that follow 63 AUX   `interval` bytes of text follow for the
- * annotation before, padded to an even count SKIP stands before its annotation, the other four
- * after it. A word of 0 ends the file.
+ * The file is a row of 16-bit little-endian words, code << 10 | interval. A code from 0 to 58 is an
+ * annotation, `interval` counts after the one before. The others belong to the format:
+ *     59 SKIP  the next four bytes are a signed 32-bit interval, high word first, added to the time
+ *     60 NUM   `interval` becomes the number of this annotation and of those that follow
+ *     61 SUB   `interval` is the subtype of the annotation before
+ *     62 CHN   `interval` becomes the channel of this annotation and of those that follow
+ *     63 AUX   `interval` bytes of text follow for the annotation before, padded to an even count
+ * SKIP stands before its annotation, the other four after it. A word of 0 ends the file.
+ *
+ * Notes (code 22) at time 0 before anything else tell about the file:
+ *     ## time resolution: R              times are counted R a second, not in samples
+ *     ## annotation type definitions     then one note a code, "CODE SYMBOL DESCRIPTION", up to
+ *     ## end of definitions
  */
 #define _GNU_SOURCE
 #include "ecg/annotation.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "ecg/wfdb.h"
 
-#define FILE_LIMIT ((size_t)64 << 20)
-
-enum { SKIP = 59, NUM = 60, SUB = 61, CHN = 62, AUX = 63 };
+enum { NOTE = 22, SKIP = 59, NUM = 60, SUB = 61, CHN = 62, AUX = 63 };
 
 /* WFDB's codes (ecgcodes.h); beats are marked. */
 static const struct {
@@ -53,7 +58,7 @@ struct reader {
     const char *file;
     const uint8_t *data;
     size_t n, at;
-    int64_t time, n_samples;
+    int64_t time; /* in counts of the file */
     uint8_t channel;
     int8_t number;
     int cap;
@@ -79,14 +84,8 @@ static int skip_time(struct reader *r, struct cn_error *err)
     return 0;
 }
 
-static int add(struct ecg_annotations *a, struct reader *r, unsigned code, size_t at,
-               struct cn_error *err)
+static int add(struct ecg_annotations *a, struct reader *r, unsigned code, struct cn_error *err)
 {
-    if (r->time < 0 || (r->n_samples > 0 && r->time >= r->n_samples))
-        return cn_fail(err, CN_ECORRUPT,
-                       "%s: byte %zu: annotation %d stands at sample %lld, but the record has %lld "
-                       "samples",
-                       r->file, at, a->n, (long long)r->time, (long long)r->n_samples);
     if (a->n == r->cap) {
         int more = r->cap ? r->cap * 2 : 1024;
         void *grown = realloc(a->of, (size_t)more * sizeof *a->of);
@@ -95,7 +94,12 @@ static int add(struct ecg_annotations *a, struct reader *r, unsigned code, size_
         r->cap = more;
     }
     a->of[a->n++] = (struct ecg_annotation){
-        .sample = r->time, .code = (uint8_t)code, .channel = r->channel, .number = r->number};
+        .sample = r->time,
+        .code = (uint8_t)code,
+        .channel = r->channel,
+        .number = r->number,
+        .at = (uint32_t)(r->at - 2),
+    };
     return 0;
 }
 
@@ -130,52 +134,162 @@ static int parse(struct ecg_annotations *a, struct reader *r, struct cn_error *e
 {
     for (int rc = 0; !rc;) {
         if (r->n - r->at < 2) return truncated(r, err, "without the end mark");
-        size_t at = r->at;
-        unsigned word = word_at(r, at), code = word >> 10, value = word & 1023;
+        unsigned word = word_at(r, r->at), code = word >> 10, value = word & 1023;
         r->at += 2;
         if (!word) break;
         if (code == SKIP) {
             rc = skip_time(r, err);
         } else if (code >= NUM) {
             rc = modify(a, r, code, value, err);
-        } else if (code < ECG_CODES) {
-            r->time += value;
-            rc = add(a, r, code, at, err);
         } else {
-            rc = cn_fail(err, CN_ECORRUPT, "%s: byte %zu: %u is no annotation code", r->file, at,
-                         code);
+            r->time += value;
+            rc = add(a, r, code, err);
         }
         if (rc) return rc;
     }
     return 0;
 }
 
-int ecg_annotations_parse(struct ecg_annotations *a, const char *file, const uint8_t *data,
-                          size_t n, int64_t n_samples, struct cn_error *err)
+/* --- notes about the file -------------------------------------------------------------------- */
+
+#define RESOLUTION_NOTE "## time resolution:"
+
+/* The text of a note at time 0 into out[256]; false when the annotation is none. */
+static bool note_at_0(const struct ecg_annotation *a, char out[256])
 {
-    struct reader r = {.file = file, .data = data, .n = n, .n_samples = n_samples};
-    memset(a, 0, sizeof *a);
-    int rc = parse(a, &r, err);
-    if (rc) {
-        ecg_annotations_clear(a);
-        return rc;
+    if (a->code != NOTE || a->sample != 0 || !a->aux) return false;
+    size_t n = a->aux_len;
+    while (n && (a->aux[n - 1] == 0 || a->aux[n - 1] == ' ')) n--; /* some writers count the 0 */
+    memcpy(out, a->aux, n);
+    out[n] = 0;
+    return true;
+}
+
+static int set_resolution(struct ecg_annotations *a, const char *file, const char *text,
+                          struct cn_error *err)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end || !(v > 0 && v < 1e9) || (a->resolution > 0 && a->resolution != v))
+        return cn_fail(
+            err, CN_EINVALID,
+            "%s: its note '## time resolution: %.40s' is no frequency (or the second that "
+            "differs); write the file again",
+            file, text);
+    a->resolution = v;
+    return 0;
+}
+
+/* "CODE SYMBOL DESCRIPTION" */
+static int define_code(struct ecg_annotations *a, const char *file, const char *text,
+                       struct cn_error *err)
+{
+    char *end;
+    long code = strtol(text, &end, 10);
+    const char *from = end + strspn(end, " \t");
+    size_t n = strcspn(from, " \t");
+    if (end == text || from == end || code < 0 || code >= ECG_CODES || !n || n >= ECG_SYMBOL)
+        return cn_fail(err, CN_EINVALID,
+                       "%s: its note '%.40s' defines no annotation type; expected a code from 0 to "
+                       "%d, a symbol of up to %d bytes and a description",
+                       file, text, ECG_CODES - 1, ECG_SYMBOL - 1);
+    snprintf(a->defined[code], ECG_SYMBOL, "%.*s", (int)n, from);
+    const char *known = codes[code].symbol;
+    if (codes[code].beat && strcmp(known, a->defined[code]) != 0)
+        return cn_fail(err, CN_EUNSUPPORTED,
+                       "%s: gives code %ld, which is %s in WFDB, another meaning, '%s'; change the "
+                       "file to a code from 42 to 49",
+                       file, code, known, a->defined[code]);
+    return 0;
+}
+
+enum note { OTHER, RESOLUTION, DEFINITIONS, END };
+
+static enum note kind_of_note(const char *text)
+{
+    if (!strncmp(text, RESOLUTION_NOTE, sizeof RESOLUTION_NOTE - 1)) return RESOLUTION;
+    if (!strcmp(text, "## annotation type definitions")) return DEFINITIONS;
+    return strcmp(text, "## end of definitions") ? OTHER : END;
+}
+
+/* Takes the notes about the file off the list; other notes among them stay. */
+static int take_notes(struct ecg_annotations *a, const char *file, struct cn_error *err)
+{
+    char text[256];
+    bool defining = false;
+    int kept = 0, i = 0, rc = 0;
+    for (; !rc && i < a->n && note_at_0(&a->of[i], text); i++) {
+        enum note kind = kind_of_note(text);
+        if (kind == RESOLUTION)
+            rc = set_resolution(a, file, text + sizeof RESOLUTION_NOTE - 1, err);
+        else if (kind == OTHER && defining)
+            rc = define_code(a, file, text, err);
+        else if (kind == OTHER)
+            a->of[kept++] = a->of[i];
+        else
+            defining = kind == DEFINITIONS;
     }
+    if (!rc && defining)
+        rc = cn_fail(err, CN_EINVALID, "%s: the note '## end of definitions' is missing", file);
+    if (rc || kept == i) return rc;
+    memmove(a->of + kept, a->of + i, (size_t)(a->n - i) * sizeof *a->of);
+    a->n -= i - kept;
+    return 0;
+}
+
+/* --- times ----------------------------------------------------------------------------------- */
+
+/* Counts become samples, which must lie in the record. */
+static int place(struct ecg_annotations *a, const char *file, const struct ecg_timeline *of,
+                 struct cn_error *err)
+{
     for (int i = 0; i < a->n; i++) {
-        a->count[a->of[i].code]++;
-        a->unknown += !codes[a->of[i].code].symbol;
+        struct ecg_annotation *x = &a->of[i];
+        int64_t count = x->sample;
+        if (a->resolution > 0) x->sample = ecg_sample_at((double)count, of->hz / a->resolution);
+        if (x->sample < 0 || (of->n_samples > 0 && x->sample >= of->n_samples))
+            return cn_fail(err, CN_ECORRUPT,
+                           "%s: byte %zu: annotation %d stands at sample %lld, but the record has "
+                           "%lld samples",
+                           file, (size_t)x->at, i, (long long)(x->sample < 0 ? count : x->sample),
+                           (long long)of->n_samples);
     }
     return 0;
 }
 
-int ecg_annotations_read(struct ecg_annotations *a, const char *path, int64_t n_samples,
+static void count_codes(struct ecg_annotations *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        int code = a->of[i].code;
+        a->count[code]++;
+        a->unknown += !codes[code].symbol;
+    }
+}
+
+int ecg_annotations_parse(struct ecg_annotations *a, const char *file, const uint8_t *data,
+                          size_t n, const struct ecg_timeline *of, struct cn_error *err)
+{
+    struct reader r = {.file = file, .data = data, .n = n};
+    memset(a, 0, sizeof *a);
+    int rc = parse(a, &r, err);
+    if (!rc) rc = take_notes(a, file, err);
+    if (!rc) rc = place(a, file, of, err);
+    if (rc)
+        ecg_annotations_clear(a);
+    else
+        count_codes(a);
+    return rc;
+}
+
+int ecg_annotations_read(struct ecg_annotations *a, const char *path, const struct ecg_timeline *of,
                          struct cn_error *err)
 {
     char *data;
     size_t n = 0;
     memset(a, 0, sizeof *a);
-    int rc = cn_file_read(path, FILE_LIMIT, &data, &n, err);
+    int rc = cn_file_read(path, ECG_ATR_LIMIT, &data, &n, err);
     if (rc) return rc;
-    rc = ecg_annotations_parse(a, path, (const uint8_t *)data, n, n_samples, err);
+    rc = ecg_annotations_parse(a, path, (const uint8_t *)data, n, of, err);
     if (rc)
         free(data);
     else
@@ -196,8 +310,9 @@ void ecg_annotations_unknown(const struct ecg_annotations *a, char *out, size_t 
     out[0] = 0;
     for (int c = 0; c < ECG_CODES; c++) {
         if (codes[c].symbol || !a->count[c]) continue;
-        int put = snprintf(out + used, cap - used, "%scode %d (%d times)", used ? ", " : "", c,
-                           a->count[c]);
+        const char *own = a->defined[c], *quote = own[0] ? "'" : "";
+        int put = snprintf(out + used, cap - used, "%scode %d%s%s%s%s (%d times)", used ? ", " : "",
+                           c, own[0] ? " " : "", quote, own, quote, a->count[c]);
         used += put > 0 ? (size_t)put : 0;
         if (used >= cap) return;
     }

@@ -204,6 +204,11 @@ int ecg_cache_get(struct ecg_cache_writer *w, int first, int rows, float *x, str
     return 0;
 }
 
+const struct cn_hash *ecg_cache_row_hash(const struct ecg_cache_writer *w, int row)
+{
+    return &w->row_hash[row];
+}
+
 struct ecg_cache_tables ecg_cache_tables(struct ecg_cache_writer *w)
 {
     uint8_t *base = w->tables;

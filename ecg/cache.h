@@ -23,6 +23,9 @@ int ecg_cache_put(struct ecg_cache_writer *w, int first, int rows, const float *
                   struct cn_error *err);
 int ecg_cache_get(struct ecg_cache_writer *w, int first, int rows, float *x, struct cn_error *err);
 
+/* BLAKE2b-256 of a row's bytes as they were put last; those of the rows behind it follow. */
+const struct cn_hash *ecg_cache_row_hash(const struct ecg_cache_writer *w, int row);
+
 /* The tables to fill before the commit; zeroed at first. */
 struct ecg_cache_tables {
     uint8_t *y;     /* [n, labels] */

@@ -103,3 +103,19 @@ int ecg_csv_column(const struct ecg_csv *c, const char *name, struct cn_error *e
         if (!strcmp(c->column[i], name)) return i;
     return cn_fail(err, CN_EINVALID, "%s:1: no column '%s'", c->file, name);
 }
+
+void ecg_csv_put(FILE *f, const char *field)
+{
+    size_t n = strlen(field);
+    if (n && !strpbrk(field, ",\"\r\n") && !strchr(" \t", field[0]) &&
+        !strchr(" \t", field[n - 1])) {
+        fputs(field, f);
+        return;
+    }
+    fputc('"', f);
+    for (; *field; field++) {
+        if (*field == '"') fputc('"', f);
+        fputc(*field, f);
+    }
+    fputc('"', f);
+}

@@ -1,9 +1,10 @@
-/* ecg/csv.h - comma-separated values (RFC 4180): quoted fields with commas, quotes and newlines, LF
- * or CR LF, a byte order mark. Rows are cut in place from a text in memory. */
+/* ecg/csv.h - comma-separated values (RFC 4180), read and written: quoted fields with commas, quotes and
+ * newlines, LF or CR LF, a byte order mark. Rows are cut in place from a text in memory. */
 #ifndef CINCH_ECG_CSV_H
 #define CINCH_ECG_CSV_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/error.h"
 
@@ -29,5 +30,9 @@ int ecg_csv_row(struct ecg_csv *c, struct cn_error *err);
 
 /* Index of the column `name`; CN_EINVALID when there is none. */
 int ecg_csv_column(const struct ecg_csv *c, const char *name, struct cn_error *err);
+
+/* Writes a field as it must stand in a row: in quotes where it holds a comma, a quote, a line end or a
+ * blank at either side. */
+void ecg_csv_put(FILE *f, const char *field);
 
 #endif

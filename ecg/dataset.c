@@ -2,6 +2,8 @@
  *
  * The cache folder holds
  *     <fingerprint>.ecg    a dataset (cache.c has the format)
+ *     <fingerprint>.notes  what is to be said of it whenever it is used (remarks.h); a cache without
+ *                          was built before records were checked as they are now, and is built again
  *     <fingerprint>.lock   held (flock) by the process that builds it; always empty
  *     keys/<key>           the fingerprint that a folder in a given state led to (inputs.h)
  * Opening: list the inputs and stat them for the key; a known key leads to the file at once. Else
@@ -30,7 +32,7 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "ecg/cache.h"
-#include "ecg/registry.h"
+#include "ecg/remarks.h"
 #include "ecg/source.h"
 
 /* What ecg_dataset.mapping points to. */
@@ -132,6 +134,7 @@ struct job {
     char folder[PATH_MAX - 128];
     char path[PATH_MAX];     /* of the cache file, once the fingerprint is known */
     char key_path[PATH_MAX]; /* of the key's file */
+    struct ecg_remarks remarks;
 
     /* progress and the first error, behind the lock */
     pthread_mutex_t lock;
@@ -141,6 +144,12 @@ struct job {
     struct cn_error error;
 };
 
+/* The path of the remarks that belong to j->path. */
+static void notes_path(const struct job *j, char out[PATH_MAX])
+{
+    snprintf(out, PATH_MAX, "%.*s.notes", (int)strlen(j->path) - 4, j->path);
+}
+
 static void set_fingerprint(struct job *j, const struct cn_hash *fingerprint)
 {
     char hex[CN_HASH_HEX];
@@ -149,14 +158,25 @@ static void set_fingerprint(struct job *j, const struct cn_hash *fingerprint)
     snprintf(j->path, sizeof j->path, "%s/%s.ecg", j->folder, hex);
 }
 
-/* Opens j->path when it is there and sound: 1, else 0 (a damaged one is rebuilt). */
+/* Opens j->path when it is there, sound and has its remarks, which are kept in j: 1, else 0 (a damaged
+ * one is rebuilt). */
 static int open_existing(struct job *j, struct ecg_dataset **out)
 {
     struct cn_error err;
+    char notes[PATH_MAX];
     int rc = ecg_dataset_map(out, j->path, &err);
     if (rc == CN_ENOTFOUND) return 0;
-    if (!rc && !memcmp(&(*out)->fingerprint, &j->source.shape.fingerprint, CN_HASH_BYTES)) return 1;
-    cn_warn("ecg", "%s; building it again", rc ? err.text : "a dataset cache under a wrong name");
+    notes_path(j, notes);
+    ecg_remarks_clear(&j->remarks);
+    if (rc)
+        cn_warn("ecg", "%s; building it again", err.text);
+    else if (memcmp(&(*out)->fingerprint, &j->source.shape.fingerprint, CN_HASH_BYTES) != 0)
+        cn_warn("ecg", "%s: a dataset cache under a wrong name; building it again", j->path);
+    else if (ecg_remarks_read(&j->remarks, notes, NULL))
+        cn_info("ecg", "%s: built before records were checked as they are now; building it again",
+                j->path);
+    else
+        return 1;
     ecg_dataset_close(*out);
     *out = NULL;
     return 0;
@@ -226,12 +246,24 @@ static int run_passes(struct job *j, struct cn_error *err)
     return 0;
 }
 
+/* What is to be said of the records, now that all were read; written before the cache gets its name. */
+static int keep_remarks(struct job *j, const int rows[4], struct cn_error *err)
+{
+    char path[PATH_MAX];
+    notes_path(j, path);
+    ecg_remarks_clear(&j->remarks);
+    int rc = ecg_remarks_make(&j->remarks, &j->source, rows, err);
+    return rc ? rc : ecg_remarks_write(&j->remarks, path, err);
+}
+
 static int build(struct job *j, struct cn_error *err)
 {
-    int rc = j->source.prepare(&j->source, err);
+    int rows[4] = {0}, rc = j->source.prepare(&j->source, err);
+    if (!rc) rc = j->source.whole(&j->source, rows, err);
     if (!rc) rc = ecg_cache_create(&j->writer, j->path, &j->source.shape, err);
     if (rc) return rc;
     rc = run_passes(j, err);
+    if (!rc) rc = keep_remarks(j, rows, err);
     if (rc) {
         ecg_cache_abandon(j->writer);
         return rc;
@@ -295,14 +327,6 @@ static int open_or_build(struct job *j, struct ecg_dataset **out, struct cn_erro
 
 /* --- the door -------------------------------------------------------------------------------- */
 
-static int open_source(struct ecg_source *s, const struct ecg_build *b, struct cn_error *err)
-{
-    if (!cn_dir_exists(b->dir))
-        return cn_fail(err, CN_ENOTFOUND, "%s: no such folder; give the dataset's folder", b->dir);
-    if (ecg_folder_kind(b->dir) == ECG_PTBXL) return ecg_ptbxl_source(s, b, err);
-    return ecg_mitdb_source(s, b, err);
-}
-
 static int threads_of(const struct ecg_build *b)
 {
     long cores = b->threads > 0 ? b->threads : sysconf(_SC_NPROCESSORS_ONLN);
@@ -319,7 +343,7 @@ static int with_job(struct ecg_dataset **out, const struct ecg_build *b, struct 
     if (!j) return cn_fail(err, CN_ENOMEM, "out of memory");
     j->b = b;
     pthread_mutex_init(&j->lock, NULL);
-    int rc = open_source(&j->source, b, err);
+    int rc = ecg_source_open(&j->source, b, err);
     if (!rc) rc = cache_folder(b->cache_dir, j->folder, sizeof j->folder, err);
     if (!rc) rc = print_path(keys, sizeof keys, err, j->folder, "/keys");
     if (!rc) rc = cn_mkdirs(keys, err);
@@ -327,16 +351,25 @@ static int with_job(struct ecg_dataset **out, const struct ecg_build *b, struct 
         rc = cn_fail(err, CN_ENOMEM, "out of memory");
     if (!rc) rc = act(j, out, err);
     cn_pool_destroy(j->pool);
-    if (j->source.destroy) j->source.destroy(&j->source);
-    ecg_inputs_clear(&j->source.inputs);
+    ecg_source_clear(&j->source);
+    ecg_remarks_clear(&j->remarks);
     pthread_mutex_destroy(&j->lock);
     free(j);
     return rc;
 }
 
+/* Everyone who trains or measures hears what is to be said of the records. */
+static int open_aloud(struct job *j, struct ecg_dataset **out, struct cn_error *err)
+{
+    int rc = open_or_build(j, out, err);
+    for (int i = 0; !rc && i < j->remarks.n; i++)
+        cn_warn("ecg", "%s: %s", j->b->dir, j->remarks.line[i]);
+    return rc;
+}
+
 int ecg_dataset_open(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err)
 {
-    return with_job(out, b, err, open_or_build);
+    return with_job(out, b, err, open_aloud);
 }
 
 int ecg_dataset_peek(struct ecg_dataset **out, const struct ecg_build *b, struct cn_error *err)

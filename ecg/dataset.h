@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "ecg/signal.h"
 
 #define ECG_MAX_LEADS 12
 #define ECG_MAX_LABELS 8
@@ -65,6 +66,7 @@ struct ecg_build {
     int drop_unlabelled;   /* PTB-XL: leave out records without a diagnostic label */
     int split;             /* MIT-BIH: enum ecg_split */
     uint64_t seed;         /* MIT-BIH random split */
+    struct ecg_gaps gaps;  /* what becomes of missing samples: refused, unless it says otherwise */
     int threads;           /* ≤ 0: all cores */
     void (*progress)(void *arg, int done,
                      int total); /* may be NULL; called from one thread at a time */

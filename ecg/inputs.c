@@ -172,17 +172,37 @@ int ecg_inputs_fingerprint(struct ecg_inputs *in, const char *params, struct cn_
     return rc;
 }
 
-int ecg_inputs_read(const struct ecg_inputs *in, int i, char **data, size_t *n, char *path,
-                    size_t cap, struct cn_error *err)
+int ecg_inputs_read(const struct ecg_inputs *in, int i, size_t limit, struct ecg_bytes *out,
+                    struct cn_error *err)
 {
-    input_path(in, i, path, cap);
-    int rc = cn_file_read(path, INPUT_LIMIT, data, n, err);
+    input_path(in, i, out->path, sizeof out->path);
+    int rc = cn_file_read(out->path, limit, &out->data, &out->n, err);
     if (rc || !in->fingerprinted) return rc;
     struct cn_hash now;
-    cn_hash_bytes(*data, *n, &now);
+    cn_hash_bytes(out->data, out->n, &now);
     if (!memcmp(&now, &in->of[i].content, sizeof now)) return 0;
-    free(*data);
-    *data = NULL;
+    free(out->data);
+    out->data = NULL;
     return cn_fail(err, CN_ESTALE, "%s: changed while the dataset was being built; try again",
-                   path);
+                   out->path);
+}
+
+/* The name behind the folder. */
+static const char *name_of(const struct ecg_input *input)
+{
+    const char *slash = strrchr(input->file, '/');
+    return slash ? slash + 1 : input->file;
+}
+
+int ecg_inputs_reader(void *arg, const char *file, size_t limit, struct ecg_bytes *out,
+                      struct cn_error *err)
+{
+    const struct ecg_record_inputs *r = arg;
+    for (int i = r->first; i < r->first + r->n; i++)
+        if (!strcmp(name_of(&r->in->of[i]), file))
+            return ecg_inputs_read(r->in, i, limit, out, err);
+    return cn_fail(
+        err, CN_EINVALID,
+        "'%s' is no file of this dataset's record: its signals lie in '%s'; put them there", file,
+        name_of(&r->in->of[r->first + 1]));
 }

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/pool.h"
+#include "ecg/wfdb.h"
 
 struct ecg_input {
     char *file;             /* relative to the folder */
@@ -41,9 +42,19 @@ int ecg_inputs_key(const struct ecg_inputs *in, const char *params, struct cn_po
 int ecg_inputs_fingerprint(struct ecg_inputs *in, const char *params, struct cn_pool *pool,
                            struct cn_hash *fingerprint, struct cn_error *err);
 
-/* Reads input `i` (malloc'ed *data, caller frees) and its path into path[cap]. After
- * ecg_inputs_fingerprint, CN_ESTALE when the content is no longer what was fingerprinted. */
-int ecg_inputs_read(const struct ecg_inputs *in, int i, char **data, size_t *n, char *path,
-                    size_t cap, struct cn_error *err);
+/* Reads input `i` of at most `limit` bytes; out->data is the caller's. After ecg_inputs_fingerprint,
+ * CN_ESTALE when the content is no longer what was fingerprinted. */
+int ecg_inputs_read(const struct ecg_inputs *in, int i, size_t limit, struct ecg_bytes *out,
+                    struct cn_error *err);
+
+/* The inputs of one record, [first, first + n): as `arg`, ecg_inputs_reader makes them the files of
+ * ecg_record_load. A file that is not among them is CN_EINVALID, since nothing but the inputs may
+ * shape the result. */
+struct ecg_record_inputs {
+    const struct ecg_inputs *in;
+    int first, n;
+};
+int ecg_inputs_reader(void *arg, const char *file, size_t limit, struct ecg_bytes *out,
+                      struct cn_error *err);
 
 #endif

@@ -26,9 +26,14 @@ int ecg_beat_lead(const struct ecg_header *h, int *missing)
     return s < 0 ? 0 : s;
 }
 
+int ecg_beat_fits(int64_t n_samples, int64_t r)
+{
+    return r >= ECG_BEAT_BEFORE && r + ECG_BEAT_AFTER < n_samples;
+}
+
 int ecg_beat_cut(const double *mv, int64_t n_samples, int64_t r, float *x)
 {
-    if (r < ECG_BEAT_BEFORE || r + ECG_BEAT_AFTER >= n_samples) return 0;
+    if (!ecg_beat_fits(n_samples, r)) return 0;
     const double *from = mv + r - ECG_BEAT_BEFORE;
     double sum = 0, squares = 0;
     for (int t = 0; t < ECG_BEAT_SAMPLES; t++) sum += from[t];

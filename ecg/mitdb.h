@@ -24,6 +24,9 @@ int ecg_beat_class(int code);
 /* The signal that beats are taken from: MLII, else the record's first, which *missing tells. */
 int ecg_beat_lead(const struct ecg_header *h, int *missing);
 
+/* Whether the window around sample `r` lies inside a record of `n_samples`. */
+int ecg_beat_fits(int64_t n_samples, int64_t r);
+
 /* One beat, z-scored by itself: x [260] from mV [n_samples] around sample `r`; 0 when the window
  * does not fit into the record, else 1. A flat window gives zeros. */
 int ecg_beat_cut(const double *mv, int64_t n_samples, int64_t r, float *x);

@@ -2,9 +2,9 @@
  *
  * Records are the headers in the folder itself that have an .atr beside them (PhysioNet's x_mitdb/,
  * mitdbdir/ and alternative annotations stay out), in the order of their names; where a RECORDS
- * file stands, it must not name one that is missing. All annotations are read first, which tells
- * the number of beats and each record's first row; then records are cut in parallel, one per
- * thread.
+ * file stands, it must not name one that is missing. All headers and annotations are read first,
+ * which tells the number of beats and each record's first row; then records are cut in parallel,
+ * one per thread, by the function that `cinch infer` uses (beats.c).
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -13,10 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "base/text.h"
+#include "ecg/beats.h"
 #include "ecg/mitdb.h"
 #include "ecg/source.h"
 
@@ -24,28 +27,31 @@
 #define RANDOM_TEST 200
 #define RANDOM_VALIDATION 80
 
-/* Inputs per record: header, samples, annotations. */
-#define INPUTS 3
-
 struct beat {
     uint32_t sample;
     uint8_t class;
 };
 
 struct record {
-    char name[24];
-    int lead;
-    struct ecg_header h;
+    char name[256];    /* of its header, without the ending */
+    int input, inputs; /* its files among the inputs: header, samples.., annotations */
     int first, n;      /* rows */
     struct beat *beat; /* [n] */
 };
 
 struct impl {
     int n;
-    struct record *record; /* [n] */
+    struct record *record; /* [n], by name */
     enum ecg_split split;
     uint64_t seed;
+    struct ecg_gaps gaps;
 };
+
+/* Of n beats, so many thousandths. */
+static int share_of(int n, int thousandths)
+{
+    return (int)((int64_t)n * thousandths / 1000);
+}
 
 /* --- which records --------------------------------------------------------------------------- */
 
@@ -58,20 +64,20 @@ static int add_record(struct impl *impl, const char *dir, const char *name, size
                       struct cn_error *err)
 {
     char path[PATH_MAX];
-    struct record r = {0};
     if (snprintf(path, sizeof path, "%s/%.*s.atr", dir, (int)n, name) >= (int)sizeof path)
         return cn_fail(err, CN_EINVALID, "%s: path too long", dir);
-    if (!cn_file_exists(path)) {
+    if (access(path, F_OK)) {
         cn_warn("ecg", "%s: no such file; its record is left out", path);
         return 0;
     }
-    if (n > 12)
-        return cn_fail(err, CN_EINVALID, "%s: a record name of more than 12 characters", path);
-    memcpy(r.name, name, n);
-    struct record *grown = realloc(impl->record, ((size_t)impl->n + 1) * sizeof r);
-    if (!grown) return cn_fail(err, CN_ENOMEM, "%s: out of memory", dir);
-    impl->record = grown;
-    impl->record[impl->n++] = r;
+    if (impl->n % 64 == 0) {
+        void *grown = realloc(impl->record, ((size_t)impl->n + 64) * sizeof *impl->record);
+        if (!grown) return cn_fail(err, CN_ENOMEM, "%s: out of memory", dir);
+        impl->record = grown;
+    }
+    struct record *r = &impl->record[impl->n++];
+    memset(r, 0, sizeof *r);
+    snprintf(r->name, sizeof r->name, "%.*s", (int)n, name);
     return 0;
 }
 
@@ -105,7 +111,7 @@ static int check_list(const struct impl *impl, const char *dir, struct cn_error 
          w = strtok_r(NULL, "\r\n", &rest)) {
         struct record want = {0};
         line++;
-        snprintf(want.name, sizeof want.name, "%.23s", w);
+        snprintf(want.name, sizeof want.name, "%.255s", w);
         if (strlen(w) < sizeof want.name &&
             bsearch(&want, impl->record, (size_t)impl->n, sizeof want, by_name))
             continue;
@@ -118,88 +124,204 @@ static int check_list(const struct impl *impl, const char *dir, struct cn_error 
     return rc;
 }
 
+/* The files that a header names, or name.dat where it cannot be read: what is wrong with it is told
+ * when the record is. */
+static int add_signal_files(struct ecg_source *s, const struct record *r, struct cn_error *err)
+{
+    struct ecg_bytes *b = calloc(1, sizeof *b);
+    struct ecg_header *h = calloc(1, sizeof *h);
+    char dat[sizeof r->name + 8];
+    int rc = b && h ? 0 : cn_fail(err, CN_ENOMEM, "%s: out of memory", s->inputs.dir);
+    snprintf(dat, sizeof dat, "%s.dat", r->name);
+    bool sound = !rc && !ecg_inputs_read(&s->inputs, r->input, ECG_HEADER_LIMIT, b, NULL) &&
+                 !ecg_header_parse(h, b->path, b->data, b->n, NULL);
+    if (!rc && !sound) rc = ecg_inputs_add(&s->inputs, dat, err);
+    for (int k = 0; sound && !rc && k < h->n_signals; k++)
+        if (!k || strcmp(h->signal[k].file, h->signal[k - 1].file) != 0)
+            rc = ecg_inputs_add(&s->inputs, h->signal[k].file, err);
+    if (b) free(b->data);
+    free(b);
+    free(h);
+    return rc;
+}
+
 static int add_inputs(struct ecg_source *s, struct cn_error *err)
 {
-    static const char *const ending[INPUTS] = {"hea", "dat", "atr"};
-    const struct impl *impl = s->impl;
-    char file[64];
+    struct impl *impl = s->impl;
+    char file[sizeof impl->record->name + 8];
     int rc = 0;
-    for (int i = 0; !rc && i < impl->n * INPUTS; i++) {
-        snprintf(file, sizeof file, "%s.%s", impl->record[i / INPUTS].name, ending[i % INPUTS]);
+    for (int i = 0; !rc && i < impl->n; i++) {
+        struct record *r = &impl->record[i];
+        r->input = s->inputs.n;
+        snprintf(file, sizeof file, "%s.hea", r->name);
         rc = ecg_inputs_add(&s->inputs, file, err);
+        if (!rc) rc = add_signal_files(s, r, err);
+        snprintf(file, sizeof file, "%s.atr", r->name);
+        if (!rc) rc = ecg_inputs_add(&s->inputs, file, err);
+        r->inputs = s->inputs.n - r->input;
     }
     return rc;
 }
 
-/* --- headers and annotations ----------------------------------------------------------------- */
+/* --- one record ------------------------------------------------------------------------------ */
 
-static int read_header(struct ecg_source *s, int item, struct cn_error *err)
+static int load(struct ecg_source *s, const struct record *r, struct ecg_record **out,
+                struct cn_error *err)
 {
-    struct record *r = &((struct impl *)s->impl)->record[item];
-    char path[PATH_MAX], *text, dat[32];
-    size_t n = 0;
-    int rc = ecg_inputs_read(&s->inputs, item * INPUTS, &text, &n, path, sizeof path, err);
-    if (rc) return rc;
-    rc = ecg_header_parse(&r->h, path, text, n, err);
-    free(text);
-    if (rc) return rc;
-    if (r->h.hz != ECG_MITDB_HZ || r->h.n_samples < ECG_BEAT_SAMPLES)
-        return cn_fail(err, CN_EINVALID, "%s: %lld samples at %g Hz; MIT-BIH has %d Hz", path,
-                       (long long)r->h.n_samples, r->h.hz, ECG_MITDB_HZ);
-    snprintf(dat, sizeof dat, "%s.dat", r->name);
-    for (int l = 0; l < r->h.n_signals; l++)
-        if (strcmp(r->h.signal[l].file, dat) != 0 ||
-            r->h.signal[l].format != r->h.signal[0].format ||
-            r->h.signal[l].offset != r->h.signal[0].offset)
-            return cn_fail(err, CN_EINVALID,
-                           "%s:%d: all signals of a MIT-BIH record lie in '%s' in one format", path,
-                           r->h.signal[l].line, dat);
-    int missing;
-    r->lead = ecg_beat_lead(&r->h, &missing);
-    if (missing)
-        cn_warn("ecg", "%s: record %s has no lead MLII; taking its first, %s", path, r->name,
-                r->h.signal[r->lead].name);
-    return 0;
+    struct ecg_record_inputs inputs = {&s->inputs, r->input, r->inputs};
+    char header[sizeof r->name + 8];
+    snprintf(header, sizeof header, "%s.hea", r->name);
+    int rc = ecg_record_load(out, header, &(struct ecg_files){ecg_inputs_reader, &inputs}, err);
+    if (!rc) rc = ecg_beats_accept(&(*out)->header, (*out)->path, err);
+    if (!rc) return 0;
+    ecg_record_destroy(*out);
+    *out = NULL;
+    return rc;
 }
 
-/* Keeps the beats whose window fits; tells what it left out. */
-static int keep_beats(struct record *r, const struct ecg_annotations *a, const char *path,
-                      struct cn_error *err)
+/* Annotations of a record of that length; b holds the file that they point into. */
+static int read_annotations(struct ecg_source *s, const struct record *r,
+                            const struct ecg_timeline *of, struct ecg_bytes *b,
+                            struct ecg_annotations *a, struct cn_error *err)
 {
-    char unknown[256];
-    int cut = 0;
-    r->beat = malloc(((size_t)a->n + 1) * sizeof *r->beat);
-    if (!r->beat) return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
-    for (int i = 0; i < a->n; i++) {
-        int class = ecg_beat_class(a->of[i].code);
-        int64_t at = a->of[i].sample;
-        if (class < 0) continue;
-        if (at < ECG_BEAT_BEFORE || at + ECG_BEAT_AFTER >= r->h.n_samples)
-            cut++;
-        else
-            r->beat[r->n++] = (struct beat){(uint32_t)at, (uint8_t) class};
+    int rc = ecg_inputs_read(&s->inputs, r->input + r->inputs - 1, ECG_ATR_LIMIT, b, err);
+    return rc ? rc : ecg_annotations_parse(a, b->path, (const uint8_t *)b->data, b->n, of, err);
+}
+
+/* The part of a record's timeline that its header tells; a header without a length costs reading its
+ * samples. */
+static int read_timeline(struct ecg_source *s, const struct record *r, struct ecg_timeline *of,
+                         struct cn_error *err)
+{
+    struct ecg_bytes *b = calloc(1, sizeof *b);
+    struct ecg_header *h = calloc(1, sizeof *h);
+    struct ecg_record *whole = NULL;
+    int rc = b && h ? 0 : cn_fail(err, CN_ENOMEM, "record %s: out of memory", r->name);
+    if (!rc) rc = ecg_inputs_read(&s->inputs, r->input, ECG_HEADER_LIMIT, b, err);
+    if (!rc) rc = ecg_header_parse(h, b->path, b->data, b->n, err);
+    if (!rc && h->n_samples) {
+        rc = ecg_beats_accept(h, b->path, err);
+        *of = (struct ecg_timeline){h->n_samples, h->hz};
+    } else if (!rc && !(rc = load(s, r, &whole, err))) {
+        *of = (struct ecg_timeline){whole->header.n_samples, whole->header.hz};
     }
-    if (cut) cn_debug("ecg", "record %s: %d beats too near to an end left out", r->name, cut);
-    ecg_annotations_unknown(a, unknown, sizeof unknown);
-    if (unknown[0])
-        cn_warn("ecg", "%s: %d annotations with codes that WFDB does not define left out: %s", path,
-                a->unknown, unknown);
-    return 0;
+    ecg_record_destroy(whole);
+    if (b) free(b->data);
+    free(b);
+    free(h);
+    return rc;
 }
 
-static int read_annotations(struct ecg_source *s, int item, struct cn_error *err)
+/* A row is named RECORD:SAMPLE in 23 bytes. */
+static int check_name(const struct ecg_source *s, const struct record *r, struct cn_error *err)
 {
-    struct record *r = &((struct impl *)s->impl)->record[item];
-    struct ecg_annotations a;
-    char path[PATH_MAX], *data;
-    size_t n = 0;
-    int rc = ecg_inputs_read(&s->inputs, item * INPUTS + 2, &data, &n, path, sizeof path, err);
-    if (rc) return rc;
-    rc = ecg_annotations_parse(&a, path, (const uint8_t *)data, n, r->h.n_samples, err);
-    if (!rc) rc = keep_beats(r, &a, path, err);
+    if (strlen(r->name) <= 12 && cn_text_clean(r->name, 12) && !strpbrk(r->name, "\t\r\n"))
+        return 0;
+    return cn_fail(err, CN_EINVALID,
+                   "%s/%s.hea: record names are UTF-8 of up to 12 bytes; rename the record's files",
+                   s->inputs.dir, r->name);
+}
+
+/* Which beats there are: those whose window fits. */
+static int plan(struct ecg_source *s, struct record *r, struct cn_error *err)
+{
+    struct ecg_timeline of = {0};
+    struct ecg_annotations a = {0};
+    struct ecg_bytes *b = calloc(1, sizeof *b);
+    int rc =
+        b ? check_name(s, r, err) : cn_fail(err, CN_ENOMEM, "record %s: out of memory", r->name);
+    if (!rc) rc = read_timeline(s, r, &of, err);
+    if (!rc) rc = read_annotations(s, r, &of, b, &a, err);
+    if (!rc && !(r->beat = malloc(((size_t)a.n + 1) * sizeof *r->beat)))
+        rc = cn_fail(err, CN_ENOMEM, "record %s: out of memory", r->name);
+    for (int i = 0; !rc && i < a.n; i++) {
+        int class = ecg_beat_class(a.of[i].code);
+        if (class < 0 || !ecg_beat_fits(of.n_samples, a.of[i].sample)) continue;
+        r->beat[r->n++] = (struct beat){(uint32_t)a.of[i].sample, (uint8_t) class};
+    }
     ecg_annotations_clear(&a);
-    free(data);
+    if (b) free(b->data);
+    free(b);
     return rc;
+}
+
+static void describe(struct ecg_item *item, const struct record *r, const struct ecg_record *rec,
+                     const struct ecg_annotations *a)
+{
+    item->bytes = rec->bytes;
+    item->unknown = a->unknown;
+    item->rows = r->n;
+    for (int i = 0; i < r->n; i++) item->count[r->beat[i].class]++;
+    item->read = true;
+}
+
+/* Reads a record's samples and cuts the beats that plan() saw. */
+static int read_beats(struct ecg_source *s, int k, struct ecg_beats *beats, struct cn_error *err)
+{
+    const struct impl *impl = s->impl;
+    const struct record *r = &impl->record[k];
+    struct ecg_item *item = &s->item_of[k];
+    struct ecg_record *rec;
+    struct ecg_annotations a = {0};
+    struct ecg_bytes *b = calloc(1, sizeof *b);
+    if (!b) return cn_fail(err, CN_ENOMEM, "record %s: out of memory", r->name);
+    int rc = load(s, r, &rec, err);
+    if (!rc) {
+        const struct ecg_timeline of = {rec->header.n_samples, rec->header.hz};
+        rc = read_annotations(s, r, &of, b, &a, err);
+    }
+    if (!rc) rc = ecg_beats_cut(beats, rec, &a, &impl->gaps, err);
+    if (!rc && beats->n != r->n)
+        rc = cn_fail(err, CN_ESTALE, "%s: changed while the dataset was being built; try again",
+                     rec->path);
+    if (!rc) {
+        describe(item, r, rec, &a);
+        item->bridged = beats->bridged;
+    }
+    ecg_annotations_clear(&a);
+    ecg_record_destroy(rec);
+    free(b->data);
+    free(b);
+    return rc;
+}
+
+/* --- all of them ----------------------------------------------------------------------------- */
+
+static int check(struct ecg_source *s, int k, struct cn_error *err)
+{
+    struct impl *impl = s->impl;
+    struct ecg_beats beats = {0};
+    int rc = plan(s, &impl->record[k], err);
+    if (!rc) rc = read_beats(s, k, &beats, err);
+    if (!rc)
+        cn_hash_bytes(beats.x, (size_t)beats.n * ECG_BEAT_SAMPLES * sizeof *beats.x,
+                      &s->item_of[k].samples);
+    ecg_beats_clear(&beats);
+    return rc;
+}
+
+static int total_of(const struct impl *impl)
+{
+    int total = 0;
+    for (int i = 0; i < impl->n; i++) total += impl->record[i].n;
+    return total;
+}
+
+static int whole(struct ecg_source *s, int rows[4], struct cn_error *err)
+{
+    const struct impl *impl = s->impl;
+    int total = total_of(impl);
+    if (!total)
+        return cn_fail(err, CN_EINVALID, "%s: no beats in its %d records", s->inputs.dir, impl->n);
+    if (impl->split == ECG_SPLIT_RANDOM) {
+        rows[ECG_TEST] = share_of(total, RANDOM_TEST);
+        rows[ECG_VALIDATION] = share_of(total, RANDOM_VALIDATION);
+        rows[ECG_TRAIN] = total - rows[ECG_TEST] - rows[ECG_VALIDATION];
+        return 0;
+    }
+    for (int i = 0; i < impl->n; i++)
+        rows[ecg_inter_patient_part(impl->record[i].name)] += impl->record[i].n;
+    return 0;
 }
 
 static int prepare(struct ecg_source *s, struct cn_error *err)
@@ -207,13 +329,10 @@ static int prepare(struct ecg_source *s, struct cn_error *err)
     struct impl *impl = s->impl;
     int rc = 0, total = 0;
     for (int i = 0; !rc && i < impl->n; i++) {
-        rc = read_header(s, i, err);
-        if (!rc) rc = read_annotations(s, i, err);
+        rc = plan(s, &impl->record[i], err);
         impl->record[i].first = total;
         total += impl->record[i].n;
     }
-    if (!rc && !total)
-        rc = cn_fail(err, CN_EINVALID, "%s: no beats in its %d records", s->inputs.dir, impl->n);
     s->shape.n = total;
     return rc;
 }
@@ -242,8 +361,7 @@ static int split_random(uint64_t seed, uint8_t *part, int n, struct cn_error *er
         draw[i] = (struct draw){(uint64_t)r.v[0] << 32 | r.v[1], (uint32_t)i};
     }
     qsort(draw, (size_t)n, sizeof *draw, by_key);
-    int64_t test = (int64_t)n * RANDOM_TEST / 1000;
-    int64_t validation = test + (int64_t)n * RANDOM_VALIDATION / 1000;
+    int test = share_of(n, RANDOM_TEST), validation = test + share_of(n, RANDOM_VALIDATION);
     for (int i = 0; i < n; i++)
         part[draw[i].row] = i < test ? ECG_TEST : i < validation ? ECG_VALIDATION : ECG_TRAIN;
     free(draw);
@@ -270,41 +388,17 @@ static int start(struct ecg_source *s, int pass, struct ecg_cache_writer *w, str
     return rc;
 }
 
-/* --- beats ----------------------------------------------------------------------------------- */
-
-static int cut_record(const struct record *r, const int16_t *adc, struct ecg_cache_writer *w,
-                      struct cn_error *err)
-{
-    double *mv = malloc((size_t)r->h.n_samples * sizeof *mv);
-    float *x = malloc((size_t)r->n * ECG_BEAT_SAMPLES * sizeof *x + 1);
-    int rc = mv && x ? 0 : cn_fail(err, CN_ENOMEM, "record %s: out of memory", r->name);
-    if (!rc) {
-        int64_t held = ecg_signal_mv(&r->h, r->lead, adc + r->lead * r->h.n_samples, mv, err);
-        if (held < 0) rc = (int)held;
-    }
-    for (int i = 0; !rc && i < r->n; i++)
-        ecg_beat_cut(mv, r->h.n_samples, r->beat[i].sample, x + (size_t)i * ECG_BEAT_SAMPLES);
-    if (!rc && r->n) rc = ecg_cache_put(w, r->first, r->n, x, err);
-    free(x);
-    free(mv);
-    return rc;
-}
-
 static int item(struct ecg_source *s, int pass, int k, struct ecg_cache_writer *w,
                 struct cn_error *err)
 {
     const struct record *r = &((const struct impl *)s->impl)->record[k];
-    char path[PATH_MAX], *data = NULL;
-    struct ecg_dat dat = {.path = path};
-    int16_t *adc = NULL;
-    int rc = ecg_inputs_read(&s->inputs, k * INPUTS + 1, &data, &dat.n, path, sizeof path, err);
-    dat.data = (const uint8_t *)data;
-    if (!rc && !(adc = malloc((size_t)r->h.n_samples * (size_t)r->h.n_signals * sizeof *adc)))
-        rc = cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
-    if (!rc) rc = ecg_dat_decode(&r->h, 0, r->h.n_signals, &dat, adc, err);
-    free(data);
-    if (!rc) rc = cut_record(r, adc, w, err);
-    free(adc);
+    struct ecg_beats beats = {0};
+    int rc = read_beats(s, k, &beats, err);
+    if (!rc && r->n) rc = ecg_cache_put(w, r->first, r->n, beats.x, err);
+    if (!rc && r->n) /* of the rows' hashes, which are there already */
+        cn_hash_bytes(ecg_cache_row_hash(w, r->first), (size_t)r->n * sizeof(struct cn_hash),
+                      &s->item_of[k].samples);
+    ecg_beats_clear(&beats);
     return rc;
 }
 
@@ -329,8 +423,47 @@ static int set_params(struct ecg_source *s, const struct ecg_build *b, struct cn
     return 0;
 }
 
+/* Records of one person: the database says it of 201 and 202 alone. */
+static const char *patient_of(const char *record)
+{
+    return !strcmp(record, "202") ? "201" : record;
+}
+
+static int list_items(struct ecg_source *s, struct cn_error *err)
+{
+    static const int fold_of[] = {
+        [ECG_TRAIN] = 1, [ECG_VALIDATION] = 9, [ECG_TEST] = 10, [ECG_UNUSED] = 0};
+    const struct impl *impl = s->impl;
+    s->items = impl->n;
+    s->item_of = calloc((size_t)impl->n, sizeof *s->item_of);
+    if (!s->item_of) return cn_fail(err, CN_ENOMEM, "%s: out of memory", s->inputs.dir);
+    for (int i = 0; i < impl->n; i++) {
+        struct ecg_item *item = &s->item_of[i];
+        const char *name = impl->record[i].name;
+        snprintf(item->name, sizeof item->name, "%.60s", name);
+        snprintf(item->patient, sizeof item->patient, "%.30s", patient_of(name));
+        if (impl->split == ECG_SPLIT_INTER_PATIENT)
+            item->fold = fold_of[ecg_inter_patient_part(name)];
+    }
+    return 0;
+}
+
+static void set_shape(struct ecg_dataset *d)
+{
+    snprintf(d->name, sizeof d->name, "mitdb");
+    d->task = ECG_ONE_LABEL;
+    d->n_leads = 1;
+    d->n_samples = ECG_BEAT_SAMPLES;
+    d->n_labels = ECG_CLASSES;
+    d->hz = ECG_MITDB_HZ;
+    for (int c = 0; c < ECG_CLASSES; c++)
+        snprintf(d->label[c], sizeof d->label[c], "%s", ecg_class_name[c]);
+}
+
 int ecg_mitdb_source(struct ecg_source *s, const struct ecg_build *b, struct cn_error *err)
 {
+    s->check = check;
+    s->whole = whole;
     s->prepare = prepare;
     s->start = start;
     s->item = item;
@@ -340,21 +473,14 @@ int ecg_mitdb_source(struct ecg_source *s, const struct ecg_build *b, struct cn_
     if (!impl) return cn_fail(err, CN_ENOMEM, "%s: out of memory", b->dir);
     impl->split = (enum ecg_split)b->split;
     impl->seed = b->seed;
+    impl->gaps = b->gaps;
     int rc = set_params(s, b, err);
+    ecg_source_gaps(s, b);
     if (!rc) rc = ecg_inputs_init(&s->inputs, b->dir, err);
     if (!rc) rc = find_records(impl, b->dir, err);
     if (!rc) rc = check_list(impl, b->dir, err);
     if (!rc) rc = add_inputs(s, err);
-    if (rc) return rc;
-    s->items = impl->n;
-    struct ecg_dataset *d = &s->shape;
-    snprintf(d->name, sizeof d->name, "mitdb");
-    d->task = ECG_ONE_LABEL;
-    d->n_leads = 1;
-    d->n_samples = ECG_BEAT_SAMPLES;
-    d->n_labels = ECG_CLASSES;
-    d->hz = ECG_MITDB_HZ;
-    for (int c = 0; c < ECG_CLASSES; c++)
-        snprintf(d->label[c], sizeof d->label[c], "%s", ecg_class_name[c]);
-    return 0;
+    if (!rc) rc = list_items(s, err);
+    set_shape(&s->shape);
+    return rc;
 }

@@ -14,53 +14,64 @@ const char *const ecg_lead_name[ECG_PTBXL_LEADS] = {"I",  "II", "III", "AVR", "A
 
 #define MAINS_HZ 50
 
-static int lead_to_float(const struct ecg_header *h, const char *file, int s, const int16_t *adc,
-                         enum ecg_stage stage, float *x, struct cn_error *err)
+static int64_t lead_to_float(const struct ecg_record *r, int s, const struct ecg_prep *how,
+                             float *x, struct cn_error *err)
 {
     double mv[ECG_PTBXL_SAMPLES], scratch[ECG_PTBXL_SAMPLES + 64];
-    int64_t held = ecg_signal_mv(h, s, adc + s * h->n_samples, mv, err);
-    if (held < 0) return cn_fail_prefix(err, "%s", file);
-    if (held)
-        cn_warn("ecg", "%s: lead %s: %lld missing samples held at the last good value", file,
-                h->signal[s].name, (long long)held);
-    if (stage >= ECG_FILTERED) {
+    int64_t bridged = ecg_signal_whole(r, s, &how->gaps, mv, err);
+    if (bridged < 0) return bridged;
+    if (how->stage >= ECG_FILTERED) {
         ecg_highpass(mv, ECG_PTBXL_SAMPLES, scratch);
         ecg_moving_average(mv, ECG_PTBXL_SAMPLES, ECG_PTBXL_HZ / MAINS_HZ, scratch);
     }
     for (int t = 0; t < ECG_PTBXL_SAMPLES; t++) x[t] = (float)mv[t];
-    return 0;
+    return bridged;
 }
 
-int ecg_preprocess(const struct ecg_header *h, const char *file, const int16_t *adc,
-                   enum ecg_stage stage, const struct ecg_norm *norm, float *x,
-                   struct cn_error *err)
+static int find_lead(const struct ecg_record *r, const char *name, struct cn_error *err)
 {
+    const struct ecg_header *h = &r->header;
+    int s = ecg_signal_find(h, name);
+    if (s < 0)
+        return cn_fail(err, CN_EINVALID, "%s: no lead named %s among its %d signals", r->path, name,
+                       h->n_signals);
+    if (h->signal[s].twin)
+        cn_warn("ecg", "%s: several signals are named %s; taking the first, of line %d", r->path,
+                name, h->signal[s].line);
+    return s;
+}
+
+int64_t ecg_preprocess(const struct ecg_record *r, const struct ecg_prep *how, float *x,
+                       struct cn_error *err)
+{
+    const struct ecg_header *h = &r->header;
+    int64_t bridged = 0;
     if (h->hz != ECG_PTBXL_HZ || h->n_samples != ECG_PTBXL_SAMPLES)
         return cn_fail(err, CN_EINVALID,
                        "%s: %lld samples at %g Hz; the 12-lead nets take %d samples at %d Hz "
                        "(PTB-XL's records100)",
-                       file, (long long)h->n_samples, h->hz, ECG_PTBXL_SAMPLES, ECG_PTBXL_HZ);
+                       r->path, (long long)h->n_samples, h->hz, ECG_PTBXL_SAMPLES, ECG_PTBXL_HZ);
     for (int lead = 0; lead < ECG_PTBXL_LEADS; lead++) {
-        int s = ecg_signal_find(h, ecg_lead_name[lead]);
-        if (s < 0)
-            return cn_fail(err, CN_EINVALID, "%s: no lead named %s among its %d signals", file,
-                           ecg_lead_name[lead], h->n_signals);
-        int rc = lead_to_float(h, file, s, adc, stage, x + lead * ECG_PTBXL_SAMPLES, err);
-        if (rc) return rc;
+        int s = find_lead(r, ecg_lead_name[lead], err);
+        if (s < 0) return s;
+        int64_t n = lead_to_float(r, s, how, x + lead * ECG_PTBXL_SAMPLES, err);
+        if (n < 0) return n;
+        bridged += n;
     }
-    if (stage == ECG_NORMALISED) ecg_normalise(x, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, norm);
-    return 0;
+    if (how->stage == ECG_NORMALISED)
+        ecg_normalise(x, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, how->norm);
+    return bridged;
 }
 
-int ecg_preprocess_file(const char *path, enum ecg_stage stage, const struct ecg_norm *norm,
-                        float *x, struct cn_error *err)
+int64_t ecg_preprocess_file(const char *path, const struct ecg_prep *how, float *x,
+                            struct cn_error *err)
 {
     struct ecg_record *r;
     int rc = ecg_record_read(&r, path, err);
     if (rc) return rc;
-    rc = ecg_preprocess(&r->header, r->path, r->adc, stage, norm, x, err);
+    int64_t bridged = ecg_preprocess(r, how, x, err);
     ecg_record_destroy(r);
-    return rc;
+    return bridged;
 }
 
 void ecg_normalise(float *x, int leads, int samples, const struct ecg_norm *norm)

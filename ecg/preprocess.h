@@ -4,6 +4,7 @@
 #define CINCH_ECG_PREPROCESS_H
 
 #include "base/error.h"
+#include "ecg/signal.h"
 #include "ecg/wfdb.h"
 
 #define ECG_PTBXL_LEADS 12
@@ -21,16 +22,22 @@ struct ecg_norm {
     const float *std;  /* [12] */
 };
 
-/* x [12, 1000] from decoded samples `adc` [n_signals, 1000] up to `stage`, float32 mV (unit-free
- * when normalised). Leads are found by name. `norm` may be NULL below ECG_NORMALISED. CN_EINVALID
- * when a lead is missing or the record is not 100 Hz x 1000 samples; `file` stands in messages. */
-int ecg_preprocess(const struct ecg_header *h, const char *file, const int16_t *adc,
-                   enum ecg_stage stage, const struct ecg_norm *norm, float *x,
-                   struct cn_error *err);
+/* How far a record is taken. */
+struct ecg_prep {
+    enum ecg_stage stage;
+    const struct ecg_norm *norm; /* may be NULL below ECG_NORMALISED */
+    struct ecg_gaps gaps;        /* missing samples: see signal.h */
+};
+
+/* x [12, 1000] from a record up to a stage, float32 mV (unit-free when normalised), every number of
+ * it finite. Leads are found by name. Returns how many missing samples were bridged. CN_EINVALID when
+ * a lead is missing, when a gap is left or when the record is not 100 Hz x 1000 samples. */
+int64_t ecg_preprocess(const struct ecg_record *r, const struct ecg_prep *how, float *x,
+                       struct cn_error *err);
 
 /* The same from a record's path (with or without .hea): bit for bit what the cache holds. */
-int ecg_preprocess_file(const char *path, enum ecg_stage stage, const struct ecg_norm *norm,
-                        float *x, struct cn_error *err);
+int64_t ecg_preprocess_file(const char *path, const struct ecg_prep *how, float *x,
+                            struct cn_error *err);
 
 /* x [leads, samples] in place: (x - mean) / std per lead. */
 void ecg_normalise(float *x, int leads, int samples, const struct ecg_norm *norm);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "ecg/csv.h"
 
 const char *const ecg_ptbxl_label[ECG_PTBXL_LABELS] = {"NORM", "MI", "CD", "HYP", "STTC"};
@@ -151,7 +152,7 @@ static int dict_labels(struct dict *d, const struct statements *s, uint8_t *labe
 /* --- ptbxl_database.csv ---------------------------------------------------------------------- */
 
 struct columns {
-    int id, codes, fold, file;
+    int id, codes, fold, file, patient; /* patient: -1 where there is none */
 };
 
 static int find_columns(const struct ecg_csv *c, struct columns *at, struct cn_error *err)
@@ -162,6 +163,8 @@ static int find_columns(const struct ecg_csv *c, struct columns *at, struct cn_e
     if (at->codes < 0) return at->codes;
     at->fold = ecg_csv_column(c, "strat_fold", err);
     if (at->fold < 0) return at->fold;
+    struct cn_error none;
+    at->patient = ecg_csv_column(c, "patient_id", &none);
     at->file = ecg_csv_column(c, "filename_lr", err);
     return at->file < 0 ? at->file : 0;
 }
@@ -185,7 +188,15 @@ static bool record_path(const char *path, size_t cap)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     return name[0] && strlen(name) < 24 && path[0] != '/' && !strstr(path, "..") &&
-           strlen(path) < cap;
+           strlen(path) < cap && cn_text_clean(path, cap) && !strpbrk(path, "\t\r\n");
+}
+
+/* As pandas writes it: "15709.0". */
+static void copy_patient(struct ecg_ptbxl_row *row, const char *from)
+{
+    size_t n = strlen(from);
+    if (n > 2 && !strcmp(from + n - 2, ".0")) n -= 2;
+    if (n < sizeof row->patient && cn_text_clean(from, n + 2)) memcpy(row->patient, from, n);
 }
 
 static int read_row(const struct ecg_csv *c, const struct columns *at, const struct statements *s,
@@ -198,9 +209,13 @@ static int read_row(const struct ecg_csv *c, const struct columns *at, const str
     if (rc) return rc;
     const char *file = c->field[at->file], *codes = c->field[at->codes];
     if (!record_path(file, sizeof row->file))
-        return cn_fail(err, CN_EINVALID, "%s:%d: filename_lr: '%.80s' is not a record's path",
-                       c->file, c->row_line, file);
+        return cn_fail(
+            err, CN_EINVALID,
+            "%s:%d: filename_lr: '%.80s' is not a record's path (inside the folder, UTF-8, a "
+            "name of up to 23 bytes)",
+            c->file, c->row_line, file);
     snprintf(row->file, sizeof row->file, "%s", file);
+    if (at->patient >= 0) copy_patient(row, c->field[at->patient]);
     struct dict d = {codes, codes};
     if (dict_labels(&d, s, row->label))
         return cn_fail(err, CN_EINVALID,

@@ -4,7 +4,6 @@
  * statistics of the training folds are merged in the table's order, whatever order the threads
  * worked in. Pass 1 reads each row back and normalises it. Memory stays at one record per thread.
  */
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +25,7 @@ struct moments {
 struct impl {
     struct ecg_ptbxl *table;
     struct moments (*moments)[LEADS]; /* [rows] */
+    struct ecg_gaps gaps;
     float mean[LEADS], std[LEADS];
 };
 
@@ -45,17 +45,32 @@ static int prepare(struct ecg_source *s, struct cn_error *err)
     return impl->moments ? 0 : cn_fail(err, CN_ENOMEM, "%s: out of memory", s->inputs.dir);
 }
 
+static int whole(struct ecg_source *s, int rows[4], struct cn_error *err)
+{
+    const struct impl *impl = s->impl;
+    for (int i = 0; i < impl->table->n; i++) rows[part_of_fold(impl->table->row[i].fold)]++;
+    if (rows[ECG_TRAIN]) return 0;
+    return cn_fail(err, CN_EINVALID,
+                   "%s: no record in the training folds 1-8 to take mean and deviation from",
+                   s->inputs.dir);
+}
+
+static const char *name_of(const struct ecg_ptbxl_row *row)
+{
+    const char *slash = strrchr(row->file, '/');
+    return slash ? slash + 1 : row->file;
+}
+
 static void fill_tables(const struct ecg_ptbxl *table, struct ecg_cache_writer *w)
 {
     struct ecg_cache_tables t = ecg_cache_tables(w);
     for (int i = 0; i < table->n; i++) {
         const struct ecg_ptbxl_row *row = &table->row[i];
-        const char *name = strrchr(row->file, '/');
-        name = name ? name + 1 : row->file;
         memcpy(t.y + i * ECG_PTBXL_LABELS, row->label, ECG_PTBXL_LABELS);
         t.fold[i] = (uint8_t)row->fold;
         t.part[i] = (uint8_t)part_of_fold(row->fold);
-        memcpy(t.id[i], name, strnlen(name, sizeof t.id[i] - 1)); /* ptbxl.c bounds it */
+        memcpy(t.id[i], name_of(row),
+               strnlen(name_of(row), sizeof t.id[i] - 1)); /* as ptbxl.c says */
     }
 }
 
@@ -68,24 +83,19 @@ static void merge(struct moments *a, const struct moments *b)
     a->n = n;
 }
 
-/* Mean and standard deviation (of the population) per lead over the training part. A lead that
- * never moves keeps 1. */
-static int fit(struct impl *impl, const char *dir, struct cn_error *err)
+/* Mean and standard deviation (of the population) per lead over the training part, which whole() has
+ * seen. A lead that never moves keeps 1. */
+static void fit(struct impl *impl)
 {
     for (int l = 0; l < LEADS; l++) {
         struct moments all = {0};
         for (int i = 0; i < impl->table->n; i++)
             if (part_of_fold(impl->table->row[i].fold) == ECG_TRAIN)
                 merge(&all, &impl->moments[i][l]);
-        if (all.n == 0)
-            return cn_fail(
-                err, CN_EINVALID,
-                "%s: no record in the training folds 1-8 to take mean and deviation from", dir);
         impl->mean[l] = (float)all.mean;
         impl->std[l] = (float)sqrt(all.m2 / all.n);
         if (!(impl->std[l] > 0)) impl->std[l] = 1;
     }
-    return 0;
 }
 
 static int start(struct ecg_source *s, int pass, struct ecg_cache_writer *w, struct cn_error *err)
@@ -95,9 +105,9 @@ static int start(struct ecg_source *s, int pass, struct ecg_cache_writer *w, str
         fill_tables(impl->table, w);
         return 0;
     }
-    int rc = fit(impl, s->inputs.dir, err);
-    if (!rc) ecg_cache_stats(w, impl->mean, impl->std);
-    return rc;
+    fit(impl);
+    ecg_cache_stats(w, impl->mean, impl->std);
+    return 0;
 }
 
 static void measure(const float *x, struct moments *m)
@@ -110,40 +120,34 @@ static void measure(const float *x, struct moments *m)
     for (int t = 0; t < SAMPLES; t++) m->m2 += ((double)x[t] - m->mean) * ((double)x[t] - m->mean);
 }
 
-/* The samples of a dataset's record must lie in the one file that the fingerprint covers. */
-static int check_files(const struct ecg_header *h, const char *path, const char *dat_path,
-                       struct cn_error *err)
+/* A row's record up to the filtered stage, x [12, 1000], and what is to be said of it. */
+static int read_row(struct ecg_source *s, int row, float *x, struct cn_error *err)
 {
-    const char *name = strrchr(dat_path, '/') + 1;
-    for (int l = 0; l < h->n_signals; l++)
-        if (strcmp(h->signal[l].file, name) != 0 || h->signal[l].format != h->signal[0].format ||
-            h->signal[l].offset != h->signal[0].offset)
-            return cn_fail(err, CN_EINVALID,
-                           "%s:%d: all signals of a PTB-XL record lie in '%s' in one format", path,
-                           h->signal[l].line, name);
-    if (h->n_samples < 1 || h->n_samples > SAMPLES)
-        return cn_fail(err, CN_EINVALID, "%s: %lld samples per signal; PTB-XL at 100 Hz has %d",
-                       path, (long long)h->n_samples, SAMPLES);
+    const struct impl *impl = s->impl;
+    struct ecg_item *item = &s->item_of[row];
+    struct ecg_record_inputs inputs = {&s->inputs, HEADER_OF(row), 2};
+    struct ecg_prep how = {.stage = ECG_FILTERED, .gaps = impl->gaps};
+    struct ecg_record *r;
+    char header[sizeof item->name + 8];
+    snprintf(header, sizeof header, "%s.hea", item->name);
+    int rc = ecg_record_load(&r, header, &(struct ecg_files){ecg_inputs_reader, &inputs}, err);
+    if (rc) return rc;
+    int64_t bridged = ecg_preprocess(r, &how, x, err);
+    item->bytes = r->bytes;
+    ecg_record_destroy(r);
+    if (bridged < 0) return (int)bridged;
+    item->bridged = bridged;
+    item->rows = 1;
+    item->read = true;
     return 0;
 }
 
-/* Header and samples of a row from the inputs into adc [ECG_MAX_SIGNALS * SAMPLES]. */
-static int read_record(struct ecg_source *s, int row, struct ecg_header *h, char path[PATH_MAX],
-                       int16_t *adc, struct cn_error *err)
+static int check(struct ecg_source *s, int row, struct cn_error *err)
 {
-    char *text = NULL, *data = NULL, dat_path[PATH_MAX];
-    size_t n = 0;
-    struct ecg_dat dat = {.path = dat_path};
-    int rc = ecg_inputs_read(&s->inputs, HEADER_OF(row), &text, &n, path, PATH_MAX, err);
-    if (!rc) rc = ecg_header_parse(h, path, text, n, err);
-    if (!rc)
-        rc =
-            ecg_inputs_read(&s->inputs, HEADER_OF(row) + 1, &data, &dat.n, dat_path, PATH_MAX, err);
-    if (!rc) rc = check_files(h, path, dat_path, err);
-    dat.data = (const uint8_t *)data;
-    if (!rc) rc = ecg_dat_decode(h, 0, h->n_signals, &dat, adc, err);
-    free(text);
-    free(data);
+    float *x = malloc(sizeof *x * LEADS * SAMPLES);
+    int rc = x ? read_row(s, row, x, err) : cn_fail(err, CN_ENOMEM, "out of memory");
+    if (!rc) cn_hash_bytes(x, sizeof *x * LEADS * SAMPLES, &s->item_of[row].samples);
+    free(x);
     return rc;
 }
 
@@ -151,16 +155,11 @@ static int filter_row(struct ecg_source *s, int row, struct ecg_cache_writer *w,
                       struct cn_error *err)
 {
     struct impl *impl = s->impl;
-    struct ecg_header h;
-    char path[PATH_MAX];
     float *x = malloc(sizeof *x * LEADS * SAMPLES);
-    int16_t *adc = malloc(sizeof *adc * ECG_MAX_SIGNALS * SAMPLES);
-    int rc = x && adc ? 0 : cn_fail(err, CN_ENOMEM, "out of memory");
-    if (!rc) rc = read_record(s, row, &h, path, adc, err);
-    if (!rc) rc = ecg_preprocess(&h, path, adc, ECG_FILTERED, NULL, x, err);
+    int rc = x ? read_row(s, row, x, err) : cn_fail(err, CN_ENOMEM, "out of memory");
     for (int l = 0; !rc && l < LEADS; l++) measure(x + l * SAMPLES, &impl->moments[row][l]);
     if (!rc) rc = ecg_cache_put(w, row, 1, x, err);
-    free(adc);
+    if (!rc) s->item_of[row].samples = *ecg_cache_row_hash(w, row);
     free(x);
     return rc;
 }
@@ -210,8 +209,39 @@ static int add_inputs(struct ecg_source *s, const struct ecg_ptbxl *table, struc
     return rc;
 }
 
+static int list_items(struct ecg_source *s, const struct ecg_ptbxl *table, struct cn_error *err)
+{
+    s->items = table->n;
+    s->item_of = calloc((size_t)table->n, sizeof *s->item_of);
+    if (!s->item_of) return cn_fail(err, CN_ENOMEM, "%s: out of memory", s->inputs.dir);
+    for (int i = 0; i < table->n; i++) {
+        struct ecg_item *item = &s->item_of[i];
+        const struct ecg_ptbxl_row *row = &table->row[i];
+        snprintf(item->name, sizeof item->name, "%s", name_of(row));
+        snprintf(item->patient, sizeof item->patient, "%s", row->patient);
+        item->fold = row->fold;
+        for (int l = 0; l < ECG_PTBXL_LABELS; l++) item->count[l] = row->label[l];
+    }
+    return 0;
+}
+
+static void set_shape(struct ecg_dataset *d, int rows)
+{
+    snprintf(d->name, sizeof d->name, "ptbxl");
+    d->task = ECG_MULTI_LABEL;
+    d->n = rows;
+    d->n_leads = LEADS;
+    d->n_samples = SAMPLES;
+    d->n_labels = ECG_PTBXL_LABELS;
+    d->hz = ECG_PTBXL_HZ;
+    for (int l = 0; l < ECG_PTBXL_LABELS; l++)
+        snprintf(d->label[l], sizeof d->label[l], "%s", ecg_ptbxl_label[l]);
+}
+
 int ecg_ptbxl_source(struct ecg_source *s, const struct ecg_build *b, struct cn_error *err)
 {
+    s->check = check;
+    s->whole = whole;
     s->prepare = prepare;
     s->start = start;
     s->item = item;
@@ -219,21 +249,14 @@ int ecg_ptbxl_source(struct ecg_source *s, const struct ecg_build *b, struct cn_
     s->passes = 2;
     struct impl *impl = s->impl = calloc(1, sizeof *impl);
     if (!impl) return cn_fail(err, CN_ENOMEM, "%s: out of memory", b->dir);
+    impl->gaps = b->gaps;
     snprintf(s->params, sizeof s->params, "ptbxl unlabelled=%s",
              b->drop_unlabelled ? "drop" : "keep");
+    ecg_source_gaps(s, b);
     int rc = ecg_inputs_init(&s->inputs, b->dir, err);
     if (!rc) rc = ecg_ptbxl_load(&impl->table, b->dir, b->drop_unlabelled, err);
     if (!rc) rc = add_inputs(s, impl->table, err);
-    if (rc) return rc;
-    struct ecg_dataset *d = &s->shape;
-    snprintf(d->name, sizeof d->name, "ptbxl");
-    d->task = ECG_MULTI_LABEL;
-    d->n = s->items = impl->table->n;
-    d->n_leads = LEADS;
-    d->n_samples = SAMPLES;
-    d->n_labels = ECG_PTBXL_LABELS;
-    d->hz = ECG_PTBXL_HZ;
-    for (int l = 0; l < ECG_PTBXL_LABELS; l++)
-        snprintf(d->label[l], sizeof d->label[l], "%s", ecg_ptbxl_label[l]);
-    return 0;
+    if (!rc) rc = list_items(s, impl->table, err);
+    if (!rc) set_shape(&s->shape, impl->table->n);
+    return rc;
 }

@@ -33,7 +33,7 @@ static bool annotated(const char *dir, const char *header)
     int stem = (int)strlen(header) - 4;
     if (snprintf(path, sizeof path, "%s/%.*s.atr", dir, stem, header) >= (int)sizeof path)
         return false;
-    return cn_file_exists(path);
+    return !access(path, F_OK); /* of any kind: what is no file is refused when it is read */
 }
 
 static bool is_header(const char *name)

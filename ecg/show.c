@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "ecg/csv.h"
+
 #define MM_PER_SECOND 25.0
 #define MM_PER_MV 10.0
 #define MM_PER_STD 2.0
@@ -34,29 +37,46 @@ static int alloc_strip(struct ecg_strip **out, const struct ecg_header *h, int l
     return 0;
 }
 
-static int load_raw(struct ecg_strip **out, const struct ecg_show *show, const struct ecg_record *r,
-                    struct cn_error *err)
+/* Which samples are asked for: [*first, *first + *count), inside the record. */
+static int choose(const struct ecg_show *show, const struct ecg_record *r, int64_t *first,
+                  int64_t *count, struct cn_error *err)
 {
     const struct ecg_header *h = &r->header;
     double seconds = show->seconds > 0 ? show->seconds : 10, length = (double)h->n_samples / h->hz;
-    if (!(show->start >= 0 && show->start < length))
+    *first = ecg_sample_at(show->start, h->hz);
+    if (!(show->start >= 0) || *first < 0 || *first >= h->n_samples)
         return cn_fail(err, CN_EINVALID, "%s: lasts %.1f s; cannot start at %g s", r->path, length,
                        show->start);
     if (!(seconds <= MAX_SECONDS))
         return cn_fail(err, CN_EINVALID, "%g s is more than the %g s that can be shown at once",
                        seconds, MAX_SECONDS);
-    int64_t first = (int64_t)(show->start * h->hz), count = (int64_t)ceil(seconds * h->hz);
-    if (count > h->n_samples - first) count = h->n_samples - first;
-    if (count < 1) count = 1;
+    *count = ecg_sample_at(seconds, h->hz);
+    if (*count < 1) *count = 1;
+    if (*count > h->n_samples - *first) *count = h->n_samples - *first;
+    return 0;
+}
+
+static int load_raw(struct ecg_strip **out, const struct ecg_show *show, const struct ecg_record *r,
+                    struct cn_error *err)
+{
+    const struct ecg_header *h = &r->header;
+    int64_t first = 0, count = 0;
+    int rc = choose(show, r, &first, &count, err);
+    if (rc) return rc;
     double *mv = malloc((size_t)h->n_samples * sizeof *mv);
-    int rc = mv ? alloc_strip(out, h, h->n_signals, (int)count, err)
-                : cn_fail(err, CN_ENOMEM, "%s: out of memory", r->path);
+    rc = mv ? alloc_strip(out, h, h->n_signals, (int)count, err)
+            : cn_fail(err, CN_ENOMEM, "%s: out of memory", r->path);
     for (int l = 0; !rc && l < h->n_signals; l++) {
-        int64_t held = ecg_signal_mv(h, l, r->adc + l * h->n_samples, mv, err);
-        if (held < 0) rc = (int)held;
-        snprintf((*out)->lead[l], sizeof(*out)->lead[l], "%.15s",
-                 h->signal[l].name[0] ? h->signal[l].name : "?");
-        for (int64_t t = 0; !rc && t < count; t++) (*out)->x[l * count + t] = (float)mv[first + t];
+        int64_t missing = ecg_signal_mv(r, l, mv, err);
+        if (missing < 0) rc = (int)missing;
+        strcpy((*out)->lead[l], h->signal[l].name);
+        for (int64_t t = 0; !rc && t < count; t++) {
+            (*out)->x[l * count + t] = (float)mv[first + t];
+            (*out)->missing[l] += isnan(mv[first + t]) != 0;
+        }
+        if (!rc && (*out)->missing[l])
+            cn_warn("ecg", "%s: lead %s: %d samples are missing", r->path, h->signal[l].name,
+                    (*out)->missing[l]);
     }
     if (!rc) (*out)->start = (double)first / h->hz;
     free(mv);
@@ -66,11 +86,13 @@ static int load_raw(struct ecg_strip **out, const struct ecg_show *show, const s
 static int load_stage(struct ecg_strip **out, const struct ecg_show *show,
                       const struct ecg_record *r, struct cn_error *err)
 {
+    const struct ecg_prep how = {show->stage, show->norm, show->gaps};
     int rc = alloc_strip(out, &r->header, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, err);
     if (rc) return rc;
     for (int l = 0; l < ECG_PTBXL_LEADS; l++)
         snprintf((*out)->lead[l], sizeof(*out)->lead[l], "%s", ecg_lead_name[l]);
-    return ecg_preprocess(&r->header, r->path, r->adc, show->stage, show->norm, (*out)->x, err);
+    (*out)->bridged = ecg_preprocess(r, &how, (*out)->x, err);
+    return (*out)->bridged < 0 ? (int)(*out)->bridged : 0;
 }
 
 int ecg_strip_load(struct ecg_strip **out, const struct ecg_show *show, struct cn_error *err)
@@ -112,10 +134,11 @@ static int finish(FILE *f, char **text, struct cn_error *err)
     return cn_fail(err, CN_ENOMEM, "out of memory");
 }
 
-/* The shortest decimal that reads back as the same float. */
+/* The shortest decimal that reads back as the same float; nothing for no value. */
 static void put_float(FILE *f, float v)
 {
     char text[32];
+    if (isnan(v)) return;
     for (int digits = 6; digits <= 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)v);
         if (strtof(text, NULL) == v) break;
@@ -128,7 +151,10 @@ int ecg_strip_csv(const struct ecg_strip *s, char **text, size_t *n, struct cn_e
     FILE *f = open_memstream(text, n);
     if (!f) return cn_fail(err, CN_ENOMEM, "out of memory");
     fputs("t", f);
-    for (int l = 0; l < s->leads; l++) fprintf(f, ",%s", s->lead[l]);
+    for (int l = 0; l < s->leads; l++) {
+        fputc(',', f);
+        ecg_csv_put(f, s->lead[l]);
+    }
     for (int t = 0; t < s->samples; t++) {
         fprintf(f, "\n%.9g", s->start + t / s->hz);
         for (int l = 0; l < s->leads; l++) {
@@ -140,7 +166,7 @@ int ecg_strip_csv(const struct ecg_strip *s, char **text, size_t *n, struct cn_e
     return finish(f, text, err);
 }
 
-/* Text for XML: a header may hold anything. */
+/* Text for XML; it has no control characters (wfdb.h). */
 static void put_text(FILE *f, const char *s)
 {
     for (; *s; s++) {
@@ -149,7 +175,7 @@ static void put_text(FILE *f, const char *s)
         else if (*s == '&')
             fputs("&amp;", f);
         else
-            fputc((unsigned char)*s < ' ' || (unsigned char)*s > '~' ? '?' : *s, f);
+            fputc(*s, f);
     }
 }
 
@@ -169,19 +195,36 @@ static void put_paper(FILE *f, double width, double height)
         width, height, width, height);
 }
 
+/* Samples [from, to) of a lead, where 0 is at height `zero`. */
+struct stretch {
+    int from, to;
+    double zero, mm_per_unit;
+};
+
+static void put_line(FILE *f, const struct ecg_strip *s, const float *x, const struct stretch *l)
+{
+    fputs("<polyline fill=\"none\" stroke=\"#111\" stroke-width=\"0.25\" "
+          "stroke-linejoin=\"round\" points=\"",
+          f);
+    for (int t = l->from; t < l->to; t++)
+        fprintf(f, "%s%.2f,%.2f", t > l->from ? " " : "", MARGIN_MM + t / s->hz * MM_PER_SECOND,
+                l->zero - (double)x[t] * l->mm_per_unit);
+    fputs("\"/>\n", f);
+}
+
 static void put_lead(FILE *f, const struct ecg_strip *s, int l, double mm_per_unit)
 {
     const float *x = s->x + (size_t)l * (size_t)s->samples;
     double zero = MARGIN_MM + LEAD_MM * (l + 0.5);
     fprintf(f, "<text x=\"1\" y=\"%g\" font-family=\"sans-serif\" font-size=\"3\">", zero - 4);
     put_text(f, s->lead[l]);
-    fputs("</text>\n<polyline fill=\"none\" stroke=\"#111\" stroke-width=\"0.25\" "
-          "stroke-linejoin=\"round\" points=\"",
-          f);
-    for (int t = 0; t < s->samples; t++)
-        fprintf(f, "%s%.2f,%.2f", t ? " " : "", MARGIN_MM + t / s->hz * MM_PER_SECOND,
-                zero - (double)x[t] * mm_per_unit);
-    fputs("\"/>\n", f);
+    fputs("</text>\n", f);
+    for (int t = 0, end; t < s->samples; t = end) {
+        end = t + 1;
+        if (isnan(x[t])) continue;
+        while (end < s->samples && !isnan(x[end])) end++;
+        put_line(f, s, x, &(struct stretch){t, end, zero, mm_per_unit});
+    }
 }
 
 int ecg_strip_svg(const struct ecg_strip *s, char **text, size_t *n, struct cn_error *err)

@@ -1,18 +1,17 @@
-/* ecg/wfdb.c - reading WFDB headers and samples; see wfdb.h.
+/* ecg/wfdb.c - WFDB headers; see wfdb.h.
  *
- * A header (.hea) is text. Lines that start with '#' and empty ones are comments. The first other
- * line is
+ * A header (.hea) is text. Lines whose first character other than blanks is '#' and empty ones are
+ * comments. The first other line is
  *     record[/segments] signals [hz[/counter[(base)]] [samples [time [date]]]]
  * and one line per signal follows:
- *     file format[xN][:skew][+offset] [gain[(baseline)][/units] [resolution [zero [first [checksum
+ *     file format[xN][:skew][+offset] [gain[(baseline)][/units] [resolution [zero [initial [checksum
  *     [blocksize [description]]]]]]]
- * Everything after `format` may be missing from some point on. Signals with the same file name lie
- * interleaved in it, sample by sample:
- *     16   two bytes, little-endian, two's complement
- *     212  two 12-bit samples in three bytes: low byte of the first; low nibble = high bits of the
- *          first, high nibble = high bits of the second; low byte of the second
- * The smallest value of a format marks a missing sample. The checksum is the sum of a signal's
- * samples modulo 2^16.
+ * Everything after `format` may be missing from some point on. Of these the counter, the time, the
+ * date, the resolution and the block size change no sample, and are passed over. Signals with the
+ * same file name stand together and lie interleaved in that file (samples.c).
+ *
+ * header(5) says that a header is ASCII, but old ones are Latin-1 and new ones UTF-8: what is shown to
+ * people (record, units, description) is converted here, once; file names stay the bytes they are.
  */
 #define _GNU_SOURCE
 #include "ecg/wfdb.h"
@@ -25,18 +24,20 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/file.h"
+#include "base/text.h"
 
-#define HEADER_LIMIT (1u << 20)
-#define DAT_LIMIT ((size_t)2 << 30)
+/* ADC units per physical unit: beyond these no voltage of a body can be meant */
+#define GAIN_LEAST 1e-12
+#define GAIN_MOST 1e12
 
-/* --- the header ------------------------------------------------------------------------------ */
+/* --- words ----------------------------------------------------------------------------------- */
 
 /* A line being read from left to right. */
 struct cursor {
     const char *file;
     int line;
     char *at;
+    int latin1; /* the first line that was not UTF-8 */
 };
 
 static int bad(const struct cursor *c, struct cn_error *err, const char *what, const char *word)
@@ -76,12 +77,62 @@ static int number_word(struct cursor *c, const char *what, long long lo, long lo
     return 0;
 }
 
-static int copy_word(struct cursor *c, const char *what, const char *w, size_t n, char *out,
-                     size_t cap, struct cn_error *err)
+/* Text for people into out[cap]: UTF-8 without control characters; what is too long ends in "...". */
+static int copy_text(struct cursor *c, const char *from, char *out, size_t cap,
+                     struct cn_error *err)
 {
-    if (n == 0 || n >= cap) return bad(c, err, what, w);
-    memcpy(out, w, n);
-    out[n] = 0;
+    bool converted;
+    char *text = cn_text_utf8(from, strlen(from), &converted);
+    if (!text) return cn_fail(err, CN_ENOMEM, "%s: out of memory", c->file);
+    for (char *p = text; *p; p++)
+        if (*p == '\t') *p = ' ';
+    if (converted && !c->latin1) c->latin1 = c->line;
+    /* a character grows fourfold at most, where it is shown as \xNN */
+    size_t room = 4 * strlen(text) + 1;
+    char *shown = malloc(room);
+    if (shown && cn_text_show(shown, room, text) < cap) {
+        strcpy(out, shown);
+    } else { /* cut, which is said by the dots */
+        size_t n = cn_text_show(out, cap - 3, text);
+        memcpy(out + n, "...", 4);
+    }
+    free(shown);
+    free(text);
+    return 0;
+}
+
+/* --- the record line ------------------------------------------------------------------------- */
+
+/* hz[/counter[(base)]] */
+static int frequency_word(struct ecg_header *h, struct cursor *c, const char *w,
+                          struct cn_error *err)
+{
+    char *end;
+    h->hz = strtod(w, &end);
+    if (end == w || !(h->hz > 0 && h->hz < 1e6)) return bad(c, err, "bad sampling frequency", w);
+    if (*end == '/') {
+        const char *counter = end + 1;
+        if (!isfinite(strtod(counter, &end)) || end == counter)
+            return bad(c, err, "bad counter frequency", w);
+        if (*end == '(') {
+            const char *base = end + 1;
+            if (!isfinite(strtod(base, &end)) || end == base || *end++ != ')')
+                return bad(c, err, "bad base counter value", w);
+        }
+    }
+    return *end ? bad(c, err, "bad sampling frequency", w) : 0;
+}
+
+static int signal_count(struct ecg_header *h, struct cursor *c, struct cn_error *err)
+{
+    long long v = 0;
+    int rc = number_word(c, "bad number of signals", 1, INT_MAX, &v, err);
+    if (rc > 0) return bad(c, err, "missing number of signals after", h->record);
+    if (rc) return rc;
+    if (v > ECG_MAX_SIGNALS)
+        return cn_fail(err, CN_ELIMIT, "%s:%d: %lld signals; records of up to %d can be read",
+                       c->file, c->line, v, ECG_MAX_SIGNALS);
+    h->n_signals = (int)v;
     return 0;
 }
 
@@ -90,28 +141,36 @@ static int record_line(struct ecg_header *h, struct cursor *c, struct cn_error *
     char *w = next_word(c);
     if (!w) return bad(c, err, "missing record name", "");
     if (strchr(w, '/'))
-        return cn_fail(err, CN_EUNSUPPORTED,
-                       "%s:%d: record '%.40s' has several segments; only single-segment records "
-                       "can be read",
-                       c->file, c->line, w);
-    int rc = copy_word(c, "bad record name", w, strlen(w), h->record, sizeof h->record, err);
+        return cn_fail(
+            err, CN_EUNSUPPORTED,
+            "%s:%d: record '%.40s' has several segments, which cannot be read together; "
+            "give one of the records that the lines below name, or join them first (WFDB's "
+            "xform does)",
+            c->file, c->line, w);
+    int rc = copy_text(c, w, h->record, sizeof h->record, err);
+    if (!rc) rc = signal_count(h, c, err);
     if (rc) return rc;
-    long long v = 0;
-    rc = number_word(c, "bad number of signals", 1, ECG_MAX_SIGNALS, &v, err);
-    if (rc > 0) return bad(c, err, "missing number of signals after", h->record);
-    if (rc) return rc;
-    h->n_signals = (int)v;
     h->hz = 250;
     w = next_word(c);
     if (!w) return 0;
-    char *end;
-    h->hz = strtod(w, &end);
-    if (end == w || (*end && *end != '/') || !(h->hz > 0 && h->hz < 1e6))
-        return bad(c, err, "bad sampling frequency", w);
-    v = 0;
+    rc = frequency_word(h, c, w, err);
+    if (rc) return rc;
+    long long v = 0;
     rc = number_word(c, "bad number of samples", 0, ECG_MAX_SAMPLES, &v, err);
     h->n_samples = v;
     return rc < 0 ? rc : 0;
+}
+
+/* --- signal lines ---------------------------------------------------------------------------- */
+
+static int no_format(const struct cursor *c, long long format, struct cn_error *err)
+{
+    bool flac = format == 508 || format == 516 || format == 524;
+    return cn_fail(
+        err, CN_EUNSUPPORTED,
+        "%s:%d: signal format %lld%s cannot be read; formats 8, 16, 24, 32, 61, 80, 160, "
+        "212, 310 and 311 can: convert the record to format 16 or 32 (WFDB's xform does)",
+        c->file, c->line, format, flac ? " (compressed)" : "");
 }
 
 /* format[xN][:skew][+offset] */
@@ -120,21 +179,20 @@ static int format_word(struct ecg_signal *s, struct cursor *c, char *w, struct c
     char *end;
     long long format, v;
     if (whole_number(w, &end, 0, 100000, &format)) return bad(c, err, "bad signal format", w);
-    if (format != 16 && format != 212)
-        return cn_fail(err, CN_EUNSUPPORTED,
-                       "%s:%d: signal format %lld cannot be read; formats 16 and 212 can", c->file,
-                       c->line, format);
+    if (!ecg_format_known((int)format)) return no_format(c, format, err);
     s->format = (int)format;
     while (*end) {
         char kind = *end, *digits = end + 1;
-        if (!strchr("x:+", kind) || whole_number(digits, &end, 0, INT_MAX, &v))
+        if (!strchr("x:+", kind) || !isdigit((unsigned char)*digits) ||
+            whole_number(digits, &end, 0, INT_MAX, &v))
             return bad(c, err, "bad signal format", w);
-        if ((kind == 'x' && v > 1) || (kind == ':' && v != 0))
-            return cn_fail(
-                err, CN_EUNSUPPORTED,
-                "%s:%d: signal format '%.40s': several samples per frame and skew cannot "
-                "be read",
-                c->file, c->line, w);
+        if (kind == 'x' && v > 1)
+            return cn_fail(err, CN_EUNSUPPORTED,
+                           "%s:%d: signal format '%.40s': %lld samples per frame cannot be read; "
+                           "resample the record to one rate first (WFDB's xform does)",
+                           c->file, c->line, w, v);
+        if (kind == ':' && v > ECG_MAX_SAMPLES) return bad(c, err, "bad skew", w);
+        if (kind == ':') s->skew = (int)v;
         if (kind == '+') s->offset = v;
     }
     return 0;
@@ -147,38 +205,66 @@ static int gain_word(struct ecg_signal *s, struct cursor *c, char *w, bool *has_
     char *end;
     long long v;
     s->gain = strtod(w, &end);
-    if (end == w || !isfinite(s->gain) || fabs(s->gain) > 1e12) return bad(c, err, "bad gain", w);
+    if (end == w) return bad(c, err, "bad gain", w);
+    s->calibrated = s->gain != 0;
     if (s->gain == 0) s->gain = 200; /* "uncalibrated": WFDB's default */
     if (*end == '(') {
-        if (whole_number(end + 1, &end, INT_MIN / 2, INT_MAX / 2, &v) || *end != ')')
+        if (whole_number(end + 1, &end, INT_MIN, INT_MAX, &v) || *end != ')')
             return bad(c, err, "bad baseline", w);
         s->baseline = (int)v;
         *has_baseline = true;
         end++;
     }
-    if (*end == '/')
-        return copy_word(c, "bad units", end + 1, strlen(end + 1), s->units, sizeof s->units, err);
+    if (*end == '/' && (!end[1] || strlen(end + 1) >= sizeof s->units))
+        return bad(c, err, "bad units", end + 1);
+    if (*end == '/') return copy_text(c, end + 1, s->units, sizeof s->units, err);
     return *end ? bad(c, err, "bad gain", w) : 0;
 }
 
-/* resolution zero first checksum blocksize description: each may be missing, then so is the rest */
+/* Told only once the signal's name is known. */
+static int check_gain(const struct ecg_signal *s, const struct cursor *c, struct cn_error *err)
+{
+    if (isfinite(s->gain) && fabs(s->gain) >= GAIN_LEAST && fabs(s->gain) <= GAIN_MOST) return 0;
+    return cn_fail(
+        err, CN_EINVALID,
+        "%s:%d: signal %s: bad gain: with %g units of the converter per %s its samples are "
+        "no voltages; put the header right",
+        c->file, c->line, s->name[0] ? s->name : s->file, s->gain, s->units);
+}
+
+/* resolution zero initial checksum blocksize description: each may be missing, then so is the rest */
 static int signal_tail(struct ecg_signal *s, struct cursor *c, bool has_baseline,
                        struct cn_error *err)
 {
     long long v = 0;
     int rc = number_word(c, "bad ADC resolution", 0, 64, &v, err);
-    if (!rc) rc = number_word(c, "bad ADC zero", INT_MIN / 2, INT_MAX / 2, &v, err);
+    if (!rc) rc = number_word(c, "bad ADC zero", INT_MIN, INT_MAX, &v, err);
+    if (!rc) s->initial = (int)v;
     if (!rc && !has_baseline) s->baseline = (int)v;
-    if (!rc) rc = number_word(c, "bad initial value", INT_MIN / 2, INT_MAX / 2, &v, err);
+    if (!rc) rc = number_word(c, "bad initial value", INT_MIN, INT_MAX, &v, err);
+    if (!rc) s->initial = (int)v;
     if (!rc) rc = number_word(c, "bad checksum", -65536, 65536, &v, err);
     if (!rc) {
         s->checked = true;
         s->checksum = (int16_t)(uint16_t)v;
-        rc = number_word(c, "bad block size", 0, INT_MAX / 2, &v, err);
+        rc = number_word(c, "bad block size", 0, INT_MAX, &v, err);
     }
     if (rc) return rc < 0 ? rc : 0;
     while (*c->at == ' ' || *c->at == '\t') c->at++;
-    snprintf(s->name, sizeof s->name, "%s", c->at);
+    s->named = *c->at != 0;
+    return copy_text(c, c->at, s->name, sizeof s->name, err);
+}
+
+/* The name of a file beside the header. */
+static int file_word(struct ecg_signal *s, struct cursor *c, struct cn_error *err)
+{
+    char *w = next_word(c);
+    if (!w) return bad(c, err, "missing file name", "");
+    if (strchr(w, '/') || !strcmp(w, "-") || !strcmp(w, "~") || w[0] == '.')
+        return bad(c, err, "the signal file must lie beside its header:", w);
+    size_t n = strlen(w);
+    if (n >= sizeof s->file) return bad(c, err, "bad file name", w);
+    memcpy(s->file, w, n + 1);
     return 0;
 }
 
@@ -187,13 +273,9 @@ static int signal_line(struct ecg_signal *s, struct cursor *c, struct cn_error *
     s->line = c->line;
     s->gain = 200;
     strcpy(s->units, "mV");
-    char *w = next_word(c);
-    if (!w) return bad(c, err, "missing file name", "");
-    if (strchr(w, '/') || !strcmp(w, "-") || !strcmp(w, "~") || w[0] == '.')
-        return bad(c, err, "the signal file must lie beside its header:", w);
-    int rc = copy_word(c, "bad file name", w, strlen(w), s->file, sizeof s->file, err);
+    int rc = file_word(s, c, err);
     if (rc) return rc;
-    w = next_word(c);
+    char *w = next_word(c);
     if (!w) return bad(c, err, "missing format after", s->file);
     rc = format_word(s, c, w, err);
     if (rc) return rc;
@@ -201,7 +283,67 @@ static int signal_line(struct ecg_signal *s, struct cursor *c, struct cn_error *
     if (!w) return 0;
     bool has_baseline = false;
     rc = gain_word(s, c, w, &has_baseline, err);
-    return rc ? rc : signal_tail(s, c, has_baseline, err);
+    if (!rc) rc = signal_tail(s, c, has_baseline, err);
+    return rc ? rc : check_gain(s, c, err);
+}
+
+/* --- all lines together ---------------------------------------------------------------------- */
+
+/* Signals of one file stand together and are stored alike. */
+static int check_groups(const struct ecg_header *h, const char *file, struct cn_error *err)
+{
+    for (int s = 1; s < h->n_signals; s++) {
+        const struct ecg_signal *sig = &h->signal[s], *last = sig - 1;
+        bool same = !strcmp(sig->file, last->file);
+        if (same && (sig->format != last->format || sig->offset != last->offset))
+            return cn_fail(err, CN_EINVALID,
+                           "%s:%d: signals in one file differ in format or offset", file,
+                           sig->line);
+        for (int k = 0; !same && k < s; k++)
+            if (!strcmp(sig->file, h->signal[k].file))
+                return cn_fail(
+                    err, CN_EINVALID,
+                    "%s:%d: the signals of '%s' do not stand together; order the lines by "
+                    "file",
+                    file, sig->line, sig->file);
+    }
+    return 0;
+}
+
+static bool taken(const struct ecg_header *h, int s, const char *name)
+{
+    for (int k = 0; k < h->n_signals; k++)
+        if (k != s && !strcmp(h->signal[k].name, name)) return true;
+    return false;
+}
+
+/* Leads are told apart by name from here on: "II" and "II (2)". */
+static void make_names_distinct(struct ecg_header *h)
+{
+    for (int s = 0; s < h->n_signals; s++)
+        for (int k = 0; k < h->n_signals; k++)
+            if (k != s && h->signal[s].named && h->signal[k].named &&
+                !strcasecmp(h->signal[k].name, h->signal[s].name))
+                h->signal[s].twin = true;
+    for (int s = 0; s < h->n_signals; s++) {
+        struct ecg_signal *sig = &h->signal[s];
+        char name[sizeof sig->name];
+        if (!sig->named) snprintf(sig->name, sizeof sig->name, "signal %d", s);
+        snprintf(name, sizeof name, "%s", sig->name);
+        for (int k = 0, n = 2; k < s; k++) {
+            if (strcasecmp(h->signal[k].name, name) != 0) continue;
+            do { /* at most as many turns as there are signals */
+                char tail[16];
+                int put = snprintf(tail, sizeof tail, " (%d)", n++);
+                size_t keep = strlen(sig->name), most = sizeof name - 1 - (size_t)put;
+                if (keep > most) keep = most;
+                while (keep && ((unsigned char)sig->name[keep] & 0xc0) == 0x80) keep--;
+                snprintf(name, sizeof name, "%.*s%s", (int)keep, sig->name, tail);
+            } while (taken(h, s, name));
+            k = -1;
+        }
+        strcpy(sig->name, name);
+    }
 }
 
 /* Cuts the next line that is not a comment out of the text; NULL at its end. */
@@ -214,7 +356,8 @@ static char *next_line(char **text, int *line)
         ++*line;
         size_t n = strlen(start);
         while (n && strchr("\r \t", start[n - 1])) start[--n] = 0;
-        if (n && start[0] != '#') return start;
+        while (*start == ' ' || *start == '\t') start++;
+        if (*start && *start != '#') return start;
     }
     return NULL;
 }
@@ -222,6 +365,7 @@ static char *next_line(char **text, int *line)
 static int parse_lines(struct ecg_header *h, const char *file, char *text, struct cn_error *err)
 {
     struct cursor c = {.file = file};
+    if (!strncmp(text, "\xef\xbb\xbf", 3)) text += 3; /* a byte order mark */
     c.at = next_line(&text, &c.line);
     if (!c.at) return cn_fail(err, CN_EINVALID, "%s: empty WFDB header", file);
     int rc = record_line(h, &c, err);
@@ -232,6 +376,9 @@ static int parse_lines(struct ecg_header *h, const char *file, char *text, struc
                            file, c.line, s, h->n_signals);
         rc = signal_line(&h->signal[s], &c, err);
     }
+    h->latin1 = c.latin1;
+    if (!rc) rc = check_groups(h, file, err);
+    if (!rc) make_names_distinct(h);
     return rc;
 }
 
@@ -239,7 +386,8 @@ int ecg_header_parse(struct ecg_header *h, const char *file, const char *text, s
                      struct cn_error *err)
 {
     memset(h, 0, sizeof *h);
-    if (n > HEADER_LIMIT) return cn_fail(err, CN_ELIMIT, "%s: a WFDB header of %zu bytes", file, n);
+    if (n > ECG_HEADER_LIMIT)
+        return cn_fail(err, CN_ELIMIT, "%s: a WFDB header of %zu bytes", file, n);
     if (memchr(text, 0, n))
         return cn_fail(err, CN_EINVALID, "%s: not a WFDB header (holds a 0 byte)", file);
     char *copy = strndup(text, n);
@@ -247,203 +395,4 @@ int ecg_header_parse(struct ecg_header *h, const char *file, const char *text, s
     int rc = parse_lines(h, file, copy, err);
     free(copy);
     return rc;
-}
-
-/* --- the samples ----------------------------------------------------------------------------- */
-
-static int64_t bytes_of(int format, int64_t samples)
-{
-    return format == 16 ? samples * 2 : samples / 2 * 3 + (samples & 1) * 2;
-}
-
-static void decode_16(const uint8_t *p, int count, int64_t n, int16_t *out)
-{
-    for (int64_t t = 0; t < n; t++)
-        for (int s = 0; s < count; s++, p += 2)
-            out[s * n + t] = (int16_t)(uint16_t)(p[0] | p[1] << 8);
-}
-
-static int16_t extend_12(unsigned v)
-{
-    return (int16_t)((v & 0x7ff) - (v & 0x800));
-}
-
-static void decode_212(const uint8_t *p, int count, int64_t n, int16_t *out)
-{
-    int s = 0;
-    int64_t t = 0, total = n * count;
-    for (int64_t i = 0; i < total; i++) {
-        unsigned v = i & 1 ? p[2] | (p[1] & 0xf0u) << 4 : p[0] | (p[1] & 0x0fu) << 8;
-        if (i & 1) p += 3;
-        out[s * n + t] = extend_12(v);
-        if (++s == count) s = 0, t++;
-    }
-}
-
-static int check_sums(const struct ecg_header *h, int first, int count, const struct ecg_dat *dat,
-                      const int16_t *out, struct cn_error *err)
-{
-    for (int s = 0; s < count; s++) {
-        const struct ecg_signal *sig = &h->signal[first + s];
-        const int16_t *x = out + s * h->n_samples;
-        uint16_t sum = 0;
-        for (int64_t t = 0; t < h->n_samples; t++) sum = (uint16_t)(sum + (uint16_t)x[t]);
-        if (sig->checked && (int16_t)sum != sig->checksum)
-            return cn_fail(err, CN_ECORRUPT,
-                           "%s: record %s, signal %d (%s): checksum %d, but line %d of its header "
-                           "says %d; the file is damaged, fetch it again",
-                           dat->path, h->record, first + s, sig->name, (int16_t)sum, sig->line,
-                           sig->checksum);
-    }
-    return 0;
-}
-
-int ecg_dat_decode(const struct ecg_header *h, int first, int count, const struct ecg_dat *dat,
-                   int16_t *out, struct cn_error *err)
-{
-    const struct ecg_signal *sig = &h->signal[first];
-    int64_t need = sig->offset + bytes_of(sig->format, h->n_samples * count);
-    if ((int64_t)dat->n < need)
-        return cn_fail(err, CN_ECORRUPT,
-                       "%s: truncated: %zu bytes, but the header of record %s promises %lld (%d "
-                       "signals x %lld samples in format %d); fetch it again",
-                       dat->path, dat->n, h->record, (long long)need, count,
-                       (long long)h->n_samples, sig->format);
-    const uint8_t *p = dat->data + sig->offset;
-    if (sig->format == 16)
-        decode_16(p, count, h->n_samples, out);
-    else
-        decode_212(p, count, h->n_samples, out);
-    return check_sums(h, first, count, dat, out, err);
-}
-
-/* --- whole records --------------------------------------------------------------------------- */
-
-/* How many signals from `first` on share its file. */
-static int group_size(const struct ecg_header *h, int first)
-{
-    int n = 1;
-    while (first + n < h->n_signals && !strcmp(h->signal[first + n].file, h->signal[first].file))
-        n++;
-    return n;
-}
-
-static int read_group(struct ecg_record *r, int first, int count, struct cn_error *err)
-{
-    struct ecg_header *h = &r->header;
-    const struct ecg_signal *sig = &h->signal[first];
-    for (int s = 1; s < count; s++)
-        if (sig[s].format != sig->format || sig[s].offset != sig->offset)
-            return cn_fail(err, CN_EINVALID, "%s:%d: signals in one file differ in format", r->path,
-                           sig[s].line);
-    char path[768], *data = NULL;
-    const char *slash = strrchr(r->path, '/');
-    int folder = slash ? (int)(slash - r->path) + 1 : 0;
-    snprintf(path, sizeof path, "%.*s%s", folder, r->path, sig->file);
-    struct ecg_dat dat = {.path = path};
-    int rc = cn_file_read(path, DAT_LIMIT, &data, &dat.n, err);
-    if (rc) return rc;
-    dat.data = (const uint8_t *)data;
-    if (!h->n_samples) {
-        int64_t left = (int64_t)dat.n - sig->offset;
-        h->n_samples = left <= 0 ? 0 : (sig->format == 16 ? left / 2 : left / 3 * 2) / count;
-    }
-    if (!r->adc && h->n_samples && (int64_t)dat.n >= bytes_of(sig->format, h->n_samples))
-        r->adc = malloc((size_t)h->n_samples * (size_t)h->n_signals * sizeof *r->adc);
-    if (!h->n_samples)
-        rc = cn_fail(err, CN_ECORRUPT, "%s: holds no samples", path);
-    else if (!r->adc && (int64_t)dat.n >= bytes_of(sig->format, h->n_samples))
-        rc = cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
-    else
-        rc = ecg_dat_decode(h, first, count, &dat, r->adc + first * h->n_samples, err);
-    free(data);
-    return rc;
-}
-
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n > m && !strcmp(s + n - m, tail);
-}
-
-static int header_path(const char *path, char *out, size_t cap, struct cn_error *err)
-{
-    size_t n = strlen(path);
-    if (ends_with(path, ".hea") || ends_with(path, ".dat")) n -= 4;
-    if (n + 5 > cap) return cn_fail(err, CN_EINVALID, "%s: path too long", path);
-    snprintf(out, cap, "%.*s.hea", (int)n, path);
-    return 0;
-}
-
-int ecg_record_read(struct ecg_record **out, const char *path, struct cn_error *err)
-{
-    *out = NULL;
-    struct ecg_record *r = calloc(1, sizeof *r);
-    if (!r) return cn_fail(err, CN_ENOMEM, "%s: out of memory", path);
-    char *text = NULL;
-    size_t n = 0;
-    int rc = header_path(path, r->path, sizeof r->path, err);
-    if (!rc) rc = cn_file_read(r->path, HEADER_LIMIT, &text, &n, err);
-    if (!rc) rc = ecg_header_parse(&r->header, r->path, text, n, err);
-    free(text);
-    for (int s = 0, count; !rc && s < r->header.n_signals; s += count) {
-        count = group_size(&r->header, s);
-        rc = read_group(r, s, count, err);
-    }
-    if (rc) {
-        ecg_record_destroy(r);
-        return rc;
-    }
-    *out = r;
-    return 0;
-}
-
-void ecg_record_destroy(struct ecg_record *r)
-{
-    if (!r) return;
-    free(r->adc);
-    free(r);
-}
-
-/* --- physical units -------------------------------------------------------------------------- */
-
-static double millivolts_per(const char *unit)
-{
-    static const struct {
-        const char *unit;
-        double mv;
-    } known[] = {{"mV", 1}, {"uV", 1e-3}, {"V", 1e3}, {"nV", 1e-6}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(unit, known[i].unit)) return known[i].mv;
-    return 0;
-}
-
-int64_t ecg_signal_mv(const struct ecg_header *h, int s, const int16_t *adc, double *out,
-                      struct cn_error *err)
-{
-    const struct ecg_signal *sig = &h->signal[s];
-    double unit = millivolts_per(sig->units);
-    if (unit == 0)
-        return cn_fail(err, CN_EUNSUPPORTED,
-                       "record %s, signal %d (%s): unit '%s' is not a voltage (V, mV, uV, nV)",
-                       h->record, s, sig->name, sig->units);
-    const int16_t missing = sig->format == 16 ? INT16_MIN : -2048;
-    int64_t held = 0, t = 0;
-    while (t < h->n_samples && adc[t] == missing) t++;
-    int16_t last = t < h->n_samples ? adc[t] : (int16_t)sig->baseline;
-    for (t = 0; t < h->n_samples; t++) {
-        if (adc[t] == missing)
-            held++;
-        else
-            last = adc[t];
-        out[t] = (last - sig->baseline) / sig->gain * unit;
-    }
-    return held;
-}
-
-int ecg_signal_find(const struct ecg_header *h, const char *name)
-{
-    for (int s = 0; s < h->n_signals; s++)
-        if (!strcasecmp(h->signal[s].name, name)) return s;
-    return -1;
 }

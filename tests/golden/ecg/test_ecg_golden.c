@@ -79,13 +79,14 @@ static void filtered_signals_equal_scipy(void **state)
     int32_t *golden = filtered_golden();
     FILE *names = open_golden("filtered.txt");
     static float x[ROW];
+    const struct ecg_prep how = {.stage = ECG_FILTERED};
     char name[32], path[512];
     double most = 0;
     for (int i = 0; i < RECORDS; i++) {
         struct cn_error err;
         assert_int_equal(fscanf(names, "%31s", name), 1);
         snprintf(path, sizeof path, PTBXL "/records100/%02d000/%s", atoi(name) / 1000, name);
-        must(ecg_preprocess_file(path, ECG_FILTERED, NULL, x, &err), &err);
+        must((int)ecg_preprocess_file(path, &how, x, &err), &err);
         double d = worst(x, golden + (size_t)i * ROW);
         if (!(d <= most)) most = d;
     }
@@ -200,7 +201,7 @@ static void every_code_and_modifier(void **state)
     struct ecg_annotations a;
     struct cn_error err;
     char line[1024];
-    must(ecg_annotations_read(&a, HERE "every.atr", 0, &err), &err);
+    must(ecg_annotations_read(&a, HERE "every.atr", &(struct ecg_timeline){0, 360}, &err), &err);
     FILE *f = open_golden("every.txt");
     int lines = 0;
     while (fgets(line, sizeof line, f)) {
@@ -249,13 +250,12 @@ static void start_record(struct check *c, const char *line)
     assert_int_equal(c->r->header.n_signals, leads);
     assert_int_equal(c->r->header.n_samples, samples);
     snprintf(path, sizeof path, "%s/%s.atr", c->dir, name);
-    must(ecg_annotations_read(&c->a, path, samples, &err), &err);
+    must(ecg_annotations_read(&c->a, path, &(struct ecg_timeline){samples, 360}, &err), &err);
     assert_int_equal(c->a.n, annotations);
     c->mv = malloc((size_t)samples * sizeof *c->mv);
     int lead = ecg_beat_lead(&c->r->header, &missing);
     assert_int_equal(missing, !strcmp(name, "102") || !strcmp(name, "104"));
-    assert_int_equal(ecg_signal_mv(&c->r->header, lead, c->r->adc + lead * samples, c->mv, &err),
-                     0);
+    assert_int_equal(ecg_signal_mv(c->r, lead, c->mv, &err), 0);
 }
 
 static void check_lead(struct check *c, const char *line)
@@ -272,7 +272,7 @@ static void check_lead(struct check *c, const char *line)
                      10);
     assert_string_equal(h->signal[s].name, name);
     double *mv = malloc((size_t)n * sizeof *mv);
-    assert_int_equal(ecg_signal_mv(h, s, c->r->adc + s * n, mv, &err), 0);
+    assert_int_equal(ecg_signal_mv(c->r, s, mv, &err), 0);
     for (int k = 0; k < 4; k++) {
         assert_true(fabs(mv[k] - v[k]) < 1e-9);
         assert_true(fabs(mv[n - 4 + k] - v[4 + k]) < 1e-9);

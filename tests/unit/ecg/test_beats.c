@@ -58,7 +58,9 @@ static void words_skips_and_modifiers(void **state)
                            0};
     struct ecg_annotations a;
     struct cn_error err;
-    must(ecg_annotations_parse(&a, "x.atr", atr, sizeof atr, 100000, &err), &err);
+    must(ecg_annotations_parse(&a, "x.atr", atr, sizeof atr, &(struct ecg_timeline){100000, 360},
+                               &err),
+         &err);
     assert_int_equal(a.n, 5);
     assert_int_equal(a.of[0].sample, 18);
     assert_int_equal(a.of[0].aux_len, 3);
@@ -82,7 +84,6 @@ static void damaged_annotation_files(void **state)
     static const uint8_t long_aux[302] = {WORD(1, 5), WORD(63, 290)};
     static const uint8_t past[] = {WORD(1, 500), WORD(1, 500), WORD(0, 0)};
     static const uint8_t before[] = {WORD(59, 0), 0xff, 0xff, 0, 0, WORD(1, 5), WORD(0, 0)};
-    static const uint8_t reserved[] = {WORD(1, 5), WORD(51, 1), WORD(0, 0)};
     static const uint8_t orphan[] = {WORD(62, 1), WORD(0, 0)};
     static const struct {
         const uint8_t *data;
@@ -97,13 +98,13 @@ static void damaged_annotation_files(void **state)
         {long_aux, sizeof long_aux, "byte 2: an auxiliary string of 290 bytes"},
         {past, sizeof past, "byte 2: annotation 1 stands at sample 1000, but the record has 1000"},
         {before, sizeof before, "annotation 0 stands at sample -65531"},
-        {reserved, sizeof reserved, "byte 2: 51 is no annotation code"},
         {orphan, sizeof orphan, "byte 0: a modifier before the first annotation"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct ecg_annotations a;
         struct cn_error err;
-        must_fail(ecg_annotations_parse(&a, "x.atr", bad[i].data, bad[i].n, 1000, &err),
+        must_fail(ecg_annotations_parse(&a, "x.atr", bad[i].data, bad[i].n,
+                                        &(struct ecg_timeline){1000, 360}, &err),
                   CN_ECORRUPT, &err, bad[i].says);
         assert_null(a.of);
     }
@@ -111,19 +112,101 @@ static void damaged_annotation_files(void **state)
 
 static void undefined_codes_are_counted_and_listed(void **state)
 {
-    const uint8_t atr[] = {WORD(42, 5), WORD(1, 5), WORD(15, 5), WORD(42, 5), WORD(0, 0)};
+    const uint8_t atr[] = {WORD(42, 5), WORD(1, 5),  WORD(15, 5),
+                           WORD(42, 5), WORD(58, 5), WORD(0, 0)};
     struct ecg_annotations a;
     struct cn_error err;
-    char text[64];
-    must(ecg_annotations_parse(&a, "x.atr", atr, sizeof atr, 100, &err), &err);
-    assert_int_equal(a.n, 4);
-    assert_int_equal(a.unknown, 3);
+    char text[80];
+    must(
+        ecg_annotations_parse(&a, "x.atr", atr, sizeof atr, &(struct ecg_timeline){100, 360}, &err),
+        &err);
+    assert_int_equal(a.n, 5);
+    assert_int_equal(a.unknown, 4);
     ecg_annotations_unknown(&a, text, sizeof text);
-    assert_string_equal(text, "code 15 (1 times), code 42 (2 times)");
+    assert_string_equal(text, "code 15 (1 times), code 42 (2 times), code 58 (1 times)");
     char tight[12];
     ecg_annotations_unknown(&a, tight, sizeof tight);
     assert_string_equal(tight, "code 15 (1 ");
     ecg_annotations_clear(&a);
+}
+
+/* Puts an annotation with text into a file at p; returns its end. */
+static uint8_t *put_note(uint8_t *p, int code, int interval, const char *text)
+{
+    size_t n = strlen(text);
+    *p++ = (uint8_t)interval;
+    *p++ = (uint8_t)(code << 2 | interval >> 8);
+    if (!n) return p;
+    *p++ = (uint8_t)n;
+    *p++ = 63 << 2;
+    memcpy(p, text, n + 1);
+    return p + n + n % 2;
+}
+
+/* A file of notes at time 0, then a normal beat 100 counts on. */
+static int parse_notes(struct ecg_annotations *a, const char *const *notes, struct cn_error *err)
+{
+    static uint8_t atr[2048];
+    uint8_t *p = atr;
+    for (; *notes; notes++) p = put_note(p, 22, 0, *notes);
+    p = put_note(p, 1, 100, "");
+    p = put_note(p, 42, 50, "");
+    *p++ = 0;
+    *p++ = 0;
+    return ecg_annotations_parse(a, "x.atr", atr, (size_t)(p - atr),
+                                 &(struct ecg_timeline){1000, 360}, err);
+}
+
+static void times_in_another_resolution(void **state)
+{
+    struct ecg_annotations a;
+    struct cn_error err;
+    const char *const finer[] = {"a remark", "## time resolution: 720.0", NULL};
+    must(parse_notes(&a, finer, &err), &err);
+    assert_int_equal(a.n, 3); /* the remark stays */
+    assert_true(a.of[1].sample == 50 && a.of[2].sample == 75 && a.resolution == 720);
+    ecg_annotations_clear(&a);
+    const char *const coarser[] = {"## time resolution: 250", NULL};
+    must(parse_notes(&a, coarser, &err), &err);
+    assert_true(a.n == 2 && a.of[0].sample == 144 && a.of[1].sample == 216);
+    ecg_annotations_clear(&a);
+    const char *const beyond[] = {"## time resolution: 36", NULL};
+    must_fail(parse_notes(&a, beyond, &err), CN_ECORRUPT, &err, "stands at sample 1000");
+    static const char *const bad[] = {"## time resolution:",      "## time resolution: 0",
+                                      "## time resolution: nan",  "## time resolution: x",
+                                      "## time resolution: -250", "## time resolution: 250 Hz"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *const one[] = {bad[i], NULL};
+        must_fail(parse_notes(&a, one, &err), CN_EINVALID, &err, "is no frequency");
+    }
+    const char *const two[] = {coarser[0], finer[1], NULL};
+    must_fail(parse_notes(&a, two, &err), CN_EINVALID, &err, "is no frequency");
+}
+
+static void types_that_a_file_defines(void **state)
+{
+    struct ecg_annotations a;
+    struct cn_error err;
+    char text[80];
+    const char *const defined[] = {"## annotation type definitions", "42 TP T peak", "1 N",
+                                   "## end of definitions", NULL};
+    must(parse_notes(&a, defined, &err), &err);
+    assert_true(a.n == 2 && a.of[0].sample == 100 && a.unknown == 1);
+    assert_string_equal(a.defined[42], "TP");
+    ecg_annotations_unknown(&a, text, sizeof text);
+    assert_string_equal(text, "code 42 'TP' (1 times)");
+    ecg_annotations_clear(&a);
+    const char *const open[] = {"## annotation type definitions", "42 TP T peak", NULL};
+    must_fail(parse_notes(&a, open, &err), CN_EINVALID, &err, "'## end of definitions' is missing");
+    const char *const beat[] = {"## annotation type definitions", "1 V", "## end of definitions",
+                                NULL};
+    must_fail(parse_notes(&a, beat, &err), CN_EUNSUPPORTED, &err,
+              "gives code 1, which is N in WFDB, another meaning, 'V'");
+    static const char *const bad[] = {"60 X", "TP", "42", "42 a-very-long-symbol", "-1 X"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *const one[] = {defined[0], bad[i], defined[3], NULL};
+        must_fail(parse_notes(&a, one, &err), CN_EINVALID, &err, "defines no annotation type");
+    }
 }
 
 static void aami_classes(void **state)
@@ -368,6 +451,8 @@ static void a_record_without_annotations_is_left_out(void **state)
     ecg_dataset_close(d);
 }
 
+static const struct ecg_gaps refuse;
+
 /* Beats of one record are the rows that the cache holds of it, bit for bit. */
 static void beats_of_one_record(void **state)
 {
@@ -379,7 +464,7 @@ static void beats_of_one_record(void **state)
     must(open_beats(&d, dir, ECG_SPLIT_INTER_PATIENT, 0, &err), &err);
     snprintf(path, sizeof path, "%s/101", dir);
     told[0] = 0;
-    must(ecg_beats_read(&b, path, NULL, &err), &err);
+    must(ecg_beats_read(&b, path, NULL, &refuse, &err), &err);
     assert_string_equal(told, "");
     assert_int_equal(b.n, 15);
     assert_int_equal(b.left_out, 1); /* the one at 5900 */
@@ -395,8 +480,8 @@ static void beats_of_one_record(void **state)
     ecg_dataset_close(d);
 
     snprintf(path, sizeof path, "%s/100.hea", dir);
-    must(ecg_beats_read(&b, path, NULL, &err), &err);
-    assert_non_null(strstr(told, "100.hea: no lead MLII; taking its first, V5"));
+    must(ecg_beats_read(&b, path, NULL, &refuse, &err), &err);
+    assert_non_null(strstr(told, "100.hea: record 100 has no lead MLII; taking its first, V5"));
     assert_true(b.lead_missing && b.n == 9);
     assert_string_equal(b.lead, "V5");
     ecg_beats_clear(&b);
@@ -411,35 +496,37 @@ static void records_without_usable_beats(void **state)
     four_records(dir, "unusable");
     snprintf(path, sizeof path, "%s/124", dir);
     snprintf(other, sizeof other, "%s/100.atr", dir);
-    must(ecg_beats_read(&b, path, other, &err), &err);
+    must(ecg_beats_read(&b, path, other, &refuse, &err), &err);
     assert_int_equal(b.n, 9);
     for (int i = 0; i < b.n; i++) assert_int_equal(b.code[i], 1); /* 100's, not 124's */
     ecg_beats_clear(&b);
     snprintf(other, sizeof other, "%s/101.atr", dir);
-    must_fail(ecg_beats_read(&b, path, other, &err), CN_ECORRUPT, &err,
+    must_fail(ecg_beats_read(&b, path, other, &refuse, &err), CN_ECORRUPT, &err,
               "but the record has 3000 samples");
     snprintf(other, sizeof other, "%s/none.qrs", dir);
-    must_fail(ecg_beats_read(&b, path, other, &err), CN_ENOTFOUND, &err, "none.qrs");
+    must_fail(ecg_beats_read(&b, path, other, &refuse, &err), CN_ENOTFOUND, &err, "none.qrs");
     snprintf(other, sizeof other, "%s/124.atr", dir);
     assert_int_equal(unlink(other), 0);
-    must_fail(ecg_beats_read(&b, path, NULL, &err), CN_ENOTFOUND, &err,
+    must_fail(ecg_beats_read(&b, path, NULL, &refuse, &err), CN_ENOTFOUND, &err,
               "124.atr: no such file; beats are classified around annotated R peaks");
     assert_non_null(strstr(err.text, "--annotations FILE"));
     fake_beats(dir, "124", 3000, "MLII", "V1", "\34\52");
     told[0] = 0;
-    must_fail(ecg_beats_read(&b, path, NULL, &err), CN_EINVALID, &err,
+    must_fail(ecg_beats_read(&b, path, NULL, &refuse, &err), CN_EINVALID, &err,
               "none of its 10 annotations is a beat");
     assert_non_null(strstr(told, "5 annotations with codes that WFDB does not define"));
     assert_int_equal(truncate(other, 9), 0);
-    must_fail(ecg_beats_read(&b, path, NULL, &err), CN_ECORRUPT, &err, "124.atr: truncated");
+    must_fail(ecg_beats_read(&b, path, NULL, &refuse, &err), CN_ECORRUPT, &err,
+              "124.atr: truncated");
     snprintf(other, sizeof other, "%s/104.hea", dir);
     fake_replace(other, "2 360 3000", "2 250 3000");
-    must_fail(ecg_beats_read(&b, other, NULL, &err), CN_EINVALID, &err,
+    must_fail(ecg_beats_read(&b, other, NULL, &refuse, &err), CN_EINVALID, &err,
               "3000 samples at 250 Hz; nets that classify beats take records of at least 260 "
               "samples at 360 Hz");
     fake_replace(other, "2 250 3000", "2 360 3000");
     fake_replace(other, "212 200 11", "212 200/mmHg 11");
-    must_fail(ecg_beats_read(&b, other, NULL, &err), CN_EUNSUPPORTED, &err, "not a voltage");
+    must_fail(ecg_beats_read(&b, other, NULL, &refuse, &err), CN_EUNSUPPORTED, &err,
+              "not a voltage");
     assert_true(!b.x && !b.sample && !b.code);
 }
 
@@ -450,6 +537,8 @@ int main(void)
         cmocka_unit_test(words_skips_and_modifiers),
         cmocka_unit_test(damaged_annotation_files),
         cmocka_unit_test(undefined_codes_are_counted_and_listed),
+        cmocka_unit_test(times_in_another_resolution),
+        cmocka_unit_test(types_that_a_file_defines),
         cmocka_unit_test(aami_classes),
         cmocka_unit_test(windows),
         cmocka_unit_test(inter_patient_lists),

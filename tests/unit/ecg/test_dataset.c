@@ -81,9 +81,10 @@ static void content_of_the_cache(void **state)
     assert_string_equal(d->label[0], "NORM");
     assert_int_equal((uintptr_t)d->x % 64, 0);
     struct ecg_norm norm = {d->mean, d->std};
+    struct ecg_prep how = {.stage = ECG_NORMALISED, .norm = &norm};
     for (int i = 0; i < RECORDS; i++) {
         snprintf(path, sizeof path, "%s/records100/00000/%05d_lr", dir, i + 1);
-        must(ecg_preprocess_file(path, ECG_NORMALISED, &norm, x, &err), &err);
+        must((int)ecg_preprocess_file(path, &how, x, &err), &err);
         assert_memory_equal(d->x + i * 12000, x, sizeof x); /* what `infer` sees, bit for bit */
         snprintf(path, sizeof path, "%05d_lr", i + 1);
         assert_string_equal(d->id[i], path);
@@ -329,7 +330,7 @@ static void bad_inputs_leave_nothing(void **state)
     snprintf(path, sizeof path, "%s/records100/00000/00033_lr.hea", dir);
     fake_replace(path, "00033_lr.dat 16", "00001_lr.dat 16");
     must_fail(open_in(&d, dir, cache, NULL, &err), CN_EINVALID, &err,
-              "00033_lr.hea:2: all signals");
+              "00033_lr.hea:2: '00001_lr.dat' is no file of this");
     assert_null(d);
     assert_int_equal(files(cache, ".ecg") + files(cache, ".part"), 0);
 }

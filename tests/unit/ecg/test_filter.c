@@ -106,9 +106,12 @@ static void normalisation_and_stages(void **state)
     fake_folder(dir, "stages");
     fake_ptbxl(dir, 1);
     snprintf(path, sizeof path, "%s/records100/00000/00001_lr", dir);
-    must(ecg_preprocess_file(path, ECG_RAW, NULL, raw, &err), &err);
-    must(ecg_preprocess_file(path, ECG_FILTERED, NULL, filtered, &err), &err);
-    must(ecg_preprocess_file(path, ECG_NORMALISED, &norm, normalised, &err), &err);
+    must((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_RAW}, raw, &err), &err);
+    must((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_FILTERED}, filtered, &err),
+         &err);
+    must((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_NORMALISED, .norm = &norm},
+                                  normalised, &err),
+         &err);
     for (int i = 0; i < 12000; i++) {
         int l = i / 1000;
         assert_true(raw[i] == (float)(fake_sample(1, l, i % 1000) / 1000.0));
@@ -124,19 +127,19 @@ static void leads_are_found_by_name(void **state)
     fake_folder(dir, "leads");
     fake_ptbxl(dir, 2);
     snprintf(path, sizeof path, "%s/records100/00000/00002_lr.hea", dir);
-    must(ecg_preprocess_file(path, ECG_RAW, NULL, x, &err), &err);
+    must((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_RAW}, x, &err), &err);
     fake_replace(path, " 0 V1\n", " 0 temporary\n");
     fake_replace(path, " 0 V6\n", " 0 v1\n");
-    must_fail(ecg_preprocess_file(path, ECG_RAW, NULL, y, &err), CN_EINVALID, &err,
-              "no lead named V6");
+    must_fail((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_RAW}, y, &err),
+              CN_EINVALID, &err, "no lead named V6");
     fake_replace(path, " 0 temporary\n", " 0 V6\n");
-    must(ecg_preprocess_file(path, ECG_RAW, NULL, y, &err), &err);
+    must((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_RAW}, y, &err), &err);
     assert_memory_equal(y, x, 6000 * sizeof *x);
     assert_memory_equal(y + 6000, x + 11000, 1000 * sizeof *x);
     assert_memory_equal(y + 11000, x + 6000, 1000 * sizeof *x);
     fake_replace(path, "12 100 1000", "12 500 1000");
-    must_fail(ecg_preprocess_file(path, ECG_RAW, NULL, y, &err), CN_EINVALID, &err,
-              "1000 samples at 500 Hz");
+    must_fail((int)ecg_preprocess_file(path, &(struct ecg_prep){.stage = ECG_RAW}, y, &err),
+              CN_EINVALID, &err, "1000 samples at 500 Hz");
 }
 
 int main(void)
