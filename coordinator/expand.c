@@ -192,7 +192,7 @@ static int add(struct expansion *x, struct ex_job j, uint32_t *id)
     if (rc) return rc;
     struct ex_grid *g = x->g;
     j.seed = x->seed;
-    struct pr_spec_key k = {.engine = PR_ENGINE,
+    struct pr_spec_key k = {.engine = PR_BITS,
                             .kind = j.kind,
                             .distilled = j.distilled,
                             .seed = j.seed,

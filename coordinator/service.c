@@ -62,16 +62,29 @@ static struct sc_held *read_held(Cinch__Held *const *list, size_t n)
     return held;
 }
 
+/* Results of one job must not depend on who made them. */
+static int same_engine(const Cinch__WorkerInfo *w, struct cn_error *err)
+{
+    if (w->engine != PR_ENGINE || (w->bits && w->bits != PR_BITS))
+        return cn_fail(
+            err, CN_EVERSION,
+            "worker %s has engine %u.%u, this coordinator needs %d.%d: results would not "
+            "be comparable",
+            w->name, w->engine, w->bits, PR_ENGINE, PR_BITS);
+    if (!w->bits)
+        cn_warn("coordinator",
+                "worker %s does not say which bits it makes: if it is older than this coordinator, "
+                "the last digits of its results differ from others'; update it",
+                w->name);
+    return 0;
+}
+
 static int register_worker(struct coordinator *c, struct peer *p, const Cinch__Hello *h,
                            struct cn_error *err)
 {
     const Cinch__WorkerInfo *w = h->worker;
-    if (w->engine != PR_ENGINE)
-        return cn_fail(
-            err, CN_EVERSION,
-            "worker %s has engine %u, this coordinator needs %d: results would not be comparable",
-            w->name, w->engine, PR_ENGINE);
-    int rc = core_taken(c, w, err);
+    int rc = same_engine(w, err);
+    if (!rc) rc = core_taken(c, w, err);
     if (!rc && !sc_find_worker(c->s, w->instance.data)) rc = entries_worker(c, p, err);
     if (rc) return rc;
     struct sc_worker info = {.slots = w->slots,
@@ -139,6 +152,7 @@ static void welcome(struct coordinator *c, const struct peer *p, uint64_t id)
     Cinch__Welcome w = CINCH__WELCOME__INIT;
     w.version = PR_VERSION;
     w.engine = PR_ENGINE;
+    w.bits = PR_BITS;
     w.role = (char *)pr_role_name(p->roles);
     w.user = (char *)p->user;
     w.lost_ms = (uint32_t)c->s->limits.lost_ms;

@@ -4,7 +4,8 @@
 #define CINCH_PROTO_LIMITS_H
 
 #define PR_VERSION 1 /* of the messages: grows when an old peer would misunderstand */
-#define PR_ENGINE 3  /* of training and quantising: grows when equal specs would give other bits */
+#define PR_ENGINE 2  /* of training and quantising: grows when a worker must do something else, or cannot do it */
+#define PR_BITS 3    /* grows when equal specs give other bits: part of every job's key */
 
 #define PR_CHUNK (1u << 20)              /* bytes of a blob in one message */
 #define PR_MAX_BODY (4u << 20)           /* packed body that the coordinator accepts */

@@ -17,7 +17,7 @@
 
 /* What the key needs beside the base. */
 struct pr_spec_key {
-    uint32_t engine;
+    uint32_t engine; /* PR_BITS */
     Cinch__JobKind kind;
     int distilled;
     uint64_t seed;

@@ -67,6 +67,7 @@ int introduce(struct introduction *in, struct worker *w, struct cn_error *err)
     in->info.name = w->name;
     in->info.host = w->host;
     in->info.engine = PR_ENGINE;
+    in->info.bits = PR_BITS;
     in->info.slots = (uint32_t)w->n_slots;
     in->info.prefetch = (uint32_t)w->n_slots;
     in->info.max_gang = (uint32_t)w->o.max_gang;

@@ -371,11 +371,11 @@ static void line_down(struct link *l)
 static int on_welcome(struct link *l, const struct pr_message *m, struct cn_error *err)
 {
     const Cinch__Welcome *w = (const Cinch__Welcome *)(const void *)m->body;
-    if (w->version != PR_VERSION || w->engine != PR_ENGINE)
+    if (w->version != PR_VERSION || w->engine != PR_ENGINE || (w->bits && w->bits != PR_BITS))
         return cn_fail(err, CN_EVERSION,
-                       "the coordinator speaks version %u with engine %u, this worker %d with %d: "
-                       "install the same cinch on both",
-                       w->version, w->engine, PR_VERSION, PR_ENGINE);
+                       "the coordinator speaks version %u with engine %u.%u, this worker %d with "
+                       "%d.%d: install the same cinch on both",
+                       w->version, w->engine, w->bits, PR_VERSION, PR_ENGINE, PR_BITS);
     l->welcomed = l->ever = true;
     l->hello_wait_ms = HELLO_MS;
     if (w->heartbeat_ms) l->beat_every_ms = w->heartbeat_ms;
