@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 
+struct account;
 struct blobs;
 
 #define BL_IDENTITY 32
@@ -29,6 +30,8 @@ struct bl_request {
     uint8_t identity[BL_IDENTITY];
     int n_identity;
     uint64_t id;
+    struct account *account; /* who pays for the bytes in memory, how many */
+    size_t charged;
     /* what */
     enum bl_what what;
     struct cn_hash hash;  /* PUT: what the upload is called */

@@ -14,18 +14,43 @@
 #include "proto/check.h"
 #include "proto/client.h"
 
-enum { MAX_WATCHERS = 10000 };
+enum {
+    MAX_WATCHERS = 10000,
+    PEER_WATCHERS = 64, /* of one connection */
+};
+
+static void free_text(void *data, void *base)
+{
+    free(base);
+}
+
+/* Packs Json{text} around the text where it lies: long lists are not copied. */
+static int wrap_json(struct buf *b, zmq_msg_t *out)
+{
+    uint8_t head[6];
+    size_t n = b->n, n_head = 0;
+    head[n_head++] = 1 << 3 | 2;
+    do {
+        head[n_head++] = (uint8_t)((n & 127) | (n > 127 ? 128 : 0));
+        n >>= 7;
+    } while (n);
+    n = b->n;
+    buf_add(b, "      ", n_head); /* room for it at the end, then everything moves up */
+    char *text = buf_take(b);
+    if (!text) return CN_ENOMEM;
+    memmove(text + n_head, text, n);
+    memcpy(text, head, n_head);
+    return zmq_msg_init_data(out, text, n + n_head, free_text, text) ? CN_ENOMEM : 0;
+}
 
 int json_reply(struct coordinator *c, struct request *r, struct buf *b)
 {
-    char *text = buf_take(b);
-    if (!text) return cn_fail(&r->error, CN_ENOMEM, "the answer does not fit into memory");
-    Cinch__Json j = CINCH__JSON__INIT;
-    j.text = text;
     struct pr_header h = {.type = PR_JSON, .id = r->h.id};
-    net_send(c, r->peer, h, &j.base, NULL,
-             r->h.type != PR_QUERY && r->h.type != PR_WATCH && net_must_wait(c));
-    free(text);
+    zmq_msg_t body;
+    if (wrap_json(b, &body))
+        return cn_fail(&r->error, CN_ENOMEM, "the answer does not fit into memory");
+    net_send_packed(c, r->peer, h, &body,
+                    r->h.type != PR_QUERY && r->h.type != PR_WATCH && net_must_wait(c));
     return 0;
 }
 
@@ -217,12 +242,110 @@ static int submitted_before(const struct coordinator *c, const Cinch__Submit *s,
     return 0;
 }
 
-int client_submit(struct coordinator *c, struct request *r)
+/* ---- a submit's way: checked, expanded aside, put into the queue (or only counted) */
+
+struct filing {
+    struct ex_grid g;
+    struct cn_hash fp;
+    uint32_t counted, reused; /* of a dry run */
+    bool expanded;
+};
+
+static void filing_end(struct coordinator *c, struct task *t)
+{
+    struct filing *f = t->state;
+    bool mine = c->aside && (c->expanding == t || c->abandoned == t);
+    if (mine && as_ready(c->aside)) f->expanded = !as_take(c->aside, &f->g, NULL);
+    if (f->expanded) ex_clear(&f->g);
+    free(f);
+    if (!mine) return;
+    c->expanding = c->abandoned = NULL;
+    as_release(c->aside);
+    if (c->door) door_room(c->door);
+}
+
+/* Some jobs of a dry run: are they there? */
+static bool count_known(struct coordinator *c, struct filing *f)
+{
+    for (int i = 0; i < 10000 && f->counted < f->g.n; i++, f->counted++)
+        f->reused += sc_find_job(c->s, &f->g.job[f->counted].key) != 0;
+    return f->counted == f->g.n;
+}
+
+static int file_grid(struct coordinator *c, struct task *t)
+{
+    struct filing *f = t->state;
+    const Cinch__Submit *s = (const void *)t->r.body;
+    Cinch__Submitted reply = CINCH__SUBMITTED__INIT;
+    char name[16];
+    if (s->dry_run && !count_known(c, f)) return 1;
+    reply.jobs = f->g.n;
+    reply.cells = f->g.cells;
+    reply.reused = f->reused;
+    int rc = s->dry_run ? 0 : check_entries(c, t->r.peer, s, &f->g, &t->r.error);
+    if (!rc && !s->dry_run) rc = submit_grid(c, &t->r, s, &f->g, &f->fp, name, &reply);
+    if (!rc) net_reply(c, &t->r, PR_SUBMITTED, &reply.base);
+    return rc;
+}
+
+static int filing_step(struct coordinator *c, struct task *t)
+{
+    struct filing *f = t->state;
+    Cinch__Submit *s = (Cinch__Submit *)(void *)t->r.body;
+    if (f->expanded) return file_grid(c, t);
+    int rc = t->r.peer->conn ? as_take(c->aside, &f->g, &t->r.error)
+                             : ex_expand(&f->g, s, s->fresh ? c->s->n_runs : 0, &t->r.error);
+    f->expanded = !rc;
+    return rc ? rc : 1;
+}
+
+/* Nobody else's grid enters the queue from here to filing_end: a fresh run's nonce is its number. */
+static int filing_begin(struct coordinator *c, struct request *r, const struct cn_hash *fp)
 {
     Cinch__Submit *s = (Cinch__Submit *)(void *)r->body;
+    struct filing *f = calloc(1, sizeof *f);
+    struct task *t = calloc(1, sizeof *t);
+    uint8_t *own = s->fingerprint.len ? NULL : malloc(CN_HASH_BYTES); /* freed with the body */
+    if (!f || !t || (!own && !s->fingerprint.len)) {
+        free(f);
+        free(t);
+        free(own);
+        return cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    }
+    f->fp = *fp;
+    if (own)
+        s->fingerprint = (ProtobufCBinaryData){CN_HASH_BYTES, memcpy(own, fp->b, CN_HASH_BYTES)};
+    t->state = f;
+    t->step = filing_step;
+    t->end = filing_end;
+    r->task = t;
+    if (!r->peer->conn) return NET_TASK;
+    t->parked = true;
+    c->expanding = t;
+    as_start(c->aside, s, s->fresh ? c->s->n_runs : 0);
+    return NET_TASK;
+}
+
+void client_expanded(struct coordinator *c)
+{
+    if (!as_ready(c->aside)) return;
+    struct task *t = c->expanding;
+    if (t) {
+        t->parked = false;
+        door_turn(c->door, t->r.peer->conn);
+    } else if (c->abandoned) {
+        t = c->abandoned;
+        filing_end(c, t);
+        pr_message_clear(&t->m);
+        free(t);
+    }
+}
+
+int client_submit(struct coordinator *c, struct request *r)
+{
+    const Cinch__Submit *s = (const void *)r->body;
     Cinch__Submitted reply = CINCH__SUBMITTED__INIT;
     struct cn_hash fp;
-    struct ex_grid g;
     char name[16];
     if (!s->dry_run && submitted_before(c, s, name, &reply)) {
         net_reply(c, r, PR_SUBMITTED, &reply.base);
@@ -232,46 +355,77 @@ int client_submit(struct coordinator *c, struct request *r)
         return cn_fail(&r->error, CN_ENOSPACE,
                        "the coordinator's disk is full; it accepts grids again when there is room");
     int rc = fingerprint_of(c, s, &fp, &r->error);
-    if (rc) return rc;
-    ProtobufCBinaryData given = s->fingerprint;
-    s->fingerprint = pr_hash_field(&fp); /* lent, until the grid is in */
-    rc = ex_expand(&g, s, s->fresh ? c->s->n_runs : 0, &r->error);
-    if (!rc) {
-        reply.jobs = g.n;
-        reply.cells = g.cells;
-        if (s->dry_run) {
-            for (uint32_t i = 0; i < g.n; i++)
-                reply.reused += sc_find_job(c->s, &g.job[i].key) != 0;
-        } else {
-            rc = check_entries(c, r->peer, s, &g, &r->error);
-            if (!rc) rc = submit_grid(c, r, s, &g, &fp, name, &reply);
-        }
-        ex_clear(&g);
-    }
-    s->fingerprint = given;
-    if (!rc) net_reply(c, r, PR_SUBMITTED, &reply.base);
-    return rc;
+    return rc ? rc : filing_begin(c, r, &fp);
 }
 
 /* ---- looking */
+
+struct looking {
+    struct viewing v;
+    size_t charged; /* of the document so far */
+};
+
+static void looking_end(struct coordinator *c, struct task *t)
+{
+    struct looking *l = t->state;
+    ac_give_out(&c->accounts, t->r.peer->account, l->charged);
+    view_clear(&l->v);
+    free(l);
+    if (c->door) door_room(c->door);
+}
+
+static int looking_step(struct coordinator *c, struct task *t)
+{
+    struct looking *l = t->state;
+    if (t->r.peer->conn && t->r.peer->conn->left) return 0; /* for nobody */
+    bool done = view_part(c, &l->v);
+    if (l->v.b.n > l->charged) {
+        ac_take_out(&c->accounts, t->r.peer->account, l->v.b.n - l->charged);
+        l->charged = l->v.b.n;
+    }
+    if (!done) return 1;
+    t->r.error = l->v.error;
+    return l->v.code ? l->v.code : json_reply(c, &t->r, &l->v.b);
+}
+
+static bool is_long(int what)
+{
+    return what == CINCH__QUERY__WHAT__JOBS || what == CINCH__QUERY__WHAT__REPORT ||
+           what == CINCH__QUERY__WHAT__LOG;
+}
 
 int client_query(struct coordinator *c, struct request *r)
 {
     const Cinch__Query *q = (const void *)r->body;
     if (q->what == CINCH__QUERY__WHAT__KEYS && !(r->peer->roles & PR_ROLE_ADMIN))
         return cn_fail(&r->error, CN_EREFUSED, "only an admin may list keys");
-    struct buf b = {0};
-    int rc = view(c, q->what, q->id, &b, &r->error);
-    if (!rc) return json_reply(c, r, &b);
-    buf_free(&b);
-    return rc;
+    /* who has not read the last one, or whose others have not, gets no further long one */
+    if (is_long(q->what) && r->peer->conn &&
+        (r->peer->conn->out > AC_FREE_OUT || !ac_room_out(&c->accounts, r->peer->account)))
+        return NET_LATER;
+    struct looking *l = calloc(1, sizeof *l);
+    struct task *t = r->task = calloc(1, sizeof *t);
+    if (!l || !t) {
+        free(l);
+        free(t);
+        return cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    }
+    l->v.what = (int)q->what;
+    snprintf(l->v.id, sizeof l->v.id, "%s", q->id);
+    t->state = l;
+    t->step = looking_step;
+    t->end = looking_end;
+    return NET_TASK;
 }
 
-static bool anything_for(const struct coordinator *c, const struct watcher *w)
+/* What has been looked at for it is not looked at again. */
+static bool anything_for(const struct coordinator *c, struct watcher *w)
 {
     uint64_t oldest = c->next_seq > CO_RING ? c->next_seq - CO_RING : 0;
-    for (uint64_t q = w->after > oldest ? w->after : oldest; q < c->next_seq; q++)
-        if (!w->run || happening_in_run(c, &c->ring[q % CO_RING], w->run)) return true;
+    if (w->seen < w->after) w->seen = w->after;
+    if (w->seen < oldest) w->seen = oldest;
+    for (; w->seen < c->next_seq; w->seen++)
+        if (!w->run || happening_in_run(c, &c->ring[w->seen % CO_RING], w->run)) return true;
     return false;
 }
 
@@ -297,6 +451,25 @@ static void answer_watcher(struct coordinator *c, const struct watcher *w)
     json_reply(c, &r, &b);
 }
 
+static bool same_peer(const struct peer *a, const struct peer *b)
+{
+    return a->socket == b->socket && a->n_identity == b->n_identity &&
+           !memcmp(a->identity, b->identity, (size_t)a->n_identity);
+}
+
+void client_forget_watches(struct coordinator *c, const struct peer *p)
+{
+    for (struct watcher **at = &c->watchers; *at;) {
+        struct watcher *w = *at;
+        if (!same_peer(&w->peer, p)) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        free(w);
+    }
+}
+
 /* Sequence numbers start at the wall clock of the start, so that numbers from before a restart show
  * as lost. */
 int client_watch(struct coordinator *c, struct request *r)
@@ -304,7 +477,7 @@ int client_watch(struct coordinator *c, struct request *r)
     const Cinch__Watch *q = (const void *)r->body;
     struct watcher w = {
         .peer = *r->peer, .id = r->h.id, .after = q->after ? q->after : c->next_seq};
-    uint32_t job, n = 0;
+    uint32_t job, n = 0, here = 0;
     int rc = *q->id ? parse_id(c, q->id, &w.run, &job, &r->error) : 0;
     if (rc) return rc;
     if (*q->id && !w.run) return cn_fail(&r->error, CN_EINVALID, "watch takes a run, not a job");
@@ -313,8 +486,12 @@ int client_watch(struct coordinator *c, struct request *r)
         answer_watcher(c, &w);
         return 0;
     }
-    for (struct watcher *o = c->watchers; o; o = o->next) n++;
-    if (n >= MAX_WATCHERS) return cn_fail(&r->error, CN_ELIMIT, "too many watchers");
+    for (struct watcher *o = c->watchers; o; o = o->next) {
+        n++;
+        here += same_peer(&o->peer, &w.peer);
+    }
+    if (n >= MAX_WATCHERS || here >= PEER_WATCHERS)
+        return cn_fail(&r->error, CN_ELIMIT, "too many watchers");
     if ((rc = entries_watcher(c, r->peer, &r->error))) return rc;
     struct watcher *kept = malloc(sizeof *kept);
     if (!kept) return cn_fail(&r->error, CN_ENOMEM, "out of memory");

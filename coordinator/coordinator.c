@@ -22,7 +22,7 @@
 #include "coordinator/core.h"
 
 enum {
-    BATCH = 512, /* messages of a socket before the next commit */
+    BATCH = 512, /* messages before the next commit */
     TICK_MS = 200,
     SPACE_MS = 2000, /* how often the disk is looked at */
     RETRY_MS = 500,  /* after a commit that failed */
@@ -196,11 +196,10 @@ static void settle(struct coordinator *c)
 
 static int wait_for_work(struct coordinator *c, bool busy)
 {
-    zmq_pollitem_t item[CO_SOCKETS + 2];
+    zmq_pollitem_t item[3];
     int n = 0;
-    for (int i = 0; i < CO_SOCKETS; i++)
-        if (c->socket[i]) item[n++] = (zmq_pollitem_t){c->socket[i], 0, ZMQ_POLLIN, 0};
-    if (c->zap) item[n++] = (zmq_pollitem_t){c->zap, 0, ZMQ_POLLIN, 0};
+    if (c->inproc) item[n++] = (zmq_pollitem_t){c->inproc, 0, ZMQ_POLLIN, 0};
+    if (c->door) item[n++] = (zmq_pollitem_t){NULL, door_fd(c->door), ZMQ_POLLIN, 0};
     item[n++] = (zmq_pollitem_t){NULL, c->wake_fd, ZMQ_POLLIN, 0};
     if (zmq_poll(item, n, busy ? 0 : TICK_MS) < 0 && zmq_errno() != EINTR) return -1;
     uint64_t ignored;
@@ -210,14 +209,12 @@ static int wait_for_work(struct coordinator *c, bool busy)
 
 int co_step(struct coordinator *c, bool *busy, struct cn_error *err)
 {
-    if (wait_for_work(c, *busy))
+    if (wait_for_work(c, *busy || (c->door && door_busy(c->door))))
         return cn_fail(err, CN_EIO, "coordinator: %s", zmq_strerror(zmq_errno()));
-    *busy = false;
-    if (c->zap) net_zap(c);
-    for (int i = 0; i < CO_SOCKETS; i++)
-        if (c->socket[i]) *busy = net_receive(c, i, BATCH) == BATCH || *busy;
+    *busy = net_turns(c, BATCH);
+    client_expanded(c);
     service_blob_replies(c);
-    http_answer(c);
+    *busy = http_answer(c) || *busy;
     tick(c, cn_mono_ms());
     settle(c);
     if (c->s->nomem)

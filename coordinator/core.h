@@ -11,19 +11,28 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "coordinator/account.h"
+#include "coordinator/aside.h"
 #include "coordinator/blobs.h"
 #include "coordinator/buf.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/door.h"
 #include "coordinator/sched.h"
 #include "coordinator/store.h"
 #include "proto/wire.h"
 
-enum { CO_SOCKETS = 2 }; /* 0: ipc and inproc, no keys; 1: tcp with CURVE */
+/* Where a peer is reached. */
+enum co_place {
+    CO_INPROC, /* ZeroMQ's ROUTER, for `cinch run` */
+    CO_DOOR,   /* ipc and tcp: door.h */
+};
 
 /* One connection that has said hello. */
 struct peer {
     struct peer *next; /* in its bucket */
-    int socket;
+    int socket;        /* enum co_place */
+    struct conn *conn; /* NULL: inproc */
+    struct account *account;
     uint8_t identity[BL_IDENTITY];
     int n_identity;
     char public_key[PR_Z85]; /* "" without CURVE */
@@ -31,7 +40,6 @@ struct peer {
     unsigned roles;
     uint32_t worker; /* 0: a client */
     int64_t last_seen;
-    double tokens; /* message budget of a client */
 };
 
 #define CO_PEER_BUCKETS 4096
@@ -45,13 +53,40 @@ struct outgoing {
     bool durable; /* may only leave after a commit */
 };
 
+/* What a message costs, beside its handler; net.c lets it begin accordingly. */
+enum cost {
+    COST_ONE,    /* little work, a short answer */
+    COST_VIEW,   /* a document, perhaps a long one */
+    COST_UPLOAD, /* a chunk that waits for the disk */
+    COST_CHUNK,  /* an answer of 1 MiB */
+    COST_GRID,   /* up to a million jobs, expanded aside */
+};
+
+/* A handler's answer beside 0 and errors. */
+enum {
+    NET_LATER = 1, /* not now: the same message comes again */
+    NET_TASK = 2,  /* r->task goes on with it */
+};
+
 /* A message being handled. */
 struct request {
     struct peer *peer;
+    struct task *task;
     struct pr_header h;
     const ProtobufCMessage *body;
     zmq_msg_t *data;
     struct cn_error error; /* what a handler that returns non-zero answers */
+};
+
+/* A message that takes several turns. Its body stays; one runs on a connection at a time. */
+struct task {
+    struct pr_message m;
+    struct request r;
+    bool parked; /* has no turns until door_turn */
+    /* One turn, a few ms at most. 1: go on, 0: answered, negative: r.error is the answer. */
+    int (*step)(struct coordinator *c, struct task *t);
+    void (*end)(struct coordinator *c, struct task *t); /* frees `state` */
+    void *state;
 };
 
 struct watcher {
@@ -59,6 +94,7 @@ struct watcher {
     struct peer peer; /* a copy: the connection may go */
     uint64_t id;      /* of the request */
     uint64_t after;
+    uint64_t seen; /* nothing for it below */
     uint32_t run;
     int64_t deadline; /* monotonic ms */
 };
@@ -92,8 +128,13 @@ struct coordinator {
     int lock_fd;
     void *zmq;
     bool own_zmq;
-    void *socket[CO_SOCKETS];
-    void *zap;
+    void *inproc; /* NULL: no such endpoint */
+    struct door *door;
+    struct accounts accounts;
+    struct aside *aside;
+    struct task *expanding; /* what the aside works for */
+    struct task *abandoned; /* it does, but the asker has gone */
+    uint64_t end_after;     /* a connection that ends once its reply is out */
     char *endpoint[CO_MAX_LISTEN];
     struct pr_key server_key;
     bool has_server_key;
@@ -141,12 +182,13 @@ int co_step(struct coordinator *c, bool *busy, struct cn_error *err);
 /* ---- net.c */
 int net_open(struct coordinator *c, struct cn_error *err);
 void net_close(struct coordinator *c);
-/* Takes up to `most` messages off socket i; returns how many. */
-int net_receive(struct coordinator *c, int i, int most);
-void net_zap(struct coordinator *c);
+/* Handles messages of all who have some, in turns: up to `most`, for some ms. True: there are more. */
+bool net_turns(struct coordinator *c, int most);
 /* Queues a message. durable: only after the next successful commit. */
 void net_send(struct coordinator *c, const struct peer *to, struct pr_header h,
               const ProtobufCMessage *body, zmq_msg_t *data, bool durable);
+void net_send_packed(struct coordinator *c, const struct peer *to, struct pr_header h,
+                     zmq_msg_t *body, bool durable); /* takes the body over */
 void net_reply(struct coordinator *c, const struct request *r, int type,
                const ProtobufCMessage *body);
 void net_error(struct coordinator *c, const struct peer *to, uint64_t id, int type,
@@ -156,6 +198,10 @@ bool net_must_wait(const struct coordinator
 void net_flush(struct coordinator *c, bool committed);
 struct peer *net_find_peer(struct coordinator *c, int socket, const void *identity, size_t n,
                            bool make);
+/* It said hello: its account, its place. */
+void net_known(struct coordinator *c, struct peer *p);
+/* A key was revoked: its connections, watches and leases end; that of `r` once it is answered. */
+void net_end_key(struct coordinator *c, const char *key, const struct request *r);
 struct peer *net_peer_of_worker(const struct coordinator *c, uint32_t worker);
 int net_bind_worker(struct coordinator *c, struct peer *p,
                     uint32_t worker); /* p is where this worker is reached */
@@ -163,6 +209,7 @@ void net_forget_idle(struct coordinator *c, int64_t now);
 
 /* ---- service.c: one handler a message; 0 answered (or needs none), else r->error goes back */
 int service_handle(struct coordinator *c, struct request *r);
+enum cost service_cost(int type);
 void service_hello(struct coordinator *c, int socket, const void *identity, size_t n,
                    const char *public_key, const struct pr_message *m);
 void service_blob_replies(struct coordinator *c);
@@ -208,27 +255,43 @@ int entries_watcher(const struct coordinator *c, const struct peer *p, struct cn
 int entries_worker(const struct coordinator *c, const struct peer *p, struct cn_error *err);
 
 /* ---- client.c again */
+void client_forget_watches(struct coordinator *c, const struct peer *p);
+/* The grid that was expanded aside goes on. */
+void client_expanded(struct coordinator *c);
 void client_wake_watchers(struct coordinator *c, int64_t now);
-int json_reply(struct coordinator *c, struct request *r, struct buf *b);
+int json_reply(struct coordinator *c, struct request *r, struct buf *b); /* takes the text */
 /* "r12", "j345" (or the latest run of that name): fills one of them. */
 int parse_id(const struct coordinator *c, const char *id, uint32_t *run, uint32_t *job,
              struct cn_error *err);
 
 /* ---- views.c, report.c: JSON documents, the same for messages and HTTP. CN_ENOTFOUND,
  * CN_EINVALID. */
-int view(struct coordinator *c, Cinch__Query__What what, const char *id, struct buf *b,
-         struct cn_error *err);
+struct viewing { /* a document in the making */
+    int what;    /* Cinch__Query__What */
+    char id[PR_MAX_NAME + 1];
+    uint32_t run, job, at; /* at: where the next part begins */
+    bool begun;
+    struct reporting *report;
+    struct buf b;
+    int code; /* not 0: there is none, error says why */
+    struct cn_error error;
+};
+/* Makes a part of it, in a few ms; true: it is complete, or code is set. */
+bool view_part(struct coordinator *c, struct viewing *v);
+void view_clear(struct viewing *v);
 void view_happening(const struct coordinator *c, uint64_t seq, const struct happening *h,
                     struct buf *b);
 bool happening_in_run(const struct coordinator *c, const struct happening *h, uint32_t run);
 void view_metrics(struct coordinator *c, struct buf *b); /* Prometheus text */
-int view_report(struct coordinator *c, uint32_t run, struct buf *b, struct cn_error *err);
+/* The report of v->run, in parts like the rest. */
+bool report_part(struct coordinator *c, struct viewing *v);
+void report_clear(struct reporting *p);
 
 /* ---- http.c */
 int http_open(struct coordinator *c, struct cn_error *err);
 void http_close(struct coordinator *c);
-void http_answer(
-    struct coordinator *c); /* questions that HTTP threads have put; called in the loop */
+/* Questions that HTTP threads have put; called in the loop. True: there are more. */
+bool http_answer(struct coordinator *c);
 void http_tick(struct coordinator *c, int64_t now);
 const char *http_url(const struct coordinator *c);
 

@@ -23,6 +23,9 @@ struct expansion {
     uint32_t train_base, eval_base; /* of the split and net at hand */
     struct prune_base *prune;       /* of them, as needed so far */
     uint32_t n_prune, cap_prune;
+    uint64_t tried;    /* jobs named, known ones too */
+    size_t base_bytes; /* of all bases' bodies */
+    const atomic_bool *stop;
     struct cn_error *err;
 };
 
@@ -38,15 +41,27 @@ static int nomem(struct cn_error *err)
     return cn_fail(err, CN_ENOMEM, "expanding the grid: out of memory");
 }
 
+/* Few bytes can name the same recipe in many combinations. */
+static int room_for_base(struct expansion *x, const Cinch__JobBase *b)
+{
+    x->base_bytes += cinch__job_base__get_packed_size(b);
+    if (x->g->n_bases >= PR_MAX_BASES || x->base_bytes > PR_MAX_UNPACKED)
+        return cn_fail(x->err, CN_ELIMIT,
+                       "the grid combines too many nets, recipes and ways of pruning; split it");
+    return 0;
+}
+
 static int add_base(struct expansion *x, const Cinch__JobBase *b, uint32_t *index)
 {
     struct ex_grid *g = x->g;
+    int rc = room_for_base(x, b);
+    if (rc) return rc;
     struct ex_base *grown = realloc(g->base, (g->n_bases + 1) * sizeof *grown);
     if (!grown) return nomem(x->err);
     g->base = grown;
     struct ex_base *e = &g->base[g->n_bases];
     memset(e, 0, sizeof *e);
-    int rc = pr_base_hash(b, &e->hash, x->err);
+    rc = pr_base_hash(b, &e->hash, x->err);
     if (rc) return rc;
     for (uint32_t i = 0; i < g->n_bases; i++) /* the same net twice in a list */
         if (!memcmp(&g->base[i].hash, &e->hash, sizeof e->hash)) {
@@ -166,6 +181,10 @@ static uint32_t *find(struct ex_grid *g, const struct cn_hash *key)
 static int room(struct expansion *x)
 {
     struct ex_grid *g = x->g;
+    if (x->stop && atomic_load_explicit(x->stop, memory_order_relaxed))
+        return cn_fail(x->err, CN_EINTERRUPTED, "the expansion was stopped");
+    if (x->tried++ >= 4ull * PR_MAX_JOBS)
+        return cn_fail(x->err, CN_ELIMIT, "the grid names the same jobs again and again");
     if (g->n >= PR_MAX_JOBS)
         return cn_fail(x->err, CN_ELIMIT, "the grid has more than %u jobs; split it", PR_MAX_JOBS);
     if (g->n == g->cap) {
@@ -329,8 +348,14 @@ static int nets(struct expansion *x)
 
 int ex_expand(struct ex_grid *g, const Cinch__Submit *s, uint32_t nonce, struct cn_error *err)
 {
+    return ex_expand_until(g, s, nonce, NULL, err);
+}
+
+int ex_expand_until(struct ex_grid *g, const Cinch__Submit *s, uint32_t nonce,
+                    const atomic_bool *stop, struct cn_error *err)
+{
     memset(g, 0, sizeof *g);
-    struct expansion x = {.g = g, .s = s, .nonce = nonce, .err = err};
+    struct expansion x = {.g = g, .s = s, .nonce = nonce, .stop = stop, .err = err};
     int rc = s->n_splits ? 0 : nets(&x);
     for (size_t i = 0; i < s->n_splits && !rc; i++) {
         x.split = s->splits[i];

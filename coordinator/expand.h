@@ -9,6 +9,8 @@
 #ifndef CINCH_COORDINATOR_EXPAND_H
 #define CINCH_COORDINATOR_EXPAND_H
 
+#include <stdatomic.h>
+
 #include "base/hash.h"
 #include "proto/spec.h"
 
@@ -45,6 +47,9 @@ struct ex_grid {
 /* `s` has passed pr_check and carries its fingerprint; it must outlive the grid. nonce: 0, or the
  * run's own when fresh. CN_ELIMIT: more than PR_MAX_JOBS. */
 int ex_expand(struct ex_grid *g, const Cinch__Submit *s, uint32_t nonce, struct cn_error *err);
+/* The same in another thread: CN_EINTERRUPTED soon after *stop is set. */
+int ex_expand_until(struct ex_grid *g, const Cinch__Submit *s, uint32_t nonce,
+                    const atomic_bool *stop, struct cn_error *err);
 void ex_clear(struct ex_grid *g);
 
 #endif

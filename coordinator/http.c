@@ -41,12 +41,10 @@ enum { Q_METRICS = 100, Q_EVENTS };
 
 struct question {
     struct question *next;
-    int what; /* Cinch__Query__What, or the above */
-    char id[PR_MAX_NAME + 1];
-    uint64_t after; /* EVENTS */
-    struct buf answer;
-    int code;
-    struct cn_error error;
+    int what;             /* Cinch__Query__What, or the above */
+    uint64_t after;       /* EVENTS */
+    struct viewing v;     /* documents */
+    struct buf answer;    /* the rest */
     bool done, abandoned; /* under the lock; abandoned: the loop frees it */
     pthread_cond_t ready;
 };
@@ -74,14 +72,16 @@ static struct question *ask(struct coordinator *c, int what, const char *id, uin
     if (!q) return NULL;
     q->what = what;
     q->after = after;
-    snprintf(q->id, sizeof q->id, "%s", id);
+    q->v.what = what;
+    snprintf(q->v.id, sizeof q->v.id, "%s", id);
     pthread_cond_init(&q->ready, NULL);
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += ANSWER_MS / 1000;
     pthread_mutex_lock(&c->question_lock);
-    q->next = c->questions;
-    c->questions = q;
+    struct question **last = &c->questions;
+    while (*last) last = &(*last)->next;
+    *last = q;
     uint64_t one = 1;
     int rc = write(c->wake_fd, &one, sizeof one) < 0 ? errno : 0;
     for (rc = 0; !q->done && !rc;)
@@ -96,6 +96,7 @@ static void free_question(struct question *q)
 {
     if (!q) return;
     buf_free(&q->answer);
+    view_clear(&q->v);
     pthread_cond_destroy(&q->ready);
     free(q);
 }
@@ -116,33 +117,38 @@ static void answer_events(struct coordinator *c, struct question *q)
     }
 }
 
-static void answer_one(struct coordinator *c, struct question *q)
+/* One turn; true: answered. */
+static bool answer_one(struct coordinator *c, struct question *q)
 {
     if (q->what == Q_METRICS)
         view_metrics(c, &q->answer);
     else if (q->what == Q_EVENTS)
         answer_events(c, q);
     else
-        q->code = view(c, (Cinch__Query__What)q->what, q->id, &q->answer, &q->error);
+        return view_part(c, &q->v);
+    return true;
 }
 
-void http_answer(struct coordinator *c)
+/* A turn for one that waits; long documents take several and go behind the others. */
+bool http_answer(struct coordinator *c)
 {
     pthread_mutex_lock(&c->question_lock);
     struct question *q = c->questions;
-    c->questions = NULL;
-    while (q) {
-        struct question *next = q->next;
-        if (q->abandoned) {
-            free_question(q);
-        } else {
-            answer_one(c, q);
-            q->done = true;
-            pthread_cond_signal(&q->ready);
-        }
-        q = next;
+    if (q) c->questions = q->next;
+    if (q && q->abandoned) {
+        free_question(q);
+    } else if (q && answer_one(c, q)) {
+        q->done = true;
+        pthread_cond_signal(&q->ready);
+    } else if (q) {
+        struct question **at = &c->questions;
+        while (*at) at = &(*at)->next;
+        q->next = NULL;
+        *at = q;
     }
+    bool more = c->questions != NULL;
     pthread_mutex_unlock(&c->question_lock);
+    return more;
 }
 
 /* ---- answers */
@@ -182,15 +188,16 @@ static enum MHD_Result answer(struct http *h, struct MHD_Connection *con, int wh
     struct question *q = ask(h->c, what, id, 0);
     if (!q) return fail(con, MHD_HTTP_SERVICE_UNAVAILABLE, "the coordinator is busy; ask again");
     enum MHD_Result ok;
-    if (q->code)
-        ok = fail(con, q->code == CN_ENOTFOUND ? MHD_HTTP_NOT_FOUND : MHD_HTTP_BAD_REQUEST,
-                  q->error.text);
-    else if (q->answer.failed || !q->answer.text)
+    const struct buf *b = what == Q_METRICS ? &q->answer : &q->v.b;
+    if (q->v.code)
+        ok = fail(con, q->v.code == CN_ENOTFOUND ? MHD_HTTP_NOT_FOUND : MHD_HTTP_BAD_REQUEST,
+                  q->v.error.text);
+    else if (b->failed || !b->text)
         ok = fail(con, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
     else
         ok = respond(con, MHD_HTTP_OK,
-                     what == Q_METRICS ? "text/plain; version=0.0.4" : "application/json",
-                     q->answer.text, q->answer.n);
+                     what == Q_METRICS ? "text/plain; version=0.0.4" : "application/json", b->text,
+                     b->n);
     free_question(q);
     return ok;
 }
@@ -505,7 +512,7 @@ void http_close(struct coordinator *c)
     /* threads that wait for an answer get none any more, but must not wait for it either */
     pthread_mutex_lock(&c->question_lock);
     for (struct question *q = c->questions; q; q = q->next) {
-        q->code = cn_fail(&q->error, CN_EINTERRUPTED, "the coordinator is stopping");
+        q->v.code = cn_fail(&q->v.error, CN_EINTERRUPTED, "the coordinator is stopping");
         q->done = true;
         pthread_cond_signal(&q->ready);
     }

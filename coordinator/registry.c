@@ -258,6 +258,7 @@ int client_key_revoke(struct coordinator *c, struct request *r)
         struct st_op op = {
             .kind = ST_KEY_REVOKE, .time = k->revoked, .text3 = strdup(k->public_key)};
         note(c, op);
+        net_end_key(c, k->public_key, r);
         cn_info("coordinator", "%s revoked key '%s'", r->peer->user, k->name);
     }
     if (!n)

@@ -8,9 +8,12 @@
 #include "coordinator/core.h"
 #include "proto/spec.h"
 
+enum { PART = 50 }; /* artifacts in one turn */
+
 struct reporting {
     struct coordinator *c;
-    json_t *artifacts, *failed;
+    struct buf *artifacts, failed; /* JSON, one after another */
+    uint32_t n_artifacts, n_failed;
     uint32_t *epochs; /* [bases] of their recipes + 1; 0: not looked up yet */
 };
 
@@ -96,6 +99,18 @@ static json_t *artifact_json(struct reporting *p, uint32_t id, const Cinch__JobB
     return o;
 }
 
+/* As text at once: thousands of them as objects would take ten times the memory. */
+static int append(struct buf *b, uint32_t *n, json_t *o)
+{
+    char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
+    json_decref(o);
+    if (!text) return CN_ENOMEM;
+    buf_puts(b, (*n)++ ? "," : "");
+    buf_puts(b, text);
+    free(text);
+    return b->failed ? CN_ENOMEM : 0;
+}
+
 static int add_artifact(struct reporting *p, uint32_t id)
 {
     Cinch__JobBase *base = base_of(p->c, id);
@@ -105,7 +120,7 @@ static int add_artifact(struct reporting *p, uint32_t id)
     json_decref(m);
     free(text);
     if (base) cinch__job_base__free_unpacked(base, NULL);
-    return o && !json_array_append_new(p->artifacts, o) ? 0 : CN_ENOMEM;
+    return append(p->artifacts, &p->n_artifacts, o);
 }
 
 struct reason {
@@ -131,41 +146,54 @@ static int add_failed(struct reporting *p, uint32_t id)
     snprintf(job, sizeof job, "j%u", id);
     json_t *o = json_pack("{s:s, s:s, s:s}", "job", job, "kind",
                           pr_kind_name(p->c->s->job[id].kind), "reason", r.text);
-    return o && !json_array_append_new(p->failed, o) ? 0 : CN_ENOMEM;
+    return append(&p->failed, &p->n_failed, o);
 }
 
-static int collect(struct reporting *p, uint32_t run)
+static int add(struct reporting *p, uint32_t id)
 {
-    const struct sched *s = p->c->s;
-    int rc = 0;
-    for (uint32_t w = s->run[run].want; w && !rc; w = s->want[w].next_of_run) {
-        uint32_t id = s->want[w].job;
-        const struct sc_job *j = &s->job[id];
-        if (j->kind == CINCH__JOB_KIND__EVALUATE && j->state == SC_SUCCEEDED)
-            rc = add_artifact(p, id);
-        if (j->state == SC_FAILED) rc = add_failed(p, id);
+    const struct sc_job *j = &p->c->s->job[id];
+    if (j->kind == CINCH__JOB_KIND__EVALUATE && j->state == SC_SUCCEEDED)
+        return add_artifact(p, id);
+    return j->state == SC_FAILED ? add_failed(p, id) : 0;
+}
+
+static int begin(struct coordinator *c, struct viewing *v)
+{
+    struct reporting *p = v->report = calloc(1, sizeof *p);
+    if (!p) return CN_ENOMEM;
+    p->c = c;
+    p->artifacts = &v->b;
+    p->epochs = calloc(c->s->n_bases + 1, sizeof *p->epochs);
+    v->at = c->s->run[v->run].want;
+    buf_printf(&v->b, "{\"run\":\"r%u\",\"name\":", v->run);
+    buf_json(&v->b, c->state.run[v->run].name);
+    buf_printf(&v->b, ",\"state\":\"%s\",\"artifacts\":[",
+               sc_run_state_name(sc_run_state(c->s, v->run)));
+    return p->epochs ? 0 : CN_ENOMEM;
+}
+
+bool report_part(struct coordinator *c, struct viewing *v)
+{
+    int rc = v->begun ? 0 : begin(c, v);
+    struct reporting *p = v->report;
+    const struct sched *s = c->s;
+    for (int i = 0; i < PART && v->at && !rc; v->at = s->want[v->at].next_of_run) {
+        uint32_t before = p->n_artifacts + p->n_failed;
+        rc = add(p, s->want[v->at].job);
+        i += p->n_artifacts + p->n_failed > before;
     }
-    return rc;
+    if (rc) v->code = cn_fail(&v->error, CN_ENOMEM, "the report does not fit into memory");
+    if (rc || v->at) return rc != 0;
+    buf_puts(&v->b, "],\"failed\":[");
+    buf_add(&v->b, p->failed.text ? p->failed.text : "", p->failed.n);
+    buf_puts(&v->b, "]}");
+    return true;
 }
 
-int view_report(struct coordinator *c, uint32_t run, struct buf *b, struct cn_error *err)
+void report_clear(struct reporting *p)
 {
-    struct reporting p = {.c = c, .artifacts = json_array(), .failed = json_array()};
-    p.epochs = calloc(c->s->n_bases + 1, sizeof *p.epochs);
-    int rc = p.artifacts && p.failed && p.epochs ? collect(&p, run) : CN_ENOMEM;
-    char name[16];
-    snprintf(name, sizeof name, "r%u", run);
-    json_t *doc =
-        rc ? NULL
-           : json_pack("{s:s, s:s, s:s, s:O, s:O}", "run", name, "name", c->state.run[run].name,
-                       "state", sc_run_state_name(sc_run_state(c->s, run)), "artifacts",
-                       p.artifacts, "failed", p.failed);
-    char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
-    if (text) buf_puts(b, text);
-    free(text);
-    json_decref(doc);
-    json_decref(p.artifacts);
-    json_decref(p.failed);
-    free(p.epochs);
-    return text ? 0 : cn_fail(err, CN_ENOMEM, "the report does not fit into memory");
+    if (!p) return;
+    buf_free(&p->failed);
+    free(p->epochs);
+    free(p);
 }

@@ -172,11 +172,12 @@ void service_hello(struct coordinator *c, int socket, const void *identity, size
     struct peer stranger = {.socket = socket, .n_identity = (int)n};
     memcpy(stranger.identity, identity, n);
     struct cn_error err = {0};
+    bool curve = *key != 0;
     int rc = check_hello(c, key, m, &err);
     const Cinch__Hello *h = (const void *)m->body;
     unsigned roles = PR_ROLE_READ | PR_ROLE_SUBMIT | PR_ROLE_WORKER | PR_ROLE_ADMIN;
     char name[PR_MAX_NAME + 1] = "";
-    if (!rc && socket == 1 && !(roles = key_roles(c, key, name)))
+    if (!rc && curve && !(roles = key_roles(c, key, name)))
         rc = cn_fail(&err, CN_EREFUSED, "this key was revoked");
     if (!rc && h->worker && !(roles & PR_ROLE_WORKER))
         rc = cn_fail(&err, CN_EREFUSED,
@@ -186,9 +187,10 @@ void service_hello(struct coordinator *c, int socket, const void *identity, size
     if (!rc && !p) rc = cn_fail(&err, CN_ELIMIT, "too many connections");
     if (!rc) {
         snprintf(p->public_key, sizeof p->public_key, "%s", key);
-        snprintf(p->user, sizeof p->user, "%s", socket == 1 ? name : *h->user ? h->user : "nobody");
+        snprintf(p->user, sizeof p->user, "%s", curve ? name : *h->user ? h->user : "nobody");
         p->roles = roles;
         p->last_seen = cn_mono_ms();
+        net_known(c, p);
         if (h->worker) rc = register_worker(c, p, h, &err);
     }
     if (rc)
@@ -398,12 +400,29 @@ static int on_bye(struct coordinator *c, struct request *r)
 
 /* ---- blobs */
 
-enum { MAX_BLOB_WAITING = 256 }; /* chunks in memory at once, over all connections */
+/* What the blob thread holds for the peer is charged to its account until the reply is out. */
+static void charge(struct coordinator *c, struct bl_request *q, struct account *a, size_t n)
+{
+    q->account = a;
+    q->charged = n;
+    a->charges++;
+    if (q->what == BL_GET)
+        ac_take_out(&c->accounts, a, n);
+    else
+        ac_move_in(&c->accounts, a, n); /* from the inbox, which gives it back next */
+}
+
+static void discharge(struct coordinator *c, const struct bl_request *q)
+{
+    q->account->charges--;
+    if (q->what == BL_GET)
+        ac_give_out(&c->accounts, q->account, q->charged);
+    else
+        ac_give_in(&c->accounts, q->account, q->charged);
+}
 
 static int on_blob(struct coordinator *c, struct request *r)
 {
-    if (bl_waiting(c->blobs) >= MAX_BLOB_WAITING)
-        return cn_fail(&r->error, CN_EBUSY, "too many transfers; ask again");
     struct bl_request *q = calloc(1, sizeof *q);
     if (!q) return cn_fail(&r->error, CN_ENOMEM, "out of memory");
     q->socket = r->peer->socket;
@@ -436,6 +455,7 @@ static int on_blob(struct coordinator *c, struct request *r)
         zmq_msg_move(&q->data, r->data);
     }
     memcpy(q->hash.b, hash->data, CN_HASH_BYTES);
+    charge(c, q, r->peer->account, q->what == BL_GET ? q->length : zmq_msg_size(&q->data));
     bl_ask(c->blobs, q);
     return 0;
 }
@@ -465,10 +485,14 @@ static void blob_reply(struct coordinator *c, struct bl_request *q)
 void service_blob_replies(struct coordinator *c)
 {
     struct bl_request *q;
+    bool any = false;
     while ((q = bl_reply(c->blobs))) {
+        discharge(c, q);
         blob_reply(c, q);
         bl_request_free(q);
+        any = true;
     }
+    if (any && c->door) door_room(c->door);
 }
 
 /* ---- the table */
@@ -477,27 +501,35 @@ static const struct {
     int type;
     bool worker;  /* needs a connection that is a worker */
     bool changes; /* refused while the disk is full */
+    enum cost cost;
     int (*fn)(struct coordinator *c, struct request *r);
 } handler[] = {
-    {PR_LEASE_REQUEST, true, false, on_lease_request},
-    {PR_HEARTBEAT, true, false, on_heartbeat},
-    {PR_PROGRESS, true, true, on_progress},
-    {PR_CHECKPOINT, true, true, on_checkpoint},
-    {PR_RESULT, true, true, on_result},
-    {PR_RELEASE, true, true, on_release},
-    {PR_BYE, true, false, on_bye},
-    {PR_BLOB_HAVE, false, false, on_blob},
-    {PR_BLOB_PUT, false, true, on_blob},
-    {PR_BLOB_GET, false, false, on_blob},
-    {PR_SUBMIT, false, true, client_submit},
-    {PR_QUERY, false, false, client_query},
-    {PR_WATCH, false, false, client_watch},
-    {PR_CONTROL, false, true, client_control},
-    {PR_DATA_ADD, false, true, client_data_add},
-    {PR_DATA_GET, false, false, client_data_get},
-    {PR_KEY_CREATE, false, true, client_key_create},
-    {PR_KEY_REVOKE, false, false, client_key_revoke},
+    {PR_LEASE_REQUEST, true, false, COST_ONE, on_lease_request},
+    {PR_HEARTBEAT, true, false, COST_ONE, on_heartbeat},
+    {PR_PROGRESS, true, true, COST_ONE, on_progress},
+    {PR_CHECKPOINT, true, true, COST_ONE, on_checkpoint},
+    {PR_RESULT, true, true, COST_ONE, on_result},
+    {PR_RELEASE, true, true, COST_ONE, on_release},
+    {PR_BYE, true, false, COST_ONE, on_bye},
+    {PR_BLOB_HAVE, false, false, COST_ONE, on_blob},
+    {PR_BLOB_PUT, false, true, COST_UPLOAD, on_blob},
+    {PR_BLOB_GET, false, false, COST_CHUNK, on_blob},
+    {PR_SUBMIT, false, true, COST_GRID, client_submit},
+    {PR_QUERY, false, false, COST_VIEW, client_query},
+    {PR_WATCH, false, false, COST_ONE, client_watch},
+    {PR_CONTROL, false, true, COST_ONE, client_control},
+    {PR_DATA_ADD, false, true, COST_ONE, client_data_add},
+    {PR_DATA_GET, false, false, COST_ONE, client_data_get},
+    {PR_KEY_CREATE, false, true, COST_ONE, client_key_create},
+    {PR_KEY_REVOKE, false, false, COST_ONE, client_key_revoke},
 };
+
+enum cost service_cost(int type)
+{
+    for (size_t i = 0; i < sizeof handler / sizeof *handler; i++)
+        if (handler[i].type == type) return handler[i].cost;
+    return COST_ONE;
+}
 
 int service_handle(struct coordinator *c, struct request *r)
 {

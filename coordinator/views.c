@@ -12,6 +12,8 @@
 #include "proto/spec.h"
 #include "proto/words.h"
 
+enum { PART = 200 }; /* runs or jobs in one turn */
+
 static void put_time(struct buf *b, const char *name, int64_t wall_ms)
 {
     char text[25];
@@ -140,15 +142,19 @@ static void put_run(struct coordinator *c, uint32_t id, struct buf *b)
     put_counts(b, r->count);
 }
 
-static void view_list(struct coordinator *c, struct buf *b)
+/* Newest first; v->at is how many are done. */
+static bool list_part(struct coordinator *c, struct viewing *v)
 {
-    buf_puts(b, "{\"runs\":[");
-    for (uint32_t i = c->s->n_runs - 1; i >= 1; i--) {
-        buf_puts(b, i == c->s->n_runs - 1 ? "{" : ",{");
-        put_run(c, i, b);
-        buf_puts(b, "}");
+    uint32_t n = c->s->n_runs - 1; /* runs that come meanwhile are not in it */
+    if (!v->begun) v->job = n;
+    for (int i = 0; i < PART && v->at < v->job; i++, v->at++) {
+        buf_puts(&v->b, v->at ? ",{" : "{\"runs\":[{");
+        put_run(c, v->job - v->at, &v->b);
+        buf_puts(&v->b, "}");
     }
-    buf_puts(b, "]}");
+    if (v->at < v->job) return false;
+    buf_puts(&v->b, v->job ? "]}" : "{\"runs\":[]}");
+    return true;
 }
 
 static void view_run(struct coordinator *c, uint32_t id, struct buf *b)
@@ -218,15 +224,21 @@ static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
     if (body) cinch__job_base__free_unpacked(body, NULL);
 }
 
-static void view_jobs(struct coordinator *c, uint32_t run, struct buf *b)
+static bool jobs_part(struct coordinator *c, struct viewing *v)
 {
-    buf_printf(b, "{\"run\":\"r%u\",\"jobs\":[", run);
-    for (uint32_t w = c->s->run[run].want; w; w = c->s->want[w].next_of_run) {
-        buf_puts(b, w == c->s->run[run].want ? "{" : ",{");
-        put_job(c, c->s->want[w].job, b);
-        buf_puts(b, "}");
+    uint32_t first = c->s->run[v->run].want;
+    if (!v->begun) {
+        buf_printf(&v->b, "{\"run\":\"r%u\",\"jobs\":[", v->run);
+        v->at = first;
     }
-    buf_puts(b, "]}");
+    for (int i = 0; i < PART && v->at; i++, v->at = c->s->want[v->at].next_of_run) {
+        buf_puts(&v->b, v->at == first ? "{" : ",{");
+        put_job(c, c->s->want[v->at].job, &v->b);
+        buf_puts(&v->b, "}");
+    }
+    if (v->at) return false;
+    buf_puts(&v->b, "]}");
+    return true;
 }
 
 struct listing {
@@ -467,55 +479,72 @@ static void view_keys(struct coordinator *c, struct buf *b)
     buf_puts(b, "]}");
 }
 
-static int view_of(struct coordinator *c, Cinch__Query__What what, const char *id, struct buf *b,
-                   struct cn_error *err)
+/* Which run or job it is about. */
+static void begin(struct coordinator *c, struct viewing *v)
 {
-    uint32_t run, job;
-    int rc = parse_id(c, id, &run, &job, err);
-    if (rc) return rc;
-    if (job && (what == CINCH__QUERY__WHAT__REPORT || what == CINCH__QUERY__WHAT__JOBS))
-        return cn_fail(err, CN_EINVALID, "that takes a run, not a job");
-    switch ((int)what) {
+    if (v->what != CINCH__QUERY__WHAT__SHOW && v->what != CINCH__QUERY__WHAT__LOG &&
+        v->what != CINCH__QUERY__WHAT__EXPLAIN && v->what != CINCH__QUERY__WHAT__JOBS &&
+        v->what != CINCH__QUERY__WHAT__REPORT)
+        return;
+    v->code = parse_id(c, v->id, &v->run, &v->job, &v->error);
+    if (!v->code && v->job &&
+        (v->what == CINCH__QUERY__WHAT__REPORT || v->what == CINCH__QUERY__WHAT__JOBS))
+        v->code = cn_fail(&v->error, CN_EINVALID, "that takes a run, not a job");
+}
+
+static bool part(struct coordinator *c, struct viewing *v)
+{
+    switch (v->what) {
+    case CINCH__QUERY__WHAT__STATUS:
+        view_status(c, &v->b);
+        return true;
+    case CINCH__QUERY__WHAT__LIST:
+        return list_part(c, v);
+    case CINCH__QUERY__WHAT__WORKERS:
+        view_workers(c, &v->b);
+        return true;
+    case CINCH__QUERY__WHAT__DATA:
+        view_data(c, &v->b);
+        return true;
+    case CINCH__QUERY__WHAT__KEYS:
+        view_keys(c, &v->b);
+        return true;
     case CINCH__QUERY__WHAT__SHOW:
-        if (run)
-            view_run(c, run, b);
+        if (v->run)
+            view_run(c, v->run, &v->b);
         else
-            view_job(c, job, b);
-        return 0;
+            view_job(c, v->job, &v->b);
+        return true;
     case CINCH__QUERY__WHAT__LOG:
-        view_log(c, run, job, b);
-        return 0;
+        view_log(c, v->run, v->job, &v->b);
+        return true;
     case CINCH__QUERY__WHAT__EXPLAIN:
-        view_explain(c, id, run, job, b);
-        return 0;
+        view_explain(c, v->id, v->run, v->job, &v->b);
+        return true;
     case CINCH__QUERY__WHAT__JOBS:
-        view_jobs(c, run, b);
-        return 0;
+        return jobs_part(c, v);
     default:
-        return view_report(c, run, b, err);
+        return report_part(c, v);
     }
 }
 
-int view(struct coordinator *c, Cinch__Query__What what, const char *id, struct buf *b,
-         struct cn_error *err)
+bool view_part(struct coordinator *c, struct viewing *v)
 {
-    switch ((int)what) {
-    case CINCH__QUERY__WHAT__STATUS:
-        view_status(c, b);
-        return 0;
-    case CINCH__QUERY__WHAT__LIST:
-        view_list(c, b);
-        return 0;
-    case CINCH__QUERY__WHAT__WORKERS:
-        view_workers(c, b);
-        return 0;
-    case CINCH__QUERY__WHAT__DATA:
-        view_data(c, b);
-        return 0;
-    case CINCH__QUERY__WHAT__KEYS:
-        view_keys(c, b);
-        return 0;
-    default:
-        return view_of(c, what, id, b, err);
-    }
+    if (!v->begun) begin(c, v);
+    bool done = v->code || part(c, v);
+    v->begun = true;
+    if (!v->code && v->b.failed)
+        v->code = cn_fail(&v->error, CN_ENOMEM, "the answer does not fit into memory");
+    if (!v->code && v->b.n > PR_MAX_REPLY - 1024)
+        v->code = cn_fail(&v->error, CN_ELIMIT,
+                          "the answer is longer than %u MiB; ask for single jobs of %s",
+                          PR_MAX_REPLY >> 20, v->id);
+    return done || v->code;
+}
+
+void view_clear(struct viewing *v)
+{
+    report_clear(v->report);
+    v->report = NULL;
+    buf_free(&v->b);
 }

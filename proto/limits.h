@@ -18,6 +18,7 @@
 #define PR_MAX_JSON 262144 /* recipes, metrics, a grid's text */
 
 #define PR_MAX_JOBS 1000000u /* of one run */
+#define PR_MAX_BASES 16384   /* of one run: nets x recipes x ways of pruning x splits */
 #define PR_MAX_NETS 256
 #define PR_MAX_SEEDS 1000000
 #define PR_MAX_WIDTHS 64

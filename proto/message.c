@@ -6,10 +6,11 @@
 #include <string.h>
 
 static const struct pr_message_info table[] = {
-#define X(n, NAME, field, Type, roles) {PR_##NAME, #field, &cinch__##field##__descriptor, roles},
+#define X(n, NAME, field, Type, roles, largest)                                                    \
+    {PR_##NAME, #field, &cinch__##field##__descriptor, roles, largest},
     PR_MESSAGE_MAP(X)
 #undef X
-        {0, NULL, NULL, 0},
+        {0, NULL, NULL, 0, 0},
 };
 
 const struct pr_message_info *pr_message_table(void)
@@ -66,11 +67,12 @@ struct budget {
 static void *budget_alloc(void *data, size_t n)
 {
     struct budget *b = data;
-    if (n > b->left) {
+    size_t cost = n + 32; /* the allocator's own part, more than that of a short text */
+    if (cost > b->left) {
         b->spent = 1;
         return NULL;
     }
-    b->left -= n;
+    b->left -= cost;
     return malloc(n);
 }
 

@@ -10,6 +10,7 @@
 #ifndef CINCH_PROTO_MESSAGE_H
 #define CINCH_PROTO_MESSAGE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -26,42 +27,42 @@ enum pr_role {
 };
 
 /* X(number, NAME, field prefix, Type, roles that may send it to the coordinator; 0xff: the
- * coordinator's own) */
+ * coordinator's own, bytes that its body may have then) */
 #define PR_MESSAGE_MAP(X)                                                                          \
-    X(1, HELLO, hello, Hello, PR_ROLE_ANY)                                                         \
-    X(2, WELCOME, welcome, Welcome, 0xff)                                                          \
-    X(3, EMPTY, empty, Empty, 0xff)                                                                \
-    X(4, ERROR, error, Error, 0xff)                                                                \
-    X(5, JSON, json, Json, 0xff)                                                                   \
-    X(10, LEASE_REQUEST, lease_request, LeaseRequest, PR_ROLE_WORKER)                              \
-    X(11, LEASE_GRANT, lease_grant, LeaseGrant, 0xff)                                              \
-    X(12, HEARTBEAT, heartbeat, Heartbeat, PR_ROLE_WORKER)                                         \
-    X(13, HEARTBEAT_REPLY, heartbeat_reply, HeartbeatReply, 0xff)                                  \
-    X(14, PROGRESS, progress, Progress, PR_ROLE_WORKER)                                            \
-    X(15, CHECKPOINT, checkpoint, Checkpoint, PR_ROLE_WORKER)                                      \
-    X(16, RESULT, result, Result, PR_ROLE_WORKER)                                                  \
-    X(17, RELEASE, release, Release, PR_ROLE_WORKER)                                               \
-    X(18, DROP, drop, Drop, 0xff)                                                                  \
-    X(19, BYE, bye, Bye, PR_ROLE_WORKER)                                                           \
-    X(20, BLOB_HAVE, blob_have, BlobHave, PR_ROLE_READ | PR_ROLE_WORKER)                           \
-    X(21, BLOB_STATE, blob_state, BlobState, 0xff)                                                 \
-    X(22, BLOB_PUT, blob_put, BlobPut, PR_ROLE_SUBMIT | PR_ROLE_WORKER)                            \
-    X(23, BLOB_GET, blob_get, BlobGet, PR_ROLE_READ | PR_ROLE_WORKER)                              \
-    X(24, BLOB_CHUNK, blob_chunk, BlobChunk, 0xff)                                                 \
-    X(30, SUBMIT, submit, Submit, PR_ROLE_SUBMIT)                                                  \
-    X(31, SUBMITTED, submitted, Submitted, 0xff)                                                   \
-    X(32, QUERY, query, Query, PR_ROLE_READ)                                                       \
-    X(33, WATCH, watch, Watch, PR_ROLE_READ)                                                       \
-    X(34, CONTROL, control, Control, PR_ROLE_SUBMIT)                                               \
-    X(35, DATA_ADD, data_add, DataAdd, PR_ROLE_SUBMIT)                                             \
-    X(36, DATA_GET, data_get, DataGet, PR_ROLE_READ | PR_ROLE_WORKER)                              \
-    X(37, DATASET, dataset, Dataset, 0xff)                                                         \
-    X(38, KEY_CREATE, key_create, KeyCreate, PR_ROLE_ADMIN)                                        \
-    X(39, KEY_CREATED, key_created, KeyCreated, 0xff)                                              \
-    X(40, KEY_REVOKE, key_revoke, KeyRevoke, PR_ROLE_ADMIN)
+    X(1, HELLO, hello, Hello, PR_ROLE_ANY, 128u << 10)                                             \
+    X(2, WELCOME, welcome, Welcome, 0xff, 0)                                                       \
+    X(3, EMPTY, empty, Empty, 0xff, 0)                                                             \
+    X(4, ERROR, error, Error, 0xff, 0)                                                             \
+    X(5, JSON, json, Json, 0xff, 0)                                                                \
+    X(10, LEASE_REQUEST, lease_request, LeaseRequest, PR_ROLE_WORKER, 1024)                        \
+    X(11, LEASE_GRANT, lease_grant, LeaseGrant, 0xff, 0)                                           \
+    X(12, HEARTBEAT, heartbeat, Heartbeat, PR_ROLE_WORKER, 512u << 10)                             \
+    X(13, HEARTBEAT_REPLY, heartbeat_reply, HeartbeatReply, 0xff, 0)                               \
+    X(14, PROGRESS, progress, Progress, PR_ROLE_WORKER, 4096)                                      \
+    X(15, CHECKPOINT, checkpoint, Checkpoint, PR_ROLE_WORKER, 4096)                                \
+    X(16, RESULT, result, Result, PR_ROLE_WORKER, 512u << 10)                                      \
+    X(17, RELEASE, release, Release, PR_ROLE_WORKER, 8192)                                         \
+    X(18, DROP, drop, Drop, 0xff, 0)                                                               \
+    X(19, BYE, bye, Bye, PR_ROLE_WORKER, 1024)                                                     \
+    X(20, BLOB_HAVE, blob_have, BlobHave, PR_ROLE_READ | PR_ROLE_WORKER, 1024)                     \
+    X(21, BLOB_STATE, blob_state, BlobState, 0xff, 0)                                              \
+    X(22, BLOB_PUT, blob_put, BlobPut, PR_ROLE_SUBMIT | PR_ROLE_WORKER, 1024)                      \
+    X(23, BLOB_GET, blob_get, BlobGet, PR_ROLE_READ | PR_ROLE_WORKER, 1024)                        \
+    X(24, BLOB_CHUNK, blob_chunk, BlobChunk, 0xff, 0)                                              \
+    X(30, SUBMIT, submit, Submit, PR_ROLE_SUBMIT, PR_MAX_BODY)                                     \
+    X(31, SUBMITTED, submitted, Submitted, 0xff, 0)                                                \
+    X(32, QUERY, query, Query, PR_ROLE_READ, 1024)                                                 \
+    X(33, WATCH, watch, Watch, PR_ROLE_READ, 1024)                                                 \
+    X(34, CONTROL, control, Control, PR_ROLE_SUBMIT, 1024)                                         \
+    X(35, DATA_ADD, data_add, DataAdd, PR_ROLE_SUBMIT, 512u << 10)                                 \
+    X(36, DATA_GET, data_get, DataGet, PR_ROLE_READ | PR_ROLE_WORKER, 1024)                        \
+    X(37, DATASET, dataset, Dataset, 0xff, 0)                                                      \
+    X(38, KEY_CREATE, key_create, KeyCreate, PR_ROLE_ADMIN, 1024)                                  \
+    X(39, KEY_CREATED, key_created, KeyCreated, 0xff, 0)                                           \
+    X(40, KEY_REVOKE, key_revoke, KeyRevoke, PR_ROLE_ADMIN, 1024)
 
 enum pr_type {
-#define X(n, NAME, field, Type, roles) PR_##NAME = n,
+#define X(n, NAME, field, Type, roles, largest) PR_##NAME = n,
     PR_MESSAGE_MAP(X)
 #undef X
 };
@@ -71,6 +72,7 @@ struct pr_message_info {
     const char *name; /* "lease_request" */
     const ProtobufCMessageDescriptor *descriptor;
     unsigned roles; /* set of enum pr_role; 0xff: only the coordinator sends it */
+    size_t largest; /* bytes of a body that the coordinator accepts; 0: its own */
 };
 
 /* NULL: no such message. */

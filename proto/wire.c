@@ -107,6 +107,19 @@ int pr_recv(void *socket, struct pr_message *m, struct cn_error *err)
     return 1;
 }
 
+void pr_message_read(struct pr_message *m, zmq_msg_t *header, zmq_msg_t *body)
+{
+    memset(m, 0, sizeof *m);
+    zmq_msg_init(&m->data);
+    if (pr_header_get(&m->h, zmq_msg_data(header), zmq_msg_size(header), &m->error)) return;
+    if (!body) {
+        cn_fail(&m->error, CN_ECORRUPT, "message without a body");
+        return;
+    }
+    int type = m->h.code ? PR_ERROR : m->h.type;
+    pr_unpack(&m->body, type, zmq_msg_data(body), zmq_msg_size(body), &m->error);
+}
+
 void pr_message_clear(struct pr_message *m)
 {
     pr_free(m->body);

@@ -26,6 +26,9 @@ struct pr_message {
 /* Takes one message off a DEALER. 1: *m is filled, release it with pr_message_clear; 0: nothing
  * there; negative: the socket failed. */
 int pr_recv(void *socket, struct pr_message *m, struct cn_error *err);
+/* The same from frames that are in memory: the header and, unless body is NULL, the body. `data` and
+ * `key` are left empty. What cannot be decoded is in m->error. */
+void pr_message_read(struct pr_message *m, zmq_msg_t *header, zmq_msg_t *body);
 void pr_message_clear(struct pr_message *m);
 
 /* CN_EINVALID unless `endpoint` is an address: ipc://PATH with a path that a Unix socket can have (107

@@ -1,0 +1,948 @@
+/* coordinator/door.c - see door.h. */
+#define _GNU_SOURCE
+#include "coordinator/door.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "coordinator/coordinator.h"
+#include "coordinator/listen.h"
+#include "proto/limits.h"
+
+enum {
+    SCRATCH = 16384,       /* bytes read at once, but for large frames */
+    ROUND_BYTES = 1 << 20, /* of a connection before the next one's turn */
+    STRANGERS = 128,
+    ACCEPTS = 64, /* new connections in a round */
+    EVENTS = 256,
+    HELLO_MS = 10000,
+    UNFINISHED_MS = 10000,
+    UNREAD_MS = 20000,
+    PING_MS = 30000,
+    SILENT_MS = 150000,
+    LINGER_MS = 1000,
+    PAUSE_MS = 100, /* of accepting, when files have run out */
+    IOV = 16,
+    LARGEST = PR_MAX_BODY + PR_CURVE_EXTRA,
+    MOST = PR_MAX_BODY + PR_CHUNK + 4096,
+};
+
+struct parcel {
+    struct parcel *next;
+    zmq_msg_t wire, data; /* wire: the frame's head, with CURVE all of it */
+    size_t sent;
+    bool first, more, wrapped; /* first: of its message */
+};
+
+struct listener {
+    int fd;
+    bool tcp;
+    char *path; /* of ipc, to be removed; NULL: none */
+};
+
+struct door {
+    struct accounts *accounts;
+    struct door_host host;
+    int epoll;
+    struct listener listener[CO_MAX_LISTEN];
+    unsigned n_listeners;
+    struct pr_curve_keys keys;
+    struct conn **slot; /* [most] */
+    uint32_t *unused;   /* slots */
+    unsigned most, n_unused, n_strangers;
+    uint64_t made;
+    struct conn *oldest, *newest;        /* strangers */
+    struct conn *waiting, *last_waiting; /* the longest waiting first */
+    struct conn *graves;                 /* ended, freed in the next round */
+    bool room;                           /* somebody gave room back */
+    int64_t paused_until, last_tick;
+    uint8_t scratch[SCRATCH];
+};
+
+/* ---- opening */
+
+static unsigned open_files(void)
+{
+    unsigned n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (dir && readdir(dir)) n++;
+    if (dir) closedir(dir);
+    return n ? n : 32;
+}
+
+/* As many connections as files allow: the soft limit becomes the hard one, and `keep` stay for
+ * others; of few files those get a third. */
+static unsigned most_connections(unsigned keep)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r)) return 256;
+    rlim_t soft = r.rlim_cur;
+    r.rlim_cur = r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r)) r.rlim_cur = soft;
+    unsigned limit = r.rlim_cur > 1000000 ? 1000000 : (unsigned)r.rlim_cur, used = open_files();
+    if (keep > limit / 3) keep = limit / 3;
+    if (limit < used + keep + 8) return 8;
+    return limit - used - keep < DOOR_MOST ? limit - used - keep : DOOR_MOST;
+}
+
+int door_open(struct door **out, struct accounts *accounts, const struct door_host *host,
+              unsigned keep, struct cn_error *err)
+{
+    struct door *d = calloc(1, sizeof *d);
+    *out = d;
+    if (!d) return cn_fail(err, CN_ENOMEM, "out of memory");
+    d->accounts = accounts;
+    d->host = *host;
+    d->epoll = epoll_create1(EPOLL_CLOEXEC);
+    d->most = most_connections(keep);
+    d->slot = calloc(d->most, sizeof *d->slot);
+    d->unused = calloc(d->most, sizeof *d->unused);
+    if (d->epoll < 0 || !d->slot || !d->unused)
+        return cn_fail(err, CN_ENOMEM, "no room for connections");
+    while (d->n_unused < d->most) {
+        d->unused[d->n_unused] = d->most - 1 - d->n_unused;
+        d->n_unused++;
+    }
+    return 0;
+}
+
+void door_keys(struct door *d, const struct pr_key *server)
+{
+    zmq_z85_decode(d->keys.public_key, server->public_key);
+    zmq_z85_decode(d->keys.secret, server->secret);
+}
+
+int door_listen(struct door *d, const char *endpoint, char **bound, struct cn_error *err)
+{
+    struct listener *l = &d->listener[d->n_listeners];
+    int fd = listen_open(endpoint, bound, err);
+    if (fd < 0) return fd;
+    l->fd = fd;
+    l->tcp = !strncmp(endpoint, "tcp://", 6);
+    l->path = !l->tcp && endpoint[6] != '@' ? strdup(endpoint + 6) : NULL;
+    d->n_listeners++;
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = l};
+    if (epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &e))
+        return cn_fail(err, CN_EIO, "cannot listen on %s: %s", endpoint, strerror(errno));
+    return 0;
+}
+
+int door_fd(const struct door *d)
+{
+    return d->epoll;
+}
+
+unsigned door_count(const struct door *d)
+{
+    return d->most - d->n_unused;
+}
+
+unsigned door_most(const struct door *d)
+{
+    return d->most;
+}
+
+/* ---- charging */
+
+static size_t above(size_t n, size_t part)
+{
+    return n > part ? n - part : 0;
+}
+
+/* The connection's inbox and unfinished message are `n` bytes now. False: the budget does not allow
+ * it. */
+static bool charge_in(struct door *d, struct conn *k, size_t n)
+{
+    size_t want = k->peer ? above(n, AC_FREE_IN) : 0; /* a stranger has its own limit */
+    if (want > k->in_charged && !ac_take_in(d->accounts, k->account, want - k->in_charged))
+        return false;
+    if (want < k->in_charged) {
+        ac_give_in(d->accounts, k->account, k->in_charged - want);
+        d->room = true;
+    }
+    k->in_charged = want;
+    return true;
+}
+
+static void charge_out(struct door *d, struct conn *k, size_t n)
+{
+    size_t want = above(n, AC_FREE_OUT);
+    if (want > k->out_charged) ac_take_out(d->accounts, k->account, want - k->out_charged);
+    if (want < k->out_charged) {
+        ac_give_out(d->accounts, k->account, k->out_charged - want);
+        d->room = true;
+    }
+    k->out_charged = want;
+    k->out = n;
+}
+
+static void arm(struct door *d, struct conn *k);
+
+/* ---- turns */
+
+static void ring_add(struct accounts *all, struct account *a)
+{
+    a->in_ring = true;
+    a->ring_next = NULL;
+    if (all->ring_last)
+        all->ring_last->ring_next = a;
+    else
+        all->ring_first = a;
+    all->ring_last = a;
+}
+
+void door_turn(struct door *d, struct conn *k)
+{
+    struct account *a = k->account;
+    if (k->in_turn || k->waits || k->fd < 0 || (!k->first && !k->task)) return;
+    k->in_turn = true;
+    k->turn_next = NULL;
+    if (a->last_conn)
+        a->last_conn->turn_next = k;
+    else
+        a->first = k;
+    a->last_conn = k;
+    if (!a->in_ring) ring_add(d->accounts, a);
+}
+
+static void leave_turn(struct conn *k)
+{
+    struct account *a = k->account;
+    struct conn **at = &a->first, *last = NULL;
+    if (!k->in_turn) return;
+    while (*at != k) {
+        last = *at;
+        at = &(*at)->turn_next;
+    }
+    *at = k->turn_next;
+    if (a->last_conn == k) a->last_conn = last;
+    k->in_turn = false;
+}
+
+struct conn *door_next(struct door *d)
+{
+    struct accounts *all = d->accounts;
+    while (all->ring_first) {
+        struct account *a = all->ring_first;
+        struct conn *k = a->first;
+        all->ring_first = a->ring_next;
+        if (!all->ring_first) all->ring_last = NULL;
+        a->in_ring = false;
+        if (!k) continue;
+        leave_turn(k);
+        if (a->first) ring_add(all, a);
+        return k;
+    }
+    return NULL;
+}
+
+void door_wait(struct door *d, struct conn *k)
+{
+    if (k->waits || k->fd < 0) return;
+    leave_turn(k);
+    k->waits = true;
+    k->wait_next = NULL;
+    if (d->waiting)
+        d->last_waiting->wait_next = k;
+    else
+        d->waiting = k;
+    d->last_waiting = k;
+    arm(d, k);
+}
+
+static void stop_waiting(struct door *d, struct conn *k)
+{
+    struct conn **at = &d->waiting, *before = NULL;
+    if (!k->waits) return;
+    for (; *at && *at != k; at = &(*at)->wait_next) before = *at;
+    if (*at) *at = k->wait_next;
+    if (d->last_waiting == k) d->last_waiting = before;
+    k->waits = false;
+}
+
+/* ---- ending */
+
+static void stranger_leaves(struct door *d, struct conn *k)
+{
+    if (k->older)
+        k->older->newer = k->newer;
+    else
+        d->oldest = k->newer;
+    if (k->newer)
+        k->newer->older = k->older;
+    else
+        d->newest = k->older;
+    k->older = k->newer = NULL;
+    d->n_strangers--;
+}
+
+static void free_letter(struct letter *l)
+{
+    for (int i = 0; i < PR_ZMTP_FRAMES; i++) zmq_msg_close(&l->frame[i]);
+    free(l);
+}
+
+static void free_parcel(struct parcel *p)
+{
+    zmq_msg_close(&p->wire);
+    zmq_msg_close(&p->data);
+    free(p);
+}
+
+static void free_out(struct conn *k)
+{
+    while (k->out_first) {
+        struct parcel *p = k->out_first;
+        k->out_first = p->next;
+        free_parcel(p);
+    }
+    k->out_last = NULL;
+}
+
+static void bury(struct conn *k)
+{
+    while (k->first) {
+        struct letter *l = k->first;
+        k->first = l->next;
+        free_letter(l);
+    }
+    free_out(k);
+    free(k->stash);
+    free(k);
+}
+
+void door_end(struct door *d, struct conn *k, bool after)
+{
+    if (k->fd < 0) return;
+    if (after && k->out_first) {
+        k->ending = true;
+        k->last_out = cn_mono_ms();
+        return;
+    }
+    leave_turn(k);
+    stop_waiting(d, k);
+    if (!k->peer) stranger_leaves(d, k);
+    d->host.gone(d->host.arg, k); /* it still has its account and its peer */
+    charge_in(d, k, 0);
+    charge_out(d, k, 0);
+    k->account->connections--;
+    close(k->fd);
+    k->fd = -1;
+    pr_zmtp_clear(&k->z);
+    d->slot[k->id & 0xffffff] = NULL;
+    d->unused[d->n_unused++] = (uint32_t)(k->id & 0xffffff);
+    d->room = true;
+    k->turn_next = d->graves; /* freed when nobody looks at it any more */
+    d->graves = k;
+}
+
+/* Nothing more comes from it. What came is handled first: a worker's last result counts. */
+static void input_ended(struct door *d, struct conn *k)
+{
+    if (!k->first && !k->task) {
+        door_end(d, k, false);
+        return;
+    }
+    k->left = true;
+    k->armed = 0;
+    epoll_ctl(d->epoll, EPOLL_CTL_DEL, k->fd, NULL);
+}
+
+void door_end_key(struct door *d, const char *key, const struct conn *except)
+{
+    for (unsigned i = 0; *key && i < d->most; i++) {
+        struct conn *k = d->slot[i];
+        if (k && k != except && !strcmp(k->key, key)) door_end(d, k, false);
+    }
+}
+
+static void free_graves(struct door *d)
+{
+    while (d->graves) {
+        struct conn *k = d->graves;
+        d->graves = k->turn_next;
+        bury(k);
+    }
+}
+
+void door_close(struct door *d)
+{
+    if (!d) return;
+    for (unsigned i = 0; d->slot && i < d->most; i++)
+        if (d->slot[i]) door_end(d, d->slot[i], false);
+    free_graves(d);
+    for (unsigned i = 0; i < d->n_listeners; i++) {
+        close(d->listener[i].fd);
+        if (d->listener[i].path) unlink(d->listener[i].path);
+        free(d->listener[i].path);
+    }
+    if (d->epoll >= 0) close(d->epoll);
+    sodium_memzero(&d->keys, sizeof d->keys);
+    free(d->slot);
+    free(d->unused);
+    free(d);
+}
+
+/* ---- writing */
+
+static int wrap(struct conn *k, struct parcel *p)
+{
+    if (p->wrapped) return 0;
+    p->wrapped = true;
+    return pr_zmtp_wrap(&k->z, p->more, &p->data, &p->wire);
+}
+
+static void append(struct conn *k, struct parcel *p)
+{
+    if (k->out_last)
+        k->out_last->next = p;
+    else
+        k->out_first = p;
+    k->out_last = p;
+}
+
+/* What the protocol itself has to say goes between two messages, after what is sealed already: with
+ * CURVE the order of the counters is that of the frames. */
+static int queue_reply(struct door *d, struct conn *k)
+{
+    if (!k->z.n_reply) return 0;
+    struct parcel *p = calloc(1, sizeof *p), *after = NULL;
+    if (!p || zmq_msg_init_size(&p->wire, k->z.n_reply)) {
+        free(p);
+        return -1;
+    }
+    zmq_msg_init(&p->data);
+    memcpy(zmq_msg_data(&p->wire), k->z.reply, k->z.n_reply);
+    p->first = p->wrapped = true;
+    for (struct parcel *q = k->out_first; q && q->wrapped; q = q->next) after = q;
+    p->next = after ? after->next : k->out_first;
+    if (after)
+        after->next = p;
+    else
+        k->out_first = p;
+    if (!p->next) k->out_last = p;
+    charge_out(d, k, k->out + k->z.n_reply + sizeof *p);
+    k->z.n_reply = 0;
+    return 0;
+}
+
+/* All frames of a message whose first one is sealed are sealed too before a reply is: see above. */
+static int seal_started(struct conn *k)
+{
+    struct parcel *p = k->out_first;
+    while (p && p->wrapped) p = p->next;
+    for (; p && !p->first; p = p->next)
+        if (wrap(k, p)) return -1;
+    return 0;
+}
+
+static size_t parcel_bytes(const struct parcel *p)
+{
+    return zmq_msg_size(&p->wire) + zmq_msg_size(&p->data);
+}
+
+static void add_iov(struct iovec *v, int *n, const zmq_msg_t *m, size_t *skip)
+{
+    size_t size = zmq_msg_size(m);
+    if (*skip >= size) {
+        *skip -= size;
+        return;
+    }
+    v[(*n)++] = (struct iovec){(uint8_t *)zmq_msg_data((zmq_msg_t *)m) + *skip, size - *skip};
+    *skip = 0;
+}
+
+static int gather(struct conn *k, struct iovec *v)
+{
+    int n = 0;
+    for (struct parcel *p = k->out_first; p && n + 2 <= IOV; p = p->next) {
+        if (wrap(k, p)) return -1;
+        size_t skip = p->sent;
+        add_iov(v, &n, &p->wire, &skip);
+        add_iov(v, &n, &p->data, &skip);
+        if (k->z.secure && parcel_bytes(p) > SCRATCH) break; /* sealed no earlier than need be */
+    }
+    return n;
+}
+
+static void sent(struct door *d, struct conn *k, size_t n)
+{
+    while (k->out_first) {
+        struct parcel *p = k->out_first;
+        size_t left = parcel_bytes(p) - p->sent;
+        if (n < left) {
+            p->sent += n;
+            return;
+        }
+        n -= left;
+        k->out_first = p->next;
+        if (!k->out_first) k->out_last = NULL;
+        size_t gone = parcel_bytes(p) + sizeof *p;
+        charge_out(d, k, k->out > gone ? k->out - gone : 0);
+        free_parcel(p);
+    }
+}
+
+static void write_out(struct door *d, struct conn *k, int64_t now)
+{
+    while (k->fd >= 0 && k->out_first) {
+        struct iovec v[IOV];
+        int n = gather(k, v);
+        if (n < 0) {
+            door_end(d, k, false);
+            return;
+        }
+        struct msghdr m = {.msg_iov = v, .msg_iovlen = (size_t)n};
+        ssize_t put = n ? sendmsg(k->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0 && errno != EAGAIN) free_out(k); /* it is gone: reading will find the end */
+        if (put < 0) break;
+        k->last_out = now;
+        sent(d, k, (size_t)put);
+    }
+    if (!k->out_first) {
+        charge_out(d, k, 0);
+        if (k->ending) door_end(d, k, false);
+    }
+    arm(d, k);
+}
+
+static bool add_parcel(struct conn *k, zmq_msg_t *data, bool first, bool more)
+{
+    struct parcel *p = calloc(1, sizeof *p);
+    if (!p) return false;
+    zmq_msg_init(&p->wire);
+    zmq_msg_init(&p->data);
+    zmq_msg_move(&p->data, data);
+    p->first = first;
+    p->more = more;
+    append(k, p);
+    return true;
+}
+
+void door_send(struct door *d, struct conn *k, const uint8_t head[PR_HEADER_BYTES], zmq_msg_t *body,
+               zmq_msg_t *data)
+{
+    if (k->fd < 0 || k->ending || k->z.state != ZM_TRAFFIC) return;
+    size_t n_data = zmq_msg_size(data),
+           n = PR_HEADER_BYTES + zmq_msg_size(body) + n_data + 3 * sizeof(struct parcel);
+    bool quiet = !k->out_first;
+    zmq_msg_t h;
+    if (quiet) k->last_out = cn_mono_ms();
+    if (zmq_msg_init_size(&h, PR_HEADER_BYTES)) return;
+    memcpy(zmq_msg_data(&h), head, PR_HEADER_BYTES);
+    bool good = add_parcel(k, &h, true, true) && add_parcel(k, body, false, n_data > 0) &&
+                (!n_data || add_parcel(k, data, false, false));
+    charge_out(d, k, k->out + n);
+    if (!good) /* half of a message cannot be taken back */
+        door_end(d, k, false);
+    else if (quiet)
+        write_out(d, k, k->last_out);
+}
+
+/* ---- reading */
+
+static bool inbox_full(const struct conn *k)
+{
+    return k->n_letters >= DOOR_INBOX || k->in >= AC_FREE_IN;
+}
+
+static void arm(struct door *d, struct conn *k)
+{
+    if (k->fd < 0 || k->left) return;
+    bool read = !inbox_full(k) && !k->n_stash && !k->waits && !k->ending;
+    uint32_t want = (read ? EPOLLIN : 0u) | (k->out_first ? EPOLLOUT : 0u);
+    if (want == k->armed) return;
+    struct epoll_event e = {.events = want, .data.ptr = k};
+    if (!epoll_ctl(d->epoll, EPOLL_CTL_MOD, k->fd, &e)) k->armed = want;
+}
+
+static bool take_letter(struct door *d, struct conn *k)
+{
+    struct letter *l = calloc(1, sizeof *l);
+    if (!l) return false;
+    l->frames = pr_zmtp_take(&k->z, l->frame);
+    l->bytes = sizeof *l;
+    for (int i = 0; i < PR_ZMTP_FRAMES; i++) l->bytes += zmq_msg_size(&l->frame[i]);
+    if (k->last)
+        k->last->next = l;
+    else
+        k->first = l;
+    k->last = l;
+    k->n_letters++;
+    k->message_since = k->last_in;
+    k->in += l->bytes;
+    charge_in(d, k, k->in); /* no more than it had for the unfinished message, but for a little */
+    if (!k->task) door_turn(d, k);
+    return true;
+}
+
+/* CURVE: the client has proven its key; may it come in? */
+static bool let_in(struct door *d, struct conn *k)
+{
+    zmq_z85_encode(k->key, k->z.curve.client, PR_CURVE_KEY);
+    if (!d->host.admit(d->host.arg, k->key)) {
+        *k->key = 0;
+        pr_zmtp_refuse(&k->z);
+        k->ending = true;
+        return false;
+    }
+    pr_zmtp_admit(&k->z);
+    k->z.largest = k->z.most = AC_STRANGER_IPC;
+    return true;
+}
+
+/* What one event of the protocol asks for. False: nothing more can be taken now. */
+static bool react(struct door *d, struct conn *k, int event)
+{
+    if (event == PR_ZMTP_KEY) return let_in(d, k);
+    if (event == PR_ZMTP_MESSAGE) return take_letter(d, k) && !inbox_full(k);
+    if (event == PR_ZMTP_ROOM) {
+        k->z.granted = charge_in(d, k, k->in + k->z.held + k->z.size);
+        if (!k->z.granted) door_wait(d, k);
+        return k->z.granted;
+    }
+    return event == PR_ZMTP_OPEN;
+}
+
+/* Parses n bytes; what cannot be taken now is kept in the stash. */
+static void parse(struct door *d, struct conn *k, const uint8_t *data, size_t n)
+{
+    size_t at = 0, used;
+    struct cn_error err;
+    bool on = !inbox_full(k);
+    while (on) {
+        int event = pr_zmtp_feed(&k->z, data + at, n - at, &used, &err);
+        at += used;
+        if (event < 0) {
+            door_end(d, k, false);
+            return;
+        }
+        if (event == PR_ZMTP_NOTHING) break;
+        on = react(d, k, event);
+        if (k->fd < 0) return;
+    }
+    size_t left = n - at;
+    if (left && !k->stash && !(k->stash = malloc(SCRATCH))) {
+        door_end(d, k, false);
+        return;
+    }
+    if (left) memmove(k->stash, data + at, left);
+    k->n_stash = left;
+    if (!left) {
+        free(k->stash);
+        k->stash = NULL;
+    }
+}
+
+static void after_input(struct door *d, struct conn *k, int64_t now)
+{
+    if (k->fd < 0) return;
+    if (!k->z.held && !k->z.n_head) k->message_since = now;
+    if (k->out > AC_FREE_OUT) k->z.n_reply = 0; /* who does not read gets no PONG */
+    if (k->z.n_reply && (seal_started(k) || queue_reply(d, k))) {
+        door_end(d, k, false);
+        return;
+    }
+    write_out(d, k, now);
+}
+
+/* Goes on with what was left when there was no place. */
+static void resume(struct door *d, struct conn *k, int64_t now)
+{
+    if (k->fd < 0 || inbox_full(k) || k->waits || k->ending || k->left) return;
+    k->message_since = now;
+    k->last_in = now;
+    parse(d, k, k->stash, k->n_stash);
+    after_input(d, k, now);
+}
+
+static ssize_t read_some(struct door *d, struct conn *k)
+{
+    size_t direct = 0;
+    void *to = pr_zmtp_direct(&k->z, &direct);
+    struct iovec v[2] = {{to, direct}, {d->scratch, SCRATCH}};
+    return to ? readv(k->fd, v, 2) : read(k->fd, d->scratch, SCRATCH);
+}
+
+static void read_in(struct door *d, struct conn *k, int64_t now)
+{
+    for (size_t total = 0; total < ROUND_BYTES && k->fd >= 0 && !inbox_full(k) && !k->n_stash &&
+                           !k->waits && !k->ending;) {
+        size_t direct = 0;
+        bool large = pr_zmtp_direct(&k->z, &direct) != NULL;
+        ssize_t got = read_some(d, k);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && errno == EAGAIN) break;
+        if (got <= 0) {
+            input_ended(d, k);
+            return;
+        }
+        k->last_in = now;
+        total += (size_t)got;
+        size_t into = large ? ((size_t)got < direct ? (size_t)got : direct) : 0;
+        struct cn_error err;
+        int event = large ? pr_zmtp_filled(&k->z, into, &err) : PR_ZMTP_NOTHING;
+        if (event < 0) {
+            door_end(d, k, false);
+            return;
+        }
+        if (event) react(d, k, event);
+        if (k->fd < 0) return;
+        parse(d, k, d->scratch, (size_t)got - into);
+        if ((size_t)got < (large ? direct + SCRATCH : SCRATCH)) break;
+    }
+    after_input(d, k, now);
+}
+
+/* ---- coming */
+
+/* The longest silent connection of the account that has most. */
+static struct conn *one_too_many(const struct door *d)
+{
+    struct conn *worst = NULL;
+    for (unsigned i = 0; i < d->most; i++) {
+        struct conn *k = d->slot[i];
+        if (!k || (worst && k->account->connections < worst->account->connections)) continue;
+        if (!worst || k->account->connections > worst->account->connections ||
+            k->last_in < worst->last_in)
+            worst = k;
+    }
+    return worst;
+}
+
+static void make_place(struct door *d)
+{
+    unsigned strangers = d->most / 2 < STRANGERS ? d->most / 2 : STRANGERS;
+    if (d->n_strangers >= strangers) door_end(d, d->oldest, false);
+    if (d->n_unused) return;
+    struct conn *k = d->oldest ? d->oldest : one_too_many(d);
+    if (k) door_end(d, k, false);
+}
+
+static void join_strangers(struct door *d, struct conn *k)
+{
+    k->older = d->newest;
+    if (d->newest)
+        d->newest->newer = k;
+    else
+        d->oldest = k;
+    d->newest = k;
+    d->n_strangers++;
+    k->account = &d->accounts->strangers;
+    k->account->connections++;
+}
+
+static void come(struct door *d, int fd, bool tcp, int64_t now)
+{
+    int on = 1, idle = 60, interval = 20, count = 3;
+    make_place(d);
+    struct conn *k = d->n_unused ? calloc(1, sizeof *k) : NULL;
+    struct epoll_event e = {.events = EPOLLIN, .data.ptr = k};
+    if (!k || epoll_ctl(d->epoll, EPOLL_CTL_ADD, fd, &e)) {
+        free(k);
+        close(fd);
+        return;
+    }
+    if (tcp) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
+    }
+    uint32_t slot = d->unused[--d->n_unused];
+    k->id = ++d->made << 24 | slot;
+    k->fd = fd;
+    k->tcp = tcp;
+    k->armed = EPOLLIN;
+    k->born = k->last_in = k->last_out = k->message_since = k->pinged = now;
+    d->slot[slot] = k;
+    join_strangers(d, k);
+    pr_zmtp_init(&k->z, tcp ? &d->keys : NULL);
+    k->z.largest = k->z.most = tcp ? AC_STRANGER : AC_STRANGER_IPC;
+    after_input(d, k, now); /* the greeting */
+}
+
+/* Out of files, though connections are bounded: others in this process took them. Those who wait
+ * are left waiting for a moment, and a place is made. */
+static void out_of_files(struct door *d, int64_t now)
+{
+    cn_warn("coordinator", "no new connections for a moment: %s", strerror(errno));
+    struct conn *k = d->oldest ? d->oldest : one_too_many(d);
+    if (k) door_end(d, k, false);
+    d->paused_until = now + PAUSE_MS;
+    for (unsigned i = 0; i < d->n_listeners; i++) {
+        struct epoll_event e = {.data.ptr = &d->listener[i]};
+        epoll_ctl(d->epoll, EPOLL_CTL_MOD, d->listener[i].fd, &e);
+    }
+}
+
+static void accept_again(struct door *d, int64_t now)
+{
+    if (!d->paused_until || now < d->paused_until) return;
+    d->paused_until = 0;
+    for (unsigned i = 0; i < d->n_listeners; i++) {
+        struct epoll_event e = {.events = EPOLLIN, .data.ptr = &d->listener[i]};
+        epoll_ctl(d->epoll, EPOLL_CTL_MOD, d->listener[i].fd, &e);
+    }
+}
+
+static void accept_some(struct door *d, const struct listener *l, int64_t now)
+{
+    for (int i = 0; i < ACCEPTS && !d->paused_until; i++) {
+        int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0) {
+            come(d, fd, l->tcp, now);
+            continue;
+        }
+        if (errno == EAGAIN) return;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            out_of_files(d, now);
+    }
+}
+
+/* ---- the loop's side */
+
+static bool is_listener(const struct door *d, const void *p, const struct listener **l)
+{
+    for (unsigned i = 0; i < d->n_listeners; i++)
+        if (p == &d->listener[i]) {
+            *l = &d->listener[i];
+            return true;
+        }
+    return false;
+}
+
+void door_work(struct door *d, int64_t now)
+{
+    struct epoll_event e[EVENTS];
+    free_graves(d);
+    int n = epoll_wait(d->epoll, e, EVENTS, 0);
+    for (int i = 0; i < n; i++) {
+        const struct listener *l;
+        if (is_listener(d, e[i].data.ptr, &l)) {
+            accept_some(d, l, now);
+            continue;
+        }
+        struct conn *k = e[i].data.ptr; /* ended ones are kept until the next call */
+        if (k->fd >= 0 && e[i].events & EPOLLOUT) write_out(d, k, now);
+        if (k->fd >= 0 && e[i].events & EPOLLIN) read_in(d, k, now);
+        if (k->fd >= 0 && e[i].events & (EPOLLERR | EPOLLHUP) && !(e[i].events & EPOLLIN))
+            input_ended(d, k);
+    }
+    if (d->room) door_room(d);
+}
+
+bool door_busy(const struct door *d)
+{
+    return d->accounts->ring_first || (d->room && d->waiting);
+}
+
+void door_room(struct door *d)
+{
+    struct conn *k = d->waiting;
+    int64_t now = cn_mono_ms();
+    d->room = false;
+    d->waiting = NULL;
+    while (k) {
+        struct conn *next = k->wait_next;
+        k->waits = false;
+        resume(d, k, now);
+        if (k->fd >= 0) {
+            door_turn(d, k);
+            arm(d, k);
+        }
+        k = next;
+    }
+}
+
+void door_drop_letter(struct door *d, struct conn *k)
+{
+    struct letter *l = k->first;
+    if (!l || k->fd < 0) return;
+    k->first = l->next;
+    if (!k->first) k->last = NULL;
+    k->n_letters--;
+    k->in -= l->bytes;
+    charge_in(d, k, k->in + k->z.held);
+    free_letter(l);
+    if (k->left && !k->first)
+        door_end(d, k, false);
+    else if (k->n_letters <= DOOR_INBOX / 2 && (k->n_stash || !(k->armed & EPOLLIN)))
+        resume(d, k, cn_mono_ms());
+}
+
+void door_known(struct door *d, struct conn *k, struct peer *p, struct account *account)
+{
+    if (!k->peer) stranger_leaves(d, k);
+    leave_turn(k);
+    size_t out = k->out;
+    charge_out(d, k, 0);
+    charge_in(d, k, 0);
+    k->account->connections--;
+    account->connections++;
+    k->account = account;
+    k->peer = p;
+    charge_out(d, k, out);
+    charge_in(d, k, k->in + k->z.held);
+    k->z.largest = LARGEST;
+    k->z.most = MOST;
+    k->z.asked = AC_FREE_IN;
+    door_turn(d, k);
+}
+
+struct conn *door_find(const struct door *d, uint64_t id)
+{
+    uint64_t slot = id & 0xffffff;
+    struct conn *k = d && slot < d->most ? d->slot[slot] : NULL;
+    return k && k->id == id ? k : NULL;
+}
+
+/* Why it must end, or NULL. */
+static const char *overdue(const struct conn *k, int64_t now)
+{
+    bool reads = k->armed & EPOLLIN;
+    if (k->ending && now - k->last_out > LINGER_MS) return "it was to end";
+    if (!k->peer && now - k->born > HELLO_MS) return "it did not say hello";
+    if (k->out_first && now - k->last_out > UNREAD_MS) return "it does not take its replies";
+    if (reads && (k->z.held || k->z.n_head) &&
+        now - k->message_since > UNFINISHED_MS + (int64_t)(k->z.size >> 16) * 1000)
+        return "it did not finish a message";
+    if (reads && now - k->last_in > SILENT_MS) return "it is silent";
+    return NULL;
+}
+
+void door_tick(struct door *d, int64_t now)
+{
+    accept_again(d, now);
+    if (now - d->last_tick < 500) return;
+    d->last_tick = now;
+    for (unsigned i = 0; i < d->most; i++) {
+        struct conn *k = d->slot[i];
+        if (!k) continue;
+        const char *why = overdue(k, now);
+        if (why) {
+            cn_debug("coordinator", "a connection is closed: %s", why);
+            door_end(d, k, false);
+        } else if (k->peer && now - k->last_in > PING_MS && now - k->pinged > PING_MS &&
+                   !k->out_first) {
+            k->pinged = now;
+            pr_zmtp_ping(&k->z);
+            after_input(d, k, now);
+        }
+    }
+    ac_tick(d->accounts, now);
+}
