@@ -138,7 +138,7 @@ static bool is_wanted(const json_t *job)
 {
     const char *kind = cli_text(job, "kind");
     if (strcmp(cli_text(job, "state"), "succeeded")) return false;
-    return !strcmp(kind, "train") ||
+    return !strcmp(kind, "train") || !strcmp(kind, "distill") ||
            (!strcmp(kind, "prune") && cli_integer(job, "round") == cli_integer(job, "rounds"));
 }
 

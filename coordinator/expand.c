@@ -210,7 +210,7 @@ static int add(struct expansion *x, struct ex_job j, uint32_t *id)
     int rc = room(x);
     if (rc) return rc;
     struct ex_grid *g = x->g;
-    j.seed = x->seed;
+    j.seed = j.kind == CINCH__JOB_KIND__DISTILL ? pr_student_seed(x->seed) : x->seed;
     struct pr_spec_key k = {.engine = PR_BITS,
                             .kind = j.kind,
                             .distilled = j.distilled,

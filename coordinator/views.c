@@ -200,6 +200,15 @@ static void put_way(struct buf *b, const Cinch__JobBase *base)
     }
 }
 
+/* `seed` is the grid's, by which nets and reports go. A student has one of its own beside it. */
+static void put_seed(const struct coordinator *c, const struct sc_job *j, struct buf *b)
+{
+    bool student = j->kind == CINCH__JOB_KIND__DISTILL && j->parent[0];
+    uint64_t grid = student ? c->s->job[j->parent[0]].seed : j->seed;
+    buf_printf(b, ",\"seed\":%llu", (unsigned long long)grid);
+    if (student) buf_printf(b, ",\"student_seed\":%llu", (unsigned long long)j->seed);
+}
+
 static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
 {
     const struct sc_job *j = &c->s->job[id];
@@ -207,8 +216,9 @@ static void put_job(struct coordinator *c, uint32_t id, struct buf *b)
     Cinch__JobBase *body = cinch__job_base__unpack(NULL, base->n_body, base->body);
     buf_printf(b, "\"job\":\"j%u\",\"kind\":\"%s\",", id, pr_kind_name(j->kind));
     put_str(b, "net", body ? body->net : "?");
-    buf_printf(b, ",\"seed\":%llu,\"distilled\":%s,\"rounds\":%u,\"round\":%u,\"keep\":",
-               (unsigned long long)j->seed, j->distilled ? "true" : "false", j->rounds, j->round);
+    put_seed(c, j, b);
+    buf_printf(b, ",\"distilled\":%s,\"rounds\":%u,\"round\":%u,\"keep\":",
+               j->distilled ? "true" : "false", j->rounds, j->round);
     buf_number(b, j->keep);
     buf_puts(b, ",\"norm\":");
     if (j->norm)

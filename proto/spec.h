@@ -29,6 +29,9 @@ struct pr_spec_key {
 };
 
 void pr_spec_key(const struct pr_spec_key *s, const struct cn_hash *base, struct cn_hash *key);
+/* The seed of the student that a grid distils from its net of seed `seed`: one of its own, since from
+ * the teacher's it would start with the teacher's very weights and see the records in its order. */
+uint64_t pr_student_seed(uint64_t seed);
 int pr_base_hash(const Cinch__JobBase *base, struct cn_hash *out, struct cn_error *err);
 
 /* What of `total` epochs of fine-tuning round `round` (from 1) of `rounds` gets: equal parts, and

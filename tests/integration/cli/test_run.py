@@ -67,6 +67,26 @@ class Run(harness.Case):
         self.assertEqual(key, [(a["job"], a["auroc_float"], a["auroc_int8"], a["path_int8"]) for a in second["artifacts"]])
         self.assertIn("known already", err)
 
+    def weights(self, path):
+        """The tensors of a safetensors file that only training changes."""
+        data = harness.read(path)
+        n = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:8 + n])
+        return {k: data[8 + n + v["data_offsets"][0]:8 + n + v["data_offsets"][1]] for k, v in header.items() if k.endswith(".weight") and "bn" not in k}
+
+    def test_a_student_starts_from_its_own_seed(self):
+        """Steps too small to move a weight: what comes out is what it began with."""
+        text = ("nets: [{net: cnn, widths: [4, 4, 4, 4]}]\nseeds: [3]\nepochs: 1\ndistill: [true]\nmeasure: none\nlatency: none\n"
+                "recipe: {base: paper, lr: 1.0e-30, lr_min: 1.0e-31}\n")
+        self.cinch("run", self.grid(text), "--data", PTBXL, "-o", self.path("out"), "--models")
+        fresh = {}
+        for seed in (3, 3 + 2 ** 32):
+            self.cinch("train", "--net", "cnn", "--widths", "4,4,4,4", "--data", PTBXL, "--seed", seed, "--epochs", 0, "-o", self.path(f"{seed}.safetensors"))
+            fresh[seed] = self.weights(self.path(f"{seed}.safetensors"))
+        models = {("kd" in f): self.weights(self.path(os.path.join("out", f))) for f in os.listdir(self.path("out")) if f.endswith(".safetensors")}
+        self.assertEqual(models, {False: fresh[3], True: fresh[3 + 2 ** 32]})
+        self.assertNotEqual(models[False], models[True])
+
     def test_stopped_and_continued(self):
         """Ctrl-C in mid-training; the same command goes on, and ends with the bits of an undisturbed run."""
         text = "nets: [{net: cnn, widths: [8, 8, 8, 8]}]\nepochs: 12\nlatency: none\n"

@@ -195,11 +195,38 @@ static void keys_do_not_depend_on_company(void **state)
     ex_clear(&one);
 }
 
+/* A student has a seed of its own; whatever measures or prunes it goes by the grid's. Nothing else moved. */
+static void students_start_from_their_own_seed(void **state)
+{
+    static const protobuf_c_boolean both[] = {0, 1};
+    struct fixture f;
+    struct ex_grid g;
+    fill(&f);
+    f.s.distill = (protobuf_c_boolean *)both;
+    f.s.n_distill = 2;
+    assert_int_equal(ex_expand(&g, &f.s, 0, NULL), 0);
+    assert_int_equal(count(&g, CINCH__JOB_KIND__DISTILL), 2);
+    for (uint32_t i = 0; i < g.n; i++) {
+        const struct ex_job *j = &g.job[i];
+        if (j->kind != CINCH__JOB_KIND__DISTILL) {
+            assert_true(j->seed < 2);
+            continue;
+        }
+        const struct ex_job *teacher = &g.job[j->parent[0] - 1];
+        assert_int_equal(j->seed, pr_student_seed(teacher->seed));
+        for (uint32_t k = 0; k < g.n; k++)
+            assert_true(g.job[k].kind != CINCH__JOB_KIND__TRAIN || g.job[k].seed != j->seed);
+    }
+    assert_int_equal(pr_student_seed(1), 4294967297);
+    ex_clear(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_new_keys_nothing_multiplies),
         cmocka_unit_test(axes_multiply),
+        cmocka_unit_test(students_start_from_their_own_seed),
         cmocka_unit_test(a_total_is_divided_over_the_rounds),
         cmocka_unit_test(keys_do_not_depend_on_company),
     };
