@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "nn/gang.h"
 #include "nn/metrics.h"
 
@@ -135,7 +136,8 @@ static int hash_extra(struct group *g, int i)
     return rc;
 }
 
-static int start_member(struct group *g, int i, int n_train, struct cn_error *err)
+/* The state before the first step. */
+static int fresh_state(struct group *g, int i, struct cn_error *err)
 {
     struct nn_train_member *m = member(g, i);
     struct nn_state *s = &g->state[i];
@@ -145,10 +147,24 @@ static int start_member(struct group *g, int i, int n_train, struct cn_error *er
     memcpy(s->params, m->model->params, bytes);
     for (size_t k = 0; m->mask && k < m->model->net->n_params; k++) s->params[k] *= m->mask[k];
     memcpy(s->average, s->params, bytes);
+    return 0;
+}
+
+static int start_member(struct group *g, int i, int n_train, struct cn_error *err)
+{
+    struct nn_train_member *m = member(g, i);
+    struct nn_state *s = &g->state[i];
+    int rc = fresh_state(g, i, err);
+    if (rc) return rc;
     if (hash_extra(g, i)) return cn_fail(err, CN_ENOMEM, "out of memory");
     if (!m->resume) return 0;
     struct nn_identity id = identity_of(g, i, n_train);
-    return nn_checkpoint_read(s, &id, g->t->recipe->epochs, m->resume, m->resume_n, err);
+    rc = nn_checkpoint_read(s, &id, g->t->recipe->epochs, m->resume, m->resume_n, err);
+    if (!m->or_afresh || (rc != CN_EINVALID && rc != CN_ECORRUPT)) return rc;
+    cn_warn("nn", "%s; the training starts from its beginning", err->text);
+    *err = (struct cn_error){0};
+    nn_state_free(s);
+    return fresh_state(g, i, err);
 }
 
 /* The model's meta: what was there, with recipe, seed and history replaced. */

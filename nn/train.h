@@ -41,6 +41,8 @@ struct nn_train_member {
     const void
         *resume; /* NULL, or a checkpoint's bytes: continues with the bits of an undisturbed run */
     size_t resume_n;
+    bool
+        or_afresh; /* a checkpoint that is damaged or of another training is left out, with a warning */
     const float *mask;     /* NULL, or [n_params] of 0/1: unstructured pruning */
     int result;            /* out: 0 or enum cn_code */
     struct cn_error error; /* out */

@@ -71,6 +71,7 @@ static int run(const struct given *g, struct nn_backend *be, uint64_t seed, stru
                                 .teacher = g->teacher,
                                 .resume = g->resume,
                                 .resume_n = g->resume_n,
+                                .or_afresh = true,
                                 .mask = (const float *)(const void *)g->mask};
     struct nn_train t = {
         .backend = be, .data = g->data, .recipe = &g->recipe, .m = 1, .member = &m};

@@ -184,7 +184,8 @@ static void add_member(struct training *t, int i)
                                                  .teacher = t->teacher[i],
                                                  .mask = t->mask[i],
                                                  .resume = job->resume,
-                                                 .resume_n = job->resume_n};
+                                                 .resume_n = job->resume_n,
+                                                 .or_afresh = true};
 }
 
 static bool same_shape(const struct nn_model *a, const struct nn_model *b)

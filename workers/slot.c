@@ -21,6 +21,7 @@ struct running {
     struct slot *slot;
     struct unit *unit;
     struct exec_job job[NN_MAX_GANG];
+    bool afresh[NN_MAX_GANG]; /* its checkpoint is not to be had */
     struct shortage shortage;
 };
 
@@ -134,8 +135,14 @@ static int fetch_inputs(struct running *r, int i, struct cn_error *err)
         snprintf(in->role, sizeof in->role, "%s", b->role);
         job->n_in++;
     }
-    if (l->resume && !job->resume)
-        return fetch_blob(r->slot, l->resume, &job->resume, &job->resume_n, err);
+    if (!l->resume || job->resume || r->afresh[i]) return 0;
+    int rc = fetch_blob(r->slot, l->resume, &job->resume, &job->resume_n, err);
+    if (rc != CN_ENOTFOUND && rc != CN_ECORRUPT) return rc;
+    /* What it saves is time: without it the job takes longer and ends the same. */
+    cn_warn("worker",
+            "j%llu: its checkpoint cannot be had (%s); the training starts from its beginning",
+            (unsigned long long)l->job, err->text);
+    r->afresh[i] = true;
     return 0;
 }
 

@@ -182,6 +182,32 @@ static void a_stop_and_a_resume_change_no_bit(void **state)
     free(g.recipe);
 }
 
+/* A checkpoint that is damaged, or of another seed, costs the time that it would have saved, no bit and no job. */
+static void a_checkpoint_of_another_is_left_out(void **state)
+{
+    struct fixture f, g;
+    struct exec_job whole, first, second;
+    train(&f, 4, &whole);
+    for (int damaged = 0; damaged < 2; damaged++) {
+        struct seen s = {.stop_at = 5, .answer = 1}, none = {0};
+        fixture_init(&g, CINCH__JOB_KIND__TRAIN, damaged ? 4 : 44);
+        first = (struct exec_job){.spec = &g.spec};
+        run(&first, 1, &s);
+        assert_int_equal(first.code, CN_EINTERRUPTED);
+        if (damaged) s.checkpoint.n /= 2;
+        second = (struct exec_job){
+            .spec = &f.spec, .resume = s.checkpoint.data, .resume_n = s.checkpoint.n};
+        run(&second, 1, &none);
+        must(&second);
+        same_output(&whole, &second);
+        exec_job_clear(&first);
+        exec_job_clear(&second);
+        free(g.recipe);
+    }
+    exec_job_clear(&whole);
+    free(f.recipe);
+}
+
 static void a_dropped_job_leaves_without_a_trace(void **state)
 {
     struct fixture f;
@@ -630,6 +656,7 @@ int main(void)
         cmocka_unit_test(memory_is_reckoned_before),
         cmocka_unit_test(training_gives_a_model_and_its_figures),
         cmocka_unit_test(a_stop_and_a_resume_change_no_bit),
+        cmocka_unit_test(a_checkpoint_of_another_is_left_out),
         cmocka_unit_test(a_dropped_job_leaves_without_a_trace),
         cmocka_unit_test(a_gang_has_the_bits_of_its_members_alone),
         cmocka_unit_test(a_bad_member_fails_alone),

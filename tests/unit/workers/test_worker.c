@@ -252,6 +252,14 @@ static void a_resumed_lease_has_the_same_bits(void **state)
     assert_int_equal(e->code, 0);
     assert_int_equal(e->attempt, 2);
     assert_memory_equal(&e->output[0], &whole, sizeof whole);
+    r.f.logged = 0; /* and without it, when nobody has it any more */
+    hash.b[0] ^= 1;
+    k.lease.attempt = 3;
+    fake_push(&r.f, PR_LEASE_GRANT, &k.grant);
+    serve(&r, has_result);
+    e = fake_entry(&r.f, PR_RESULT, 0);
+    assert_int_equal(e->code, 0);
+    assert_memory_equal(&e->output[0], &whole, sizeof whole);
     free(k.recipe);
     free(kept.data);
     end(&r);
