@@ -82,6 +82,42 @@ static int grow(struct cn_yaml *y, struct cn_yaml *key, struct cn_yaml *value)
 
 static int read_node(struct reader *r, yaml_event_t *ev, int depth, struct cn_yaml **out);
 
+struct place { /* of a key among those of its map */
+    const char *text;
+    int i;
+};
+
+static int by_text(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    int c = strcmp(x->text, y->text);
+    return c ? c : x->i - y->i;
+}
+
+/* Equal keys stand side by side once they are sorted; of several pairs the first in the file is told. */
+static int check_keys(struct reader *r, const struct cn_yaml *map)
+{
+    int second = map->n;
+    struct place *p = calloc((size_t)map->n + 1, sizeof *p);
+    if (!p) return cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
+    for (int i = 0; i < map->n; i++) p[i] = (struct place){map->key[i]->text, i};
+    qsort(p, (size_t)map->n, sizeof *p, by_text);
+    for (int i = 1; i < map->n; i++)
+        if (!strcmp(p[i - 1].text, p[i].text) && p[i].i < second) second = p[i].i;
+    free(p);
+    if (second == map->n) return 0;
+    const struct cn_yaml *key = map->key[second];
+    return cn_yaml_fail(key, r->err, "key '%s' stands here twice", key->text);
+}
+
+static int read_key(struct reader *r, yaml_event_t *ev, int depth, struct cn_yaml **key)
+{
+    int rc = read_node(r, ev, depth, key);
+    if (!rc && (*key)->kind != CN_YAML_SCALAR)
+        rc = cn_yaml_fail(*key, r->err, "a key must be a plain word");
+    return rc ? rc : next_event(r, ev);
+}
+
 static int read_members(struct reader *r, struct cn_yaml *y, int depth)
 {
     yaml_event_type_t end =
@@ -93,16 +129,9 @@ static int read_members(struct reader *r, struct cn_yaml *y, int depth)
         if (rc) return rc;
         if (ev.type == end) {
             yaml_event_delete(&ev);
-            return 0;
+            return y->kind == CN_YAML_MAP ? check_keys(r, y) : 0;
         }
-        if (y->kind == CN_YAML_MAP) {
-            rc = read_node(r, &ev, depth + 1, &key);
-            if (!rc && key->kind != CN_YAML_SCALAR)
-                rc = cn_yaml_fail(key, r->err, "a key must be a plain word");
-            if (!rc && cn_yaml_get(y, key->text))
-                rc = cn_yaml_fail(key, r->err, "key '%s' stands here twice", key->text);
-            if (!rc) rc = next_event(r, &ev);
-        }
+        if (y->kind == CN_YAML_MAP) rc = read_key(r, &ev, depth + 1, &key);
         if (!rc) rc = read_node(r, &ev, depth + 1, &value);
         if (!rc && grow(y, key, value))
             rc = cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
@@ -114,33 +143,64 @@ static int read_members(struct reader *r, struct cn_yaml *y, int depth)
     }
 }
 
+static int read_scalar(struct reader *r, const yaml_event_t *ev, struct cn_yaml *y)
+{
+    const char *value = (const char *)ev->data.scalar.value;
+    y->kind = CN_YAML_SCALAR;
+    y->quoted = ev->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    if (strlen(value) != ev->data.scalar.length)
+        return cn_yaml_fail(y, r->err, "a text with a 0 character in it");
+    y->text = strdup(value);
+    return y->text ? 0 : cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
+}
+
+/* What a node may not carry. */
+static int check_properties(struct reader *r, const yaml_event_t *ev, const struct cn_yaml *at)
+{
+    const yaml_char_t *anchor = NULL, *tag = NULL;
+    if (ev->type == YAML_SCALAR_EVENT) {
+        anchor = ev->data.scalar.anchor;
+        tag = ev->data.scalar.tag;
+    } else if (ev->type == YAML_SEQUENCE_START_EVENT) {
+        anchor = ev->data.sequence_start.anchor;
+        tag = ev->data.sequence_start.tag;
+    } else if (ev->type == YAML_MAPPING_START_EVENT) {
+        anchor = ev->data.mapping_start.anchor;
+        tag = ev->data.mapping_start.tag;
+    } else {
+        return cn_yaml_fail(at, r->err, "aliases are not supported; write the value out");
+    }
+    if (anchor)
+        return cn_yaml_fail(at, r->err, "anchors (&%s) are not supported; write the value out",
+                            (const char *)anchor);
+    if (tag)
+        return cn_yaml_fail(at, r->err,
+                            "tags (%s) are not supported; the key says what its value is",
+                            (const char *)tag);
+    return 0;
+}
+
+static int begin_node(struct reader *r, const yaml_event_t *ev, int depth, struct cn_yaml *y)
+{
+    y->file = r->file;
+    y->line = (int)ev->start_mark.line + 1;
+    y->column = (int)ev->start_mark.column + 1;
+    if (++r->nodes > MAX_NODES) return cn_yaml_fail(y, r->err, "more than %d values", MAX_NODES);
+    if (depth > MAX_DEPTH)
+        return cn_yaml_fail(y, r->err, "nested deeper than %d levels", MAX_DEPTH);
+    int rc = check_properties(r, ev, y);
+    if (rc) return rc;
+    if (ev->type == YAML_SCALAR_EVENT) return read_scalar(r, ev, y);
+    y->kind = ev->type == YAML_SEQUENCE_START_EVENT ? CN_YAML_LIST : CN_YAML_MAP;
+    return 0;
+}
+
 /* Consumes *ev and what belongs to it. */
 static int read_node(struct reader *r, yaml_event_t *ev, int depth, struct cn_yaml **out)
 {
     struct cn_yaml *y = calloc(1, sizeof *y);
-    int rc = 0;
-    if (!y)
-        rc = cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
-    else {
-        y->file = r->file;
-        y->line = (int)ev->start_mark.line + 1;
-        y->column = (int)ev->start_mark.column + 1;
-        if (++r->nodes > MAX_NODES)
-            rc = cn_yaml_fail(y, r->err, "more than %d values", MAX_NODES);
-        else if (depth > MAX_DEPTH)
-            rc = cn_yaml_fail(y, r->err, "nested deeper than %d levels", MAX_DEPTH);
-        else if (ev->type == YAML_SCALAR_EVENT) {
-            y->kind = CN_YAML_SCALAR;
-            y->quoted = ev->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-            y->text = strdup((char *)ev->data.scalar.value);
-            if (!y->text) rc = cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
-        } else if (ev->type == YAML_SEQUENCE_START_EVENT)
-            y->kind = CN_YAML_LIST;
-        else if (ev->type == YAML_MAPPING_START_EVENT)
-            y->kind = CN_YAML_MAP;
-        else
-            rc = cn_yaml_fail(y, r->err, "aliases are not supported; write the value out");
-    }
+    int rc =
+        y ? begin_node(r, ev, depth, y) : cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
     yaml_event_delete(ev);
     if (!rc && y->kind != CN_YAML_SCALAR) rc = read_members(r, y, depth);
     if (rc) {
@@ -151,25 +211,61 @@ static int read_node(struct reader *r, yaml_event_t *ev, int depth, struct cn_ya
     return rc;
 }
 
+static int empty_map(struct reader *r, struct cn_yaml **root)
+{
+    *root = calloc(1, sizeof **root);
+    if (!*root) return cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
+    **root = (struct cn_yaml){.kind = CN_YAML_MAP, .file = r->file, .line = 1, .column = 1};
+    return 0;
+}
+
+/* Nothing but comments may follow. */
+static int read_end(struct reader *r)
+{
+    yaml_event_t ev;
+    int rc = next_event(r, &ev);
+    if (!rc && ev.type == YAML_DOCUMENT_END_EVENT) {
+        yaml_event_delete(&ev);
+        rc = next_event(r, &ev);
+    }
+    if (rc) return rc;
+    if (ev.type != YAML_STREAM_END_EVENT)
+        rc = cn_fail(r->err, CN_EINVALID,
+                     "%s:%zu:%zu: a second document begins here; a file holds one", r->file,
+                     ev.start_mark.line + 1, ev.start_mark.column + 1);
+    yaml_event_delete(&ev);
+    return rc;
+}
+
+static int check_directives(struct reader *r, const yaml_event_t *ev)
+{
+    bool some = ev->data.document_start.tag_directives.start !=
+                    ev->data.document_start.tag_directives.end ||
+                ev->data.document_start.version_directive;
+    if (!some) return 0;
+    return cn_fail(r->err, CN_EINVALID, "%s:%zu:%zu: directives (%%) are not supported", r->file,
+                   ev->start_mark.line + 1, ev->start_mark.column + 1);
+}
+
 static int read_document(struct reader *r, struct cn_yaml **root)
 {
     yaml_event_t ev;
-    for (;;) {
-        int rc = next_event(r, &ev);
-        if (rc) return rc;
-        if (ev.type == YAML_STREAM_START_EVENT || ev.type == YAML_DOCUMENT_START_EVENT) {
-            yaml_event_delete(&ev);
-            continue;
-        }
-        if (ev.type == YAML_STREAM_END_EVENT) { /* nothing but comments */
-            yaml_event_delete(&ev);
-            *root = calloc(1, sizeof **root);
-            if (!*root) return cn_fail(r->err, CN_ENOMEM, "%s: out of memory", r->file);
-            **root = (struct cn_yaml){.kind = CN_YAML_MAP, .file = r->file, .line = 1, .column = 1};
-            return 0;
-        }
-        return read_node(r, &ev, 0, root);
+    int rc = next_event(r, &ev); /* the stream's start */
+    if (rc) return rc;
+    yaml_event_delete(&ev);
+    rc = next_event(r, &ev);
+    if (rc) return rc;
+    bool nothing = ev.type == YAML_STREAM_END_EVENT; /* but comments */
+    if (!nothing) rc = check_directives(r, &ev);
+    yaml_event_delete(&ev);
+    if (nothing) return empty_map(r, root);
+    if (!rc) rc = next_event(r, &ev);
+    if (!rc) rc = read_node(r, &ev, 0, root);
+    if (!rc && (rc = read_end(r))) {
+        node_free(*root);
+        *root = NULL;
     }
+    return rc;
 }
 
 int cn_yaml_parse(struct cn_yaml **root, const char *name, const char *text, size_t n,
