@@ -237,16 +237,6 @@ static int read_end(struct reader *r)
     return rc;
 }
 
-static int check_directives(struct reader *r, const yaml_event_t *ev)
-{
-    bool some = ev->data.document_start.tag_directives.start !=
-                    ev->data.document_start.tag_directives.end ||
-                ev->data.document_start.version_directive;
-    if (!some) return 0;
-    return cn_fail(r->err, CN_EINVALID, "%s:%zu:%zu: directives (%%) are not supported", r->file,
-                   ev->start_mark.line + 1, ev->start_mark.column + 1);
-}
-
 static int read_document(struct reader *r, struct cn_yaml **root)
 {
     yaml_event_t ev;
@@ -256,10 +246,9 @@ static int read_document(struct reader *r, struct cn_yaml **root)
     rc = next_event(r, &ev);
     if (rc) return rc;
     bool nothing = ev.type == YAML_STREAM_END_EVENT; /* but comments */
-    if (!nothing) rc = check_directives(r, &ev);
     yaml_event_delete(&ev);
     if (nothing) return empty_map(r, root);
-    if (!rc) rc = next_event(r, &ev);
+    rc = next_event(r, &ev);
     if (!rc) rc = read_node(r, &ev, 0, root);
     if (!rc && (rc = read_end(r))) {
         node_free(*root);
@@ -268,11 +257,41 @@ static int read_document(struct reader *r, struct cn_yaml **root)
     return rc;
 }
 
+/* Whether a line begins after this byte: after CR and LF, and after the last byte of NEL, LS and PS,
+ * which YAML counts as breaks too. */
+static bool ends_line(char c)
+{
+    unsigned char u = (unsigned char)c;
+    return u == '\n' || u == '\r' || u == 0x85 || u == 0xA8 || u == 0xA9;
+}
+
+/* Directives stand at the start of a line. libyaml must not see them: it compares each with all before
+ * it. */
+static int check_directives(const char *name, const char *text, size_t n, struct cn_error *err)
+{
+    int line = 1;
+    for (size_t i = 0; i < n; i++) {
+        if (text[i] == '\n') line++;
+        if (text[i] != '%' || (i && !ends_line(text[i - 1]))) continue;
+        if ((n - i >= 5 && !memcmp(text + i, "%YAML", 5)) ||
+            (n - i >= 4 && !memcmp(text + i, "%TAG", 4)))
+            return cn_fail(err, CN_EINVALID, "%s:%d:1: directives (%%) are not supported", name,
+                           line);
+    }
+    return 0;
+}
+
 int cn_yaml_parse(struct cn_yaml **root, const char *name, const char *text, size_t n,
                   struct cn_error *err)
 {
     *root = NULL;
     if (n > MAX_BYTES) return cn_fail(err, CN_ELIMIT, "%s: larger than %u bytes", name, MAX_BYTES);
+    if (n >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) { /* some editors' mark of UTF-8 */
+        text += 3;
+        n -= 3;
+    }
+    int rc = check_directives(name, text, n, err);
+    if (rc) return rc;
     struct reader r = {.err = err};
     char *file = strdup(name);
     if (!file || !yaml_parser_initialize(&r.parser)) {
@@ -280,8 +299,9 @@ int cn_yaml_parse(struct cn_yaml **root, const char *name, const char *text, siz
         return cn_fail(err, CN_ENOMEM, "%s: out of memory", name);
     }
     r.file = file;
+    yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING); /* not what a BOM says */
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, n);
-    int rc = read_document(&r, root);
+    rc = read_document(&r, root);
     yaml_parser_delete(&r.parser);
     if (rc) free(file);
     return rc;

@@ -247,14 +247,26 @@ static int field_yaml(struct nn_recipe *r, const struct field *f, const struct c
     return CN_EINTERNAL;
 }
 
-/* What no single field shows. NULL: fine. */
-static const char *contradiction(const struct nn_recipe *r)
+/* What no single field shows: the text, and the field that is to blame. NULL: fine. */
+static const char *contradiction(const struct nn_recipe *r, const char **field)
 {
+    *field = "lr";
+    if (r->lr <= 0 && r->epochs > 0) return "lr 0 trains nothing";
+    *field = "lr_min";
     if (r->lr_min > r->lr) return "lr_min is above lr";
+    if (r->finetune_lr > 0 && r->lr_min > r->finetune_lr) return "lr_min is above finetune_lr";
+    *field = "nesterov";
     if (r->nesterov && r->optimiser != NN_SGD) return "nesterov belongs to the optimiser sgd";
     if (r->nesterov && r->momentum == 0) return "nesterov needs a momentum";
+    *field = "per_step";
     if (r->schedule == NN_PLATEAU && r->per_step)
         return "the plateau schedule moves by epochs; per_step does not fit";
+    *field = "period";
+    if (r->schedule == NN_PLATEAU && r->period == 0)
+        return "the plateau schedule needs a period, its patience in epochs, of 1 or more";
+    *field = "factor";
+    if (r->schedule == NN_PLATEAU && r->factor >= 1)
+        return "a factor of 1 leaves the learning rate of the plateau schedule as it is";
     return NULL;
 }
 
@@ -283,8 +295,14 @@ int nn_recipe_yaml(struct nn_recipe *r, const struct cn_yaml *map, const char *n
         v = cn_yaml_get(map, fields[i].name);
         if (v) rc = field_yaml(r, &fields[i], v, err);
     }
-    const char *wrong = rc ? NULL : contradiction(r);
-    return wrong ? cn_yaml_fail(map, err, "%s", wrong) : rc;
+    if (!rc && r->epochs == 0) /* a fine-tuning may have none, a training not */
+        rc = cn_yaml_fail(cn_yaml_get(map, "epochs"), err,
+                          "epochs must be 1 or more; `cinch train --epochs 0` writes the "
+                          "initialised net");
+    const char *field, *wrong = rc ? NULL : contradiction(r, &field);
+    if (!wrong) return rc;
+    v = cn_yaml_get(map, field); /* or what it contradicts stands there, or in the base */
+    return cn_yaml_fail(v ? v : map, err, "%s", wrong);
 }
 
 void nn_recipe_finetune(const struct nn_recipe *r, struct nn_recipe *out)
@@ -366,7 +384,7 @@ int nn_recipe_parse_json(struct nn_recipe *r, const char *json, struct cn_error 
         strcpy(r->name, name);
     for (int i = 0; i < N_FIELDS && !rc; i++)
         rc = field_json(r, &fields[i], json_object_get(o, fields[i].name), err);
-    const char *wrong = rc ? NULL : contradiction(r);
+    const char *field, *wrong = rc ? NULL : contradiction(r, &field);
     if (wrong) rc = cn_fail(err, CN_EINVALID, "recipe: %s", wrong);
     json_decref(o);
     return rc;

@@ -82,6 +82,49 @@ static void yaml_names_the_place(void **state)
     cn_yaml_destroy(y);
 }
 
+static void yaml_is_one_plain_tree(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {"a: 1\n---\nb: 2\n", "grid.yaml:2:1: a second document"},
+        {"---\na: 1\n...\n---\n", "grid.yaml:4:1: a second document"},
+        {"a: 1\n...\ngarbage\n", "grid.yaml:3:"},
+        {"{a: 1} b", "grid.yaml:1:8: "},
+        {"a: 1\n  b: 2\n", "grid.yaml:2:"},
+        {"a: &x 1\n", "grid.yaml:1:4: anchors"},
+        {"a: &x [1]\n", "grid.yaml:1:4: anchors"},
+        {"&x a: 1\n", "grid.yaml:1:"},
+        {"a: *x\n", "grid.yaml:1:4: aliases"},
+        {"a: !!str 1\n", "grid.yaml:1:4: tags"},
+        {"a: !mine {b: 1}\n", "grid.yaml:1:4: tags"},
+        {"%TAG ! tag:x,2000:\n---\na: 1\n", "grid.yaml:1:1: directives"},
+        {"%YAML 1.1\n---\na: 1\n", "grid.yaml:1:1: directives"},
+        {"a: 1\r...\r%TAG !a! b\r", "grid.yaml:1:1: directives"},
+        {"a: \"x\\0y\"\n", "grid.yaml:1:4: a text with a 0"},
+        {"b: 1\na: 1\nc: 1\na: 2\nb: 2\n", "grid.yaml:4:1: key 'a' stands here twice"},
+        {"x: {b: 1, c: 2, \"b\": 3}\n", "grid.yaml:1:17: key 'b' stands here twice"},
+        {"? [a]\n: 1\n", "grid.yaml:1:3: a key must be a plain word"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct cn_yaml *y;
+        struct cn_error err;
+        assert_int_equal(parse(bad[i].text, &y, &err), CN_EINVALID);
+        assert_null(y);
+        if (!strstr(err.text, bad[i].says)) fail_msg("'%s' lacks '%s'", err.text, bad[i].says);
+    }
+    struct cn_yaml *y;
+    struct cn_error err;
+    assert_int_equal(parse("---\na: 1\n...\n# the end\n", &y, &err), 0);
+    cn_yaml_destroy(y);
+    assert_int_equal(parse("\xEF\xBB\xBF"
+                           "a: 50 %TAG\n",
+                           &y, &err),
+                     0); /* a mark of UTF-8 */
+    assert_string_equal(cn_yaml_get(y, "a")->text, "50 %TAG");
+    cn_yaml_destroy(y);
+}
+
 static void yaml_refuses_depth(void **state)
 {
     char deep[200] = "";
@@ -207,6 +250,7 @@ int main(void)
         cmocka_unit_test(philox_known_answers),
         cmocka_unit_test(shuffle_is_a_permutation),
         cmocka_unit_test(yaml_names_the_place),
+        cmocka_unit_test(yaml_is_one_plain_tree),
         cmocka_unit_test(yaml_refuses_depth),
         cmocka_unit_test(write_is_all_or_nothing),
         cmocka_unit_test(hash_round_trip),
