@@ -1,4 +1,5 @@
 /* cli/cli.c - see cli.h: dispatch, answers, colours, signals. */
+#define _GNU_SOURCE /* vasprintf */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -68,10 +69,80 @@ int cli_subcommands(struct cli *c, const struct cli_command *table, const char *
     return CLI_HELP_SHOWN;
 }
 
+static int put_escaped(const char *s, size_t n, void *to)
+{
+    for (size_t i = 0; i < n;) {
+        unsigned char b = (unsigned char)s[i], next = i + 1 < n ? (unsigned char)s[i + 1] : 0;
+        unsigned char last = i + 2 < n ? (unsigned char)s[i + 2] : 0;
+        bool c1 = b == 0xC2 && next < 0xA0;
+        bool line = b == 0xE2 && next == 0x80 && last >= 0xA8 && last <= 0xAE;
+        bool turn = b == 0xE2 && next == 0x81 && last >= 0xA6 && last <= 0xA9;
+        size_t k = i;
+        while (k < n && (unsigned char)s[k] < 0x7f) k++; /* most of it, at once */
+        if (k > i) {
+            if (fwrite(s + i, 1, k - i, to) != k - i) return -1;
+            i = k;
+        } else if (b == 0x7f || c1 || line || turn) {
+            int c = b == 0x7f ? b : c1 ? next : 0x2000 | (next & 3) << 6 | (last & 0x3f);
+            if (fprintf(to, "\\u%04x", (unsigned)c) < 0) return -1;
+            i += b == 0x7f ? 1 : c1 ? 2 : 3;
+        } else if (putc(b, to) == EOF) {
+            return -1;
+        } else {
+            i++;
+        }
+    }
+    return 0;
+}
+
+int cli_put_json(FILE *to, const json_t *doc, size_t flags)
+{
+    char *text = json_dumps(doc, flags);
+    int bad = text ? put_escaped(text, strlen(text), to) : -1;
+    free(text);
+    return bad;
+}
+
+/* One line, without its end. */
+static void print_line(FILE *to, const char *line)
+{
+    size_t room = strlen(line) * 4 + 8; /* no character's form has more than four times its bytes */
+    char *shown = malloc(room);
+    if (!shown) return;
+    cn_text_show(shown, room, line);
+    fputs(shown, to);
+    free(shown);
+}
+
+static void print_lines(FILE *to, const char *fmt, va_list ap)
+{
+    char *text = NULL;
+    if (vasprintf(&text, fmt, ap) < 0) return;
+    for (char *line = text; *line;) {
+        char *end = strchr(line, '\n');
+        if (end) *end = 0;
+        print_line(to, line);
+        if (!end) break;
+        putc('\n', to);
+        line = end + 1;
+    }
+    free(text);
+}
+
+void cli_print(FILE *to, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    print_lines(to, fmt, ap);
+    va_end(ap);
+}
+
 int cli_answer_json(struct cli *c, json_t *doc)
 {
-    if (!doc) return cn_fail(&c->err, CN_ENOMEM, "out of memory");
-    int bad = json_dumpf(doc, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    if (!doc)
+        return cn_fail(&c->err, CN_EINTERNAL,
+                       "no JSON: out of memory, or a name that is not UTF-8");
+    int bad = cli_put_json(stdout, doc, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(doc);
     c->answered = true;
     if (bad || putchar('\n') == EOF || fflush(stdout))
@@ -100,7 +171,7 @@ void cli_say(const struct cli *c, const char *fmt, ...)
     if (c->quiet) return;
     va_list ap;
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    print_lines(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
 }

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/error.h"
 
@@ -123,6 +124,12 @@ int cli_answer_json(struct cli *c, json_t *doc);
 /* A text for JSON, whatever it holds: bytes that are no UTF-8, and control characters, are shown as
  * cn_text_show shows them. Names of files and all that comes out of them go through here. */
 json_t *cli_json_text(const char *s);
+/* A document as text on `to`: what no terminal should get (DEL, C1, bidirectional controls) as \u009b,
+ * which says the same. jansson's flags. 0, or -1 when it cannot be written. */
+int cli_put_json(FILE *to, const json_t *doc, size_t flags);
+/* Prints for people. All that is said to them with words out of files and messages goes through here
+ * or through a table: their control characters are shown (base/text.h); tabs and line ends stay. */
+void cli_print(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A number for JSON: null when it is not finite. */
 json_t *cli_json_real(double v);
 /* A remark for people on stderr; nothing under --quiet. */

@@ -162,17 +162,19 @@ static void print_legend(const json_t *list)
         if (n > processes) processes = n;
     }
     if (processes > 1)
-        printf("\nmicroseconds; percentiles: the median of %d processes' own, SPREAD: their least "
-               "and most p50;\nMEAN and STD: of all N runs\n",
-               processes);
+        cli_print(
+            stdout,
+            "\nmicroseconds; percentiles: the median of %d processes' own, SPREAD: their least "
+            "and most p50;\nMEAN and STD: of all N runs\n",
+            processes);
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *o = json_array_get(list, i);
         if (*text(o, "missing"))
-            printf("missing: %s under %s: %s\n", text(o, "file"), text(o, "allocator"),
-                   text(o, "missing"));
+            cli_print(stdout, "missing: %s under %s: %s\n", text(o, "file"), text(o, "allocator"),
+                      text(o, "missing"));
         if (*text(o, "disturbed_by"))
-            printf("~ %s under %s was disturbed: %s\n", text(o, "file"), text(o, "allocator"),
-                   text(o, "disturbed_by"));
+            cli_print(stdout, "~ %s under %s was disturbed: %s\n", text(o, "file"),
+                      text(o, "allocator"), text(o, "disturbed_by"));
     }
 }
 
@@ -199,7 +201,7 @@ int cmd_bench(struct cli *c, int argc, char **argv)
     for (int i = 0; !rc && i < a.n; i += step) {
         for (int k = from; !rc && k <= to; k++) {
             if (!c->quiet && !c->json && isatty(2))
-                fprintf(stderr, "measuring %s under %s ...\r", a.file[i], allocators[k]);
+                cli_print(stderr, "measuring %s under %s ...\r", a.file[i], allocators[k]);
             rc = measure_one(c, &a, i, step, k, list);
         }
     }

@@ -16,12 +16,12 @@ static void say(const struct order *o, const char *id, const json_t *doc)
     long long n = (long long)cli_integer(doc, "changed");
     const char *text = cli_text(doc, "text");
     if (!n && *text)
-        printf("%s: %s\n", id, text);
+        cli_print(stdout, "%s: %s\n", id, text);
     else if (o->runs)
-        printf("%s: %s%s%s\n", id, o->done, *text ? "; " : "", text);
+        cli_print(stdout, "%s: %s%s%s\n", id, o->done, *text ? "; " : "", text);
     else
-        printf("%s: %lld job%s %s%s%s\n", id, n, n == 1 ? "" : "s", o->done, *text ? "; " : "",
-               text);
+        cli_print(stdout, "%s: %lld job%s %s%s%s\n", id, n, n == 1 ? "" : "s", o->done,
+                  *text ? "; " : "", text);
 }
 
 static int give(struct cli *c, const struct order *o, int argc, char **argv)

@@ -48,7 +48,7 @@ static int data_add(struct cli *c, int argc, char **argv)
         return cli_answer_json(c,
                                json_pack("{s:s, s:s, s:o, s:b}", "name", name, "kind", kind, "dir",
                                          cli_json_text(dir), "sent", remote.connect != NULL));
-    printf("%s is %s (%s)%s\n", name, dir, kind, remote.connect ? ", and was sent" : "");
+    cli_print(stdout, "%s is %s (%s)%s\n", name, dir, kind, remote.connect ? ", and was sent" : "");
     return 0;
 }
 
@@ -93,7 +93,7 @@ static void print_lists(const json_t *local, const json_t *remote)
     if (json_array_size(local) + json_array_size(remote))
         cli_table_print(t, stdout);
     else
-        printf("no datasets yet; `cinch data add NAME DIR` names a folder\n");
+        cli_print(stdout, "no datasets yet; `cinch data add NAME DIR` names a folder\n");
     cli_table_destroy(t);
 }
 
@@ -125,7 +125,7 @@ static int data_remove(struct cli *c, int argc, char **argv)
     if (!rc) rc = ecg_registry_remove(use.word[0], &c->err);
     if (rc) return rc;
     if (c->json) return cli_answer_json(c, json_pack("{s:s}", "removed", use.word[0]));
-    printf("%s is forgotten; its folder stays\n", use.word[0]);
+    cli_print(stdout, "%s is forgotten; its folder stays\n", use.word[0]);
     return 0;
 }
 
@@ -171,31 +171,25 @@ static json_t *fold_counts(const struct ecg_verified *v)
 static void print_list(const char *title, const json_t *lines)
 {
     for (size_t i = 0; i < json_array_size(lines); i++)
-        printf("  %s%s\n", title, json_string_value(json_array_get(lines, i)));
+        cli_print(stdout, "  %s%s\n", title, json_string_value(json_array_get(lines, i)));
 }
 
 static void print_health(const struct ecg_verified *v, const struct health *h)
 {
-    char heads[128] = "FOLD\tROWS", align[ECG_MAX_LABELS + 3] = "lr", line[256];
-    for (int l = 0; l < v->n_labels; l++) {
-        size_t n = strlen(heads);
-        snprintf(heads + n, sizeof heads - n, "\t%s", v->label[l]);
-        strcat(align, "r");
-    }
-    struct cli_table *t = cli_table_create(heads, align);
+    struct cli_table *t = cli_table_create("FOLD\tROWS", "lr");
+    for (int l = 0; l < v->n_labels; l++) cli_table_column(t, 'r', "%s", v->label[l]);
     for (int f = 0; f <= 10; f++) {
         if (!v->rows[f]) continue;
-        size_t n = (size_t)snprintf(line, sizeof line, v->kind == ECG_MITDB ? "all\t%d" : "%d\t%d",
-                                    v->kind == ECG_MITDB ? v->rows[f] : f, v->rows[f]);
-        for (int l = 0; l < v->n_labels; l++)
-            n += (size_t)snprintf(line + n, sizeof line - n, "\t%d", v->count[f][l]);
-        cli_table_add(t, "%s", line);
+        cli_table_add(t, "%d\t%d", f, v->rows[f]);
+        int row = cli_table_rows(t) - 1;
+        if (v->kind == ECG_MITDB) cli_table_set(t, row, 0, "all");
+        for (int l = 0; l < v->n_labels; l++) cli_table_set(t, row, l + 2, "%d", v->count[f][l]);
     }
     cli_table_print(t, stdout);
     cli_table_destroy(t);
-    printf("%d records, %.1f MB, %d without a label, %d damaged\n", v->records,
-           (double)v->bytes / 1e6, v->unlabelled, v->damaged);
-    if (v->bridged) printf("%lld missing samples bridged\n", (long long)v->bridged);
+    cli_print(stdout, "%d records, %.1f MB, %d without a label, %d damaged\n", v->records,
+              (double)v->bytes / 1e6, v->unlabelled, v->damaged);
+    if (v->bridged) cli_print(stdout, "%lld missing samples bridged\n", (long long)v->bridged);
     print_list("", h->problems);
     print_list("note: ", h->remarks);
 }
@@ -277,8 +271,8 @@ static int write_or_print(struct cli *c, const struct ecg_strip *s, const struct
     int rc = a->svg ? ecg_strip_svg(s, &text, &n, &c->err) : ecg_strip_csv(s, &text, &n, &c->err);
     if (!rc && a->out.path) rc = cli_out_write(c, &a->out, text, n);
     if (!rc && a->out.path && !c->json && cli_out_words(&a->out) == stdout)
-        printf("%s: %s, %d leads x %d samples, %s\n", a->out.path, s->record, s->leads, s->samples,
-               stages[a->stage]);
+        cli_print(stdout, "%s: %s, %d leads x %d samples, %s\n", a->out.path, s->record, s->leads,
+                  s->samples, stages[a->stage]);
     if (!rc && !a->out.path && !c->json) fwrite(text, 1, n, stdout);
     free(text);
     return rc;

@@ -209,8 +209,8 @@ static void print(const json_t *list)
         int v = !strcmp(state, "ok")     ? DOCTOR_OK
                 : !strcmp(state, "warn") ? DOCTOR_WARN
                                          : DOCTOR_MISSING;
-        cli_table_add(t, "%s%s%s\t%s\t%s", cli_colour(1, colour[v]), state,
-                      cli_colour(1, CLI_PLAIN), cli_text(o, "check"), cli_text(o, "detail"));
+        cli_table_add(t, "%s\t%s\t%s", state, cli_text(o, "check"), cli_text(o, "detail"));
+        cli_table_colour(t, 0, colour[v]);
         if (*fix) cli_table_add(t, "\t\t  -> %s", fix);
     }
     cli_table_print(t, stdout);

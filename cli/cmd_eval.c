@@ -107,9 +107,9 @@ static void print_classes(const struct result *r)
     int absent = 0;
     char heads[128] = "TRUTH", line[256];
     for (int i = 0; i < r->m->labels; i++) absent += r->records[i] == 0;
-    printf("\naccuracy %.4f, macro-F1 %.4f over %d classes", k->accuracy, k->macro_f1,
-           r->m->labels);
-    if (absent) printf(", of which %d without any record count as 0", absent);
+    cli_print(stdout, "\naccuracy %.4f, macro-F1 %.4f over %d classes", k->accuracy, k->macro_f1,
+              r->m->labels);
+    if (absent) cli_print(stdout, ", of which %d without any record count as 0", absent);
     puts("\n");
     struct cli_table *t = cli_table_create("CLASS\tSENSITIVITY\tPRECISION\tF1", "lrrr");
     for (int i = 0; i < r->m->labels; i++)
@@ -134,8 +134,9 @@ static void print_classes(const struct result *r)
 static int answer(struct cli *c, const struct result *r)
 {
     if (c->json) return answer_json(c, r);
-    printf("%s: %s, %s, %d records: macro-AUROC %.4f (95 %% interval %.4f .. %.4f)\n", r->m->path,
-           r->m->name, r->m->kind, r->n, r->auroc.macro, r->auroc.ci95[0], r->auroc.ci95[1]);
+    cli_print(stdout, "%s: %s, %s, %d records: macro-AUROC %.4f (95 %% interval %.4f .. %.4f)\n",
+              r->m->path, r->m->name, r->m->kind, r->n, r->auroc.macro, r->auroc.ci95[0],
+              r->auroc.ci95[1]);
     struct cli_table *t = cli_table_create("LABEL\tAUROC\tRECORDS", "lrr");
     for (int i = 0; i < r->m->labels; i++) {
         if (r->auroc.per_label[i] == r->auroc.per_label[i])

@@ -108,8 +108,8 @@ int cmd_export(struct cli *c, int argc, char **argv)
                                           a.onnx ? "onnx" : "c", "net", m.name, "kind", m.kind,
                                           "bytes", (json_int_t)written));
     else if (!rc && !c->quiet)
-        fprintf(cli_out_words(&a.out), "%s: %s of a %s %s, %zu bytes\n", a.out.path,
-                a.onnx ? "ONNX model" : "C source", m.kind, m.name, written);
+        cli_print(cli_out_words(&a.out), "%s: %s of a %s %s, %zu bytes\n", a.out.path,
+                  a.onnx ? "ONNX model" : "C source", m.kind, m.name, written);
     quant_artifact_release(&converted);
     free(own);
     cli_model_close(&m);

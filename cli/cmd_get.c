@@ -21,9 +21,9 @@ static size_t count_paths(const json_t *doc, const char *key)
 static void print_got(const struct cli *c, const json_t *doc, const char *out, bool models)
 {
     size_t artifacts = json_array_size(json_object_get(doc, "artifacts"));
-    printf("%s: %zu int8 and %zu float artifacts", out, count_paths(doc, "path_int8"),
-           count_paths(doc, "path_float"));
-    if (models) printf(", %zu checkpoints", count_paths(doc, "path_model"));
+    cli_print(stdout, "%s: %zu int8 and %zu float artifacts", out, count_paths(doc, "path_int8"),
+              count_paths(doc, "path_float"));
+    if (models) cli_print(stdout, ", %zu checkpoints", count_paths(doc, "path_model"));
     putchar('\n');
     if (!artifacts && !models)
         cli_say(c, "nothing is measured (yet); where a grid says `measure: none`, --models brings "

@@ -66,24 +66,16 @@ static int read_records(struct cli *c, const struct infer_args *a, const struct 
 static int answer(struct cli *c, const struct infer_args *a, const struct cli_model *m,
                   const float *p, const int64_t *bridged)
 {
-    char heads[160] = "RECORD", align[ECG_MAX_LABELS + 2] = "l";
     json_t *list = json_array();
-    for (int l = 0; l < m->labels; l++) {
-        size_t n = strlen(heads);
-        snprintf(heads + n, sizeof heads - n, "\t%s", m->label[l]);
-        strcat(align, "r");
-    }
-    struct cli_table *t = cli_table_create(heads, align);
+    struct cli_table *t = cli_table_create("RECORD", "l");
+    for (int l = 0; l < m->labels; l++) cli_table_column(t, 'r', "%s", m->label[l]);
     for (int i = 0; i < a->n; i++) {
-        char line[4400];
-        size_t at = (size_t)snprintf(line, sizeof line, "%.4096s", a->record[i]);
         const float *own = p + i * m->labels;
-        for (int l = 0; l < m->labels; l++)
-            at += (size_t)snprintf(line + at, sizeof line - at, "\t%.3f", (double)own[l]);
+        cli_table_add(t, "%s", a->record[i]);
+        for (int l = 0; l < m->labels; l++) cli_table_set(t, i, l + 1, "%.3f", (double)own[l]);
         json_array_append_new(
             list, json_pack("{s:o, s:I, s:o}", "record", cli_json_text(a->record[i]), "bridged",
                             (json_int_t)bridged[i], "probability", infer_probability(m, own)));
-        cli_table_add(t, "%s", line);
     }
     if (!c->json) cli_table_print(t, stdout);
     cli_table_destroy(t);

@@ -105,14 +105,15 @@ static void print_layers(const json_t *list, bool artifact)
 
 static void print(const struct cli_model *m, const json_t *doc)
 {
-    printf("%s: %s, %s, %llu parameters, %.3f M multiply-accumulates, %zu bytes\n", m->path,
-           m->name, m->kind, (unsigned long long)m->params, (double)m->macs / 1e6, m->bytes);
+    cli_print(stdout, "%s: %s, %s, %llu parameters, %.3f M multiply-accumulates, %zu bytes\n",
+              m->path, m->name, m->kind, (unsigned long long)m->params, (double)m->macs / 1e6,
+              m->bytes);
     if (m->macs_nonzero < m->macs)
-        printf("%.3f M of them with a weight that is not zero: %.1f %%\n",
-               (double)m->macs_nonzero / 1e6, 100 * (double)m->macs_nonzero / (double)m->macs);
-    printf("input %d leads x %d samples at %g Hz, labels", m->leads, m->samples, m->hz);
-    for (int i = 0; i < m->labels; i++) printf(" %s", m->label[i]);
-    printf("\n\n");
+        cli_print(stdout, "%.3f M of them with a weight that is not zero: %.1f %%\n",
+                  (double)m->macs_nonzero / 1e6, 100 * (double)m->macs_nonzero / (double)m->macs);
+    cli_print(stdout, "input %d leads x %d samples at %g Hz, labels", m->leads, m->samples, m->hz);
+    for (int i = 0; i < m->labels; i++) cli_print(stdout, " %s", m->label[i]);
+    cli_print(stdout, "\n\n");
     print_layers(json_object_get(doc, "layers"), m->rt != NULL);
 }
 

@@ -73,7 +73,8 @@ static int keys_create(struct cli *c, int argc, char **argv)
     if (c->json)
         return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "role",
                                             roles[role], "public", public_key, "file", path));
-    printf("%s: key of %s (%s); hand it over safely, it is secret\n", path, name, roles[role]);
+    cli_print(stdout, "%s: key of %s (%s); hand it over safely, it is secret\n", path, name,
+              roles[role]);
     return 0;
 }
 
@@ -112,7 +113,7 @@ static int keys_list(struct cli *c, int argc, char **argv)
     if (json_array_size(list))
         cli_table_print(t, stdout);
     else
-        printf("no keys yet; `cinch keys create NAME --role ROLE` makes one\n");
+        cli_print(stdout, "no keys yet; `cinch keys create NAME --role ROLE` makes one\n");
     cli_table_destroy(t);
     json_decref(doc);
     return 0;
@@ -141,7 +142,7 @@ static int keys_revoke(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     pr_free(answer);
     if (c->json) return cli_answer_json(c, json_pack("{s:s}", "revoked", use.word[0]));
-    printf("%s is revoked\n", use.word[0]);
+    cli_print(stdout, "%s is revoked\n", use.word[0]);
     return 0;
 }
 

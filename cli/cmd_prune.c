@@ -170,10 +170,10 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
                          "best_score", cli_json_real(w->best_score)));
     }
     FILE *to = cli_out_words(&a->out);
-    fprintf(to, "%s: %s, %.0f of %zu parameters left (%.2f %%), widths", a->out.path, net->name,
-            kept * (double)w->params_full, w->params_full, kept * 100);
-    for (int i = 0; i < net->n_widths; i++) fprintf(to, "%s%d", i ? "," : " ", net->width[i]);
-    if (w->recipe.epochs) fprintf(to, ", validation %.4f", w->best_score);
+    cli_print(to, "%s: %s, %.0f of %zu parameters left (%.2f %%), widths", a->out.path, net->name,
+              kept * (double)w->params_full, w->params_full, kept * 100);
+    for (int i = 0; i < net->n_widths; i++) cli_print(to, "%s%d", i ? "," : " ", net->width[i]);
+    if (w->recipe.epochs) cli_print(to, ", validation %.4f", w->best_score);
     fputc('\n', to);
     return 0;
 }

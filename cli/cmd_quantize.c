@@ -70,8 +70,8 @@ static void print(const struct args *a, const struct quant_artifact *art)
 {
     const struct quant_report *r = &art->report;
     FILE *to = cli_out_words(&a->out);
-    fprintf(to, "%s: %zu bytes, mode %s", a->out.path, art->n, quant_mode_names[r->mode]);
-    if (r->calibration) fprintf(to, ", calibrated on %d records", r->calibration);
+    cli_print(to, "%s: %zu bytes, mode %s", a->out.path, art->n, quant_mode_names[r->mode]);
+    if (r->calibration) cli_print(to, ", calibrated on %d records", r->calibration);
     fputc('\n', to);
     if (r->mode == QUANT_FLOAT) return;
     struct cli_table *t = cli_table_create(

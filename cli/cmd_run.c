@@ -73,7 +73,7 @@ static int bring_home(struct cli *c, const struct args *a, struct pr_client *cli
         rc = report_create(&r, doc, &c->err);
         if (!rc) {
             report_print(r, stdout);
-            printf("\nartifacts and report: %s\n", a->out);
+            cli_print(stdout, "\nartifacts and report: %s\n", a->out);
         }
         report_destroy(r);
     }

@@ -35,12 +35,12 @@ static int ask(struct cli *c, const struct question *q, int argc, char **argv)
     return 0;
 }
 
-static const char *state_colour(const char *state)
+static enum cli_colour state_colour(const char *state)
 {
-    if (!strcmp(state, "failed")) return cli_colour(1, CLI_RED);
-    if (!strcmp(state, "done") || !strcmp(state, "succeeded")) return cli_colour(1, CLI_GREEN);
-    if (!strcmp(state, "running") || !strcmp(state, "leased")) return cli_colour(1, CLI_YELLOW);
-    return "";
+    if (!strcmp(state, "failed")) return CLI_RED;
+    if (!strcmp(state, "done") || !strcmp(state, "succeeded")) return CLI_GREEN;
+    if (!strcmp(state, "running") || !strcmp(state, "leased")) return CLI_YELLOW;
+    return CLI_PLAIN;
 }
 
 /* "2026-11-22T08:33:00.123Z" or milliseconds -> "11-22 08:33:00" */
@@ -72,18 +72,18 @@ static void print_list(const json_t *doc)
         cli_table_create("RUN\tNAME\tUSER\tSTATE\tDONE\tJOBS\tFAILED\tFILED", "llllrrrl");
     for (size_t i = 0; i < json_array_size(runs); i++) {
         const json_t *r = json_array_get(runs, i), *jobs = json_object_get(r, "jobs");
-        const char *state = cli_run_state(r), *colour = state_colour(state);
+        const char *state = cli_run_state(r);
         char filed[32];
         short_time(json_object_get(r, "created"), filed);
-        cli_table_add(t, "%s\t%s\t%s\t%s%s%s\t%d\t%d\t%d\t%s", cli_text(r, "run"),
-                      cli_text(r, "name"), cli_text(r, "user"), colour, state,
-                      *colour ? "\033[0m" : "", (int)cli_integer(jobs, "succeeded"), total_of(jobs),
-                      (int)cli_integer(jobs, "failed"), filed);
+        cli_table_add(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s", cli_text(r, "run"), cli_text(r, "name"),
+                      cli_text(r, "user"), state, (int)cli_integer(jobs, "succeeded"),
+                      total_of(jobs), (int)cli_integer(jobs, "failed"), filed);
+        cli_table_colour(t, 3, state_colour(state));
     }
     if (json_array_size(runs))
         cli_table_print(t, stdout);
     else
-        printf("no runs yet; `cinch submit GRID` files one\n");
+        cli_print(stdout, "no runs yet; `cinch submit GRID` files one\n");
     cli_table_destroy(t);
 }
 
@@ -98,13 +98,13 @@ int cmd_ls(struct cli *c, int argc, char **argv)
 static void print_text(const char *text, int depth)
 {
     if (!strchr(text, '\n')) {
-        printf("%s\n", text);
+        cli_print(stdout, "%s\n", text);
         return;
     }
     putchar('\n');
     for (const char *p = text; *p;) {
         int n = (int)strcspn(p, "\n");
-        printf("%*s%.*s\n", depth * 2 + 2, "", n, p);
+        cli_print(stdout, "%*s%.*s\n", depth * 2 + 2, "", n, p);
         p += n + (p[n] == '\n');
     }
 }
@@ -117,7 +117,7 @@ static void print_fields(const json_t *o, int depth)
     json_t *v;
     json_object_foreach((json_t *)o, key, v)
     {
-        printf("%*s%s: ", depth * 2, "", key);
+        cli_print(stdout, "%*s%s: ", depth * 2, "", key);
         if (json_is_object(v)) {
             putchar('\n');
             print_fields(v, depth + 1);
@@ -126,12 +126,12 @@ static void print_fields(const json_t *o, int depth)
         } else if (json_is_object(json_array_get(v, 0))) {
             putchar('\n');
             for (size_t i = 0; i < json_array_size(v); i++) {
-                printf("%*s", depth * 2 + 2, "");
-                json_dumpf(json_array_get(v, i), stdout, JSON_REAL_PRECISION(5));
+                cli_print(stdout, "%*s", depth * 2 + 2, "");
+                cli_put_json(stdout, json_array_get(v, i), JSON_REAL_PRECISION(5));
                 putchar('\n');
             }
         } else {
-            json_dumpf(v, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
+            cli_put_json(stdout, v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
             putchar('\n');
         }
     }
@@ -179,7 +179,8 @@ int cmd_log(struct cli *c, int argc, char **argv)
 
 static void print_explain(const json_t *doc)
 {
-    printf("%s (%s): %s\n", cli_text(doc, "id"), cli_run_state(doc), cli_text(doc, "text"));
+    cli_print(stdout, "%s (%s): %s\n", cli_text(doc, "id"), cli_run_state(doc),
+              cli_text(doc, "text"));
 }
 
 int cmd_explain(struct cli *c, int argc, char **argv)
@@ -238,7 +239,7 @@ static void print_workers(const json_t *doc)
     if (json_array_size(list))
         cli_table_print(t, stdout);
     else
-        printf("no workers; `cinch-train --cpu` and `cinch-eval` start them\n");
+        cli_print(stdout, "no workers; `cinch-train --cpu` and `cinch-eval` start them\n");
     cli_table_destroy(t);
 }
 

@@ -48,8 +48,8 @@ static void print_head(FILE *to, const json_t *machine)
     struct tm utc;
     gmtime_r(&now, &utc);
     strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &utc);
-    fprintf(to, "cinch %s selftest, %s\n%s, kernels up to %s\n\n", CINCH_VERSION, date,
-            cli_text(machine, "cpu"), cinchrt_isa_name(cinchrt_isa_best()));
+    cli_print(to, "cinch %s selftest, %s\n%s, kernels up to %s\n\n", CINCH_VERSION, date,
+              cli_text(machine, "cpu"), cinchrt_isa_name(cinchrt_isa_best()));
 }
 
 static void print_page(const struct selftest *s, const json_t *machine, FILE *to)
@@ -63,7 +63,7 @@ static void print_page(const struct selftest *s, const json_t *machine, FILE *to
             cli_table_print(t, to);
             cli_table_destroy(t);
             group = cli_text(o, "group");
-            fprintf(to, "%s%s\n", i ? "\n" : "", group);
+            cli_print(to, "%s%s\n", i ? "\n" : "", group);
             t = cli_table_create("\tCHECK\tFOUND", "lll");
         }
         cli_table_add(t, "%s\t%s\t%s", json_is_true(json_object_get(o, "ok")) ? "ok" : "FAILED",
@@ -73,9 +73,9 @@ static void print_page(const struct selftest *s, const json_t *machine, FILE *to
     cli_table_destroy(t);
     size_t n = json_array_size(s->checks);
     if (s->failed)
-        fprintf(to, "\n%d of %zu checks FAILED\n", s->failed, n);
+        cli_print(to, "\n%d of %zu checks FAILED\n", s->failed, n);
     else
-        fprintf(to, "\nall %zu checks passed\n", n);
+        cli_print(to, "\nall %zu checks passed\n", n);
 }
 
 static int write_page(struct cli *c, const struct selftest *s, const json_t *machine,

@@ -95,7 +95,7 @@ static int count_only(struct cli *c, const struct grid *g, const struct cli_subm
     if (c->json)
         return cli_answer_json(c, json_pack("{s:n, s:s, s:i, s:i}", "run", "name", g->name, "jobs",
                                             n.jobs, "artifacts", n.cells));
-    printf("%s: %d jobs, %d artifacts; nothing was filed\n", g->name, n.jobs, n.cells);
+    cli_print(stdout, "%s: %d jobs, %d artifacts; nothing was filed\n", g->name, n.jobs, n.cells);
     return 0;
 }
 
@@ -105,9 +105,10 @@ static int answer(struct cli *c, const struct grid *g, const struct submit_answe
         return cli_answer_json(c, json_pack("{s:s, s:s, s:i, s:i, s:i}", "run", n->run, "name",
                                             g->name, "jobs", n->jobs, "reused", n->reused,
                                             "artifacts", n->cells));
-    printf("%s: %s, %d jobs", n->run, g->name, n->jobs);
-    if (n->reused) printf(" (%d of them known already)", n->reused);
-    printf(", %d artifacts to come; follow it with `cinch watch %s`\n", n->cells, n->run);
+    cli_print(stdout, "%s: %s, %d jobs", n->run, g->name, n->jobs);
+    if (n->reused) cli_print(stdout, " (%d of them known already)", n->reused);
+    cli_print(stdout, ", %d artifacts to come; follow it with `cinch watch %s`\n", n->cells,
+              n->run);
     return 0;
 }
 

@@ -118,14 +118,14 @@ static int answer(struct cli *c, const struct args *a, const struct work *w,
     FILE *to = cli_out_words(&a->out);
     const struct nn_net *net = w->model->net;
     if (!w->recipe.epochs)
-        fprintf(to, "%s: %s initialised, %zu parameters, not trained\n", a->out.path, net->name,
-                net->n_params);
+        cli_print(to, "%s: %s initialised, %zu parameters, not trained\n", a->out.path, net->name,
+                  net->n_params);
     else
-        fprintf(to,
-                "%s: %s, %zu parameters, best of %d epochs was %d: validation %.4f (%.1f s, %.0f "
-                "records/s)\n",
-                a->out.path, net->name, net->n_params, w->recipe.epochs, t->best_epoch,
-                t->best_score, t->seconds, t->records_per_s);
+        cli_print(to,
+                  "%s: %s, %zu parameters, best of %d epochs was %d: validation %.4f (%.1f s, %.0f "
+                  "records/s)\n",
+                  a->out.path, net->name, net->n_params, w->recipe.epochs, t->best_epoch,
+                  t->best_score, t->seconds, t->records_per_s);
     return 0;
 }
 

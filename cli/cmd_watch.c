@@ -12,8 +12,8 @@ static int verdict(struct cli *c, const char *run, const json_t *show)
     const char *state = cli_text(show, "state");
     if (!strcmp(state, "done")) {
         if (!c->json)
-            printf("%s is done: %lld jobs; `cinch report %s` shows the results\n", run,
-                   (long long)cli_integer(jobs, "succeeded"), run);
+            cli_print(stdout, "%s is done: %lld jobs; `cinch report %s` shows the results\n", run,
+                      (long long)cli_integer(jobs, "succeeded"), run);
         return 0;
     }
     if (!strcmp(state, "cancelled"))
@@ -61,7 +61,7 @@ int cmd_watch(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     rc = cli_connect(c, &remote, &client);
     if (!rc) rc = choose(c, client, use.n_words ? use.word[0] : NULL, &ids);
-    if (!rc && !json_array_size(ids) && !c->json) printf("nothing runs\n");
+    if (!rc && !json_array_size(ids) && !c->json) cli_print(stdout, "nothing runs\n");
     shown = json_array();
     for (size_t i = 0; !rc && i < json_array_size(ids); i++) {
         json_t *show = NULL;

@@ -43,12 +43,9 @@ static json_t *record_json(const struct cli_model *m, const char *name, const st
 static void record_line(struct cli_table *t, const struct cli_model *m, const char *name,
                         const struct ecg_beats *b, const int *count)
 {
-    char line[4500];
-    size_t at = (size_t)snprintf(line, sizeof line, "%.4096s\t%s\t%d\t%d", name, b->lead, b->n,
-                                 b->left_out);
+    cli_table_add(t, "%s\t%s\t%d\t%d", name, b->lead, b->n, b->left_out);
     for (int l = 0; l < m->labels; l++)
-        at += (size_t)snprintf(line + at, sizeof line - at, "\t%d", count[l]);
-    cli_table_add(t, "%s", line);
+        cli_table_set(t, cli_table_rows(t) - 1, l + 4, "%d", count[l]);
 }
 
 struct output {
@@ -82,14 +79,9 @@ static int infer_record(struct cli *c, const struct infer_args *a, const struct 
 
 int infer_beats(struct cli *c, const struct infer_args *a, const struct cli_model *m)
 {
-    char heads[160] = "RECORD\tLEAD\tBEATS\tLEFT OUT", align[ECG_MAX_LABELS + 5] = "llrr";
     int rc = 0;
-    for (int l = 0; l < m->labels; l++) {
-        size_t n = strlen(heads);
-        snprintf(heads + n, sizeof heads - n, "\t%s", m->label[l]);
-        strcat(align, "r");
-    }
-    struct output out = {cli_table_create(heads, align), json_array()};
+    struct output out = {cli_table_create("RECORD\tLEAD\tBEATS\tLEFT OUT", "llrr"), json_array()};
+    for (int l = 0; l < m->labels; l++) cli_table_column(out.table, 'r', "%s", m->label[l]);
     for (int i = 0; !rc && i < a->n; i++) rc = infer_record(c, a, m, a->record[i], &out);
     if (!rc && !c->json) cli_table_print(out.table, stdout);
     cli_table_destroy(out.table);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/pool.h"
+#include "base/text.h"
 #include "cli/data.h"
 #include "cli/progress.h"
 #include "cpu/train/backend.h"
@@ -100,6 +101,17 @@ static bool is_artifact(const struct cn_map *file)
     return rc != CINCHRT_EMAGIC && !(rc == CINCHRT_ETRUNCATED && is_safetensors(file));
 }
 
+/* Names go into tables and JSON: text, on one line. */
+static int check_names(struct cli *c, const struct cli_model *m)
+{
+    const char *bad = cn_text_clean(m->name, 64) && !strpbrk(m->name, "\t\n\r") ? NULL : m->name;
+    for (int i = 0; !bad && i < m->labels; i++)
+        if (!cn_text_clean(m->label[i], 256) || strpbrk(m->label[i], "\t\n\r")) bad = m->label[i];
+    if (!bad) return 0;
+    return cn_fail(&c->err, CN_ECORRUPT, "%s: '%s' is not the name of a net or a label", m->path,
+                   bad);
+}
+
 int cli_model_open(struct cli *c, const char *path, struct cli_model *m)
 {
     struct cn_map file = {0};
@@ -118,6 +130,7 @@ int cli_model_open(struct cli *c, const char *path, struct cli_model *m)
                      "artifact (.cinch)",
                      path);
     cn_map_close(&file);
+    if (!rc) rc = check_names(c, m);
     if (rc) cli_model_close(m);
     return rc;
 }

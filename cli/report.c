@@ -378,7 +378,7 @@ static void print_failed(const struct report *r, FILE *to)
     if (n) fprintf(to, "\n%zu job%s failed:\n", n, n == 1 ? "" : "s");
     for (size_t i = 0; i < n; i++) {
         const json_t *f = json_array_get(list, i);
-        fprintf(to, "  %s: %s\n", text_of(f, "job"), text_of(f, "reason"));
+        cli_print(to, "  %s: %s\n", text_of(f, "job"), text_of(f, "reason"));
     }
 }
 

@@ -91,8 +91,8 @@ static void draw_job(struct view *v, const json_t *job)
 {
     const json_t *p = json_object_get(job, "progress");
     double score = cli_real(p, "val_score"), rate = cli_real(p, "records_per_s");
-    fprintf(stderr, "  %s %s %s seed %lld", cli_text(job, "job"), cli_text(job, "kind"),
-            cli_text(job, "net"), (long long)cli_integer(job, "seed"));
+    cli_print(stderr, "  %s %s %s seed %lld", cli_text(job, "job"), cli_text(job, "kind"),
+              cli_text(job, "net"), (long long)cli_integer(job, "seed"));
     if (cli_integer(job, "round"))
         fprintf(stderr, " keep %g round %lld/%lld", cli_real(job, "keep"),
                 (long long)cli_integer(job, "round"), (long long)cli_integer(job, "rounds"));
@@ -100,7 +100,7 @@ static void draw_job(struct view *v, const json_t *job)
         fprintf(stderr, ": epoch %lld/%lld", (long long)cli_integer(p, "epoch"),
                 (long long)cli_integer(p, "epochs"));
     else if (*cli_text(p, "stage"))
-        fprintf(stderr, ": %s", cli_text(p, "stage"));
+        cli_print(stderr, ": %s", cli_text(p, "stage"));
     if (isfinite(score) && score > 0) fprintf(stderr, ", validation %.4f", score);
     if (isfinite(rate) && rate > 0) fprintf(stderr, ", %.0f records/s", rate);
     fputc('\n', stderr);

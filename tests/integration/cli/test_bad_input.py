@@ -191,6 +191,51 @@ class Files(harness.Case):
         self.assertEqual(done.returncode, 1)
         self.assertIn(b"stdout", done.stderr)
 
+    def test_core_that_is_not_there(self):
+        """Neither one that the machine lacks nor one that this process may not use is quietly replaced by another."""
+        there = sorted(os.sched_getaffinity(0))
+        self.refuses("bench", self.model, "--runs", "10", "--core", "4000", part=["4000", str(there[0])])
+        if len(there) > 1:
+            command = [os.path.join(harness.BIN, "cinch"), "bench", self.model, "--core", str(there[1])]
+            done = subprocess.run(command, env=harness.environment(), capture_output=True, text=True,
+                                  preexec_fn=lambda: os.sched_setaffinity(0, {there[0]}))
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn(f"--core {there[1]}", done.stderr)
+        done = subprocess.run([os.path.join(harness.BIN, "cinch-eval"), "--core", "1000"], env=harness.environment(), capture_output=True,
+                              text=True)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("1000", done.stderr)
+
+    def test_path_longer_than_a_socket_has(self):
+        where = "ipc://" + self.path("d" * 100)
+        for program, *args in (["cinchd", "--state", self.path("state"), "--listen", where], ["cinch", "ls", "--connect", where],
+                               ["cinch-train", "--connect", where], ["cinch-eval", "--connect", where]):
+            for there in (False, True):
+                if there:
+                    self.write("d" * 100, "")
+                done = subprocess.run([os.path.join(harness.BIN, program), *args], env=harness.environment(), capture_output=True,
+                                      text=True, timeout=60)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertIn("at most 107", done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1)
+                if there:
+                    os.unlink(self.path("d" * 100))
+
+    def test_help_to_full_disk(self):
+        for program in ("cinch", "cinchd", "cinch-train", "cinch-eval", "cinch-lat"):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                done = subprocess.run([os.path.join(harness.BIN, program), "--help"], stdout=full, stderr=subprocess.PIPE)
+            self.assertEqual(done.returncode, 1, program)
+
+    def test_control_characters_in_files(self):
+        """Nothing that is shown of a file moves a terminal's cursor."""
+        evil = "\\e]0;x\\a\\e[2J\\x9b2J"
+        for grid in (f'nets: ["{evil}"]', f'nets: [cnn]\n"{evil}": 1', f'nets: [cnn]\nrecipe: "{evil}"', f'nets: [cnn]\nmeasure: "{evil}"',
+                     f'nets: [{{net: cnn, widths: "{evil}"}}]', f'nets: [cnn]\nname: "{evil}"', f'nets: [cnn]\nprune: {{keep: "{evil}"}}'):
+            for form in ([], ["--json"]):
+                out, err = self.cinch("submit", self.write("g.yaml", grid + "\n"), "--dry-run", "--connect", "ipc:///nowhere", *form, code=2)
+                self.assertNotRegex(out + err, "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
+
     def test_unknown_isa(self):
         art = self.path("m.cinch")
         self.cinch("quantize", self.model, "--data", harness.PTBXL, "-o", art)

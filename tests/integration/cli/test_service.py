@@ -118,6 +118,34 @@ class Service(harness.Case):
         self.ask("resume", run)
         self.assertEqual(self.ask("watch", run, timeout=1200)["state"], "done")
 
+    def test_leaving_watch_is_no_failure(self):
+        run = self.submit(GRID + "seeds: [78]\n", "--paused")["run"]
+        for form in ([], ["--json"], ["--quiet"]):
+            child = subprocess.Popen([os.path.join(harness.BIN, "cinch"), "watch", run, *form], env=self.env, text=True,
+                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(2)
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate(timeout=60)
+            self.assertEqual(child.returncode, 0, err)
+            if form == ["--json"]:
+                self.assertEqual(json.loads(out)["state"], "waiting")
+        self.assertEqual(self.ask("show", run)["jobs"]["cancelled"], 0)
+        self.ask("cancel", run)
+
+    def test_models_without_measurement(self):
+        run = self.submit("name: nets-alone\nnets: [{net: cnn, widths: [4, 4, 4, 4]}]\nseeds: 2\nepochs: 1\nmeasure: none\n"
+                          "prune: {rounds: 2, keep: [0.5], epochs: 1}\n")["run"]
+        self.assertEqual(self.ask("watch", run, timeout=1200)["state"], "done")
+        out, err = self.say("get", run, "-o", self.path("nothing"))
+        self.assertIn("--models", err)
+        got = self.ask("get", run, "-o", self.path("out"), "--models")
+        self.assertEqual(sorted((m["seed"], m["kind"]) for m in got["models"]), [(0, "prune"), (0, "train"), (1, "prune"), (1, "train")])
+        self.assertEqual(len({harness.read(m["path_model"]) for m in got["models"]}), 4)
+        for m in got["models"]:
+            self.assertEqual(self.ask("inspect", m["path_model"])["widths"], [2] * 4 if m["kind"] == "prune" else [4] * 4)
+        again = self.ask("get", run, "-o", self.path("out"), "--models")
+        self.assertEqual(again, got)
+
     def test_what_is_not_there(self):
         self.refuses("show", "r999", part="r999", env=self.env)
         self.refuses("show", "nonsense", part="nonsense", env=self.env)

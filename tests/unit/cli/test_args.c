@@ -140,6 +140,45 @@ static void tables(void **state)
     assert_int_equal(cli_text_width("\033[31mrot\033[0m"), 3);
 }
 
+/* What strangers wrote never reaches a terminal as control characters. */
+static void shown_texts(void **state)
+{
+    char text[1024] = "";
+    FILE *f = fmemopen(text, sizeof text, "w");
+    struct cli_table *t = cli_table_create("NAME\tSTATE", "ll");
+    cli_table_column(t, 'l', "%s", "l\033[2J");
+    cli_table_add(t, "%s\t%s", "a\033]0;x\a", "b\nc\rd");
+    cli_table_colour(t, 1, CLI_RED); /* not on what is no terminal */
+    cli_table_set(t, 0, 2, "%s",
+                  "\xc2\x9b"
+                  "2J \xe9 \xe2\x80\xae");
+    cli_table_print(t, f);
+    cli_print(f, "%s: %s\n", "j1", "\033[31m\xc2\x9bm\t\r");
+    fclose(f);
+    assert_string_equal(text, "NAME           STATE    l\\x1b[2J\n"
+                              "a\\x1b]0;x\\x07  b\\nc\\rd  \\x9b2J \\xe9 \\u202e\n"
+                              "j1: \\x1b[31m\\x9bm\t\\r\n");
+    cli_table_destroy(t);
+}
+
+static void json_for_terminals(void **state)
+{
+    static const char *const from = "\033\xc2\x9b\x7f \xe2\x80\xa8\xe2\x80\xae\xe2\x81\xa9 "
+                                    "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80";
+    char text[256] = "";
+    FILE *f = fmemopen(text, sizeof text, "w");
+    json_t *doc = json_pack("[s]", from), *back;
+    assert_int_equal(cli_put_json(f, doc, JSON_COMPACT), 0);
+    fclose(f);
+    assert_string_equal(
+        text,
+        "[\"\\u001B\\u009b\\u007f \\u2028\\u202e\\u2069 \xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"]");
+    back = json_loads(text, 0, NULL);
+    assert_true(json_equal(doc, back));
+    json_decref(doc);
+    json_decref(back);
+}
+
 static void durations(void **state)
 {
     char out[24];
@@ -156,8 +195,14 @@ static void durations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts),    cmocka_unit_test(refuses), cmocka_unit_test(lists),
-        cmocka_unit_test(exit_codes), cmocka_unit_test(tables),  cmocka_unit_test(durations),
+        cmocka_unit_test(accepts),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(lists),
+        cmocka_unit_test(exit_codes),
+        cmocka_unit_test(tables),
+        cmocka_unit_test(shown_texts),
+        cmocka_unit_test(json_for_terminals),
+        cmocka_unit_test(durations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
