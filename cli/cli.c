@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/text.h"
 #include "base/yaml.h"
 
@@ -135,6 +136,30 @@ void cli_print(FILE *to, const char *fmt, ...)
     va_start(ap, fmt);
     print_lines(to, fmt, ap);
     va_end(ap);
+}
+
+static int read_stdin(struct cli *c, size_t limit, char **text, size_t *n)
+{
+    char *buf = malloc(limit + 2);
+    *text = NULL;
+    if (!buf) return cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    *n = fread(buf, 1, limit + 1, stdin);
+    buf[*n] = 0;
+    int rc = ferror(stdin) ? cn_fail_errno(&c->err, "standard input")
+             : *n > limit
+                 ? cn_fail(&c->err, CN_ELIMIT, "standard input: more than %zu bytes", limit)
+                 : 0;
+    if (rc)
+        free(buf);
+    else
+        *text = buf;
+    return rc;
+}
+
+int cli_read_text(struct cli *c, const char *path, size_t limit, char **text, size_t *n)
+{
+    return strcmp(path, "-") ? cn_file_read(path, limit, text, n, &c->err)
+                             : read_stdin(c, limit, text, n);
 }
 
 int cli_answer_json(struct cli *c, json_t *doc)

@@ -130,6 +130,8 @@ int cli_put_json(FILE *to, const json_t *doc, size_t flags);
 /* Prints for people. All that is said to them with words out of files and messages goes through here
  * or through a table: their control characters are shown (base/text.h); tabs and line ends stay. */
 void cli_print(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Reads a text that a user names, whole (as cn_file_read); `-` is standard input. */
+int cli_read_text(struct cli *c, const char *path, size_t limit, char **text, size_t *n);
 /* A number for JSON: null when it is not finite. */
 json_t *cli_json_real(double v);
 /* A remark for people on stderr; nothing under --quiet. */

@@ -154,8 +154,8 @@ int cmd_run(struct cli *c, int argc, char **argv)
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
     if (!getenv("CINCH_LOG")) cn_log_level(CN_WARN); /* the bar tells the rest */
-    rc = cn_file_read(a.grid, MAX_GRID_BYTES, &text, &n, &c->err);
-    if (!rc) rc = grid_parse(&g, a.grid, text, n, &c->err);
+    rc = cli_read_text(c, a.grid, MAX_GRID_BYTES, &text, &n);
+    if (!rc) rc = grid_parse(&g, strcmp(a.grid, "-") ? a.grid : "stdin", text, n, &c->err);
     if (!rc && !a.data) a.data = *g->data ? g->data : "ptbxl";
     if (!rc) rc = check_allocators(c, g);
     if (!rc) rc = check_gpus(c, &a, g);

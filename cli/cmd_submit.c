@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/data.h"
 #include "cli/service.h"
@@ -141,8 +140,8 @@ int cmd_submit(struct cli *c, int argc, char **argv)
     size_t n = 0;
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
-    rc = cn_file_read(a.grid, MAX_GRID_BYTES, &text, &n, &c->err);
-    if (!rc) rc = grid_parse(&g, a.grid, text, n, &c->err);
+    rc = cli_read_text(c, a.grid, MAX_GRID_BYTES, &text, &n);
+    if (!rc) rc = grid_parse(&g, strcmp(a.grid, "-") ? a.grid : "stdin", text, n, &c->err);
     if (!rc) {
         if (a.priority > -1000) g->priority = a.priority;
         struct cli_submit_how how = {.text = text,

@@ -235,6 +235,16 @@ class Folders(harness.Case):
         self.refuses("run", "grid.yaml", "--data", PTBXL, "-o", "out", part="report.csv")
         self.assertEqual(harness.read(self.path("out/report.csv")), b"my notes")
 
+    def test_grid_from_stdin(self):
+        done = subprocess.run([os.path.join(harness.BIN, "cinch"), "submit", "-", "--dry-run"], input=TINY % 3, text=True, check=True,
+                              env=harness.environment(), capture_output=True)
+        self.assertIn("tiny: 3 jobs", done.stdout)
+        self.write("-", TINY % 1)
+        done = subprocess.run([os.path.join(harness.BIN, "cinch"), "submit", "-", "--dry-run"], input="nets: [rnm]", text=True,
+                              env=harness.environment(), capture_output=True, cwd=self.dir)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("stdin:1:8:", done.stderr)
+
     def test_folder_is_proven_before_the_work(self):
         self.write("file", "text")
         self.write("grid.yaml", TINY % 1)
