@@ -77,6 +77,8 @@ static int bring_home(struct cli *c, const struct args *a, struct pr_client *cli
         }
         report_destroy(r);
     }
+    if (!rc && !a->models && !failed && !json_array_size(json_object_get(doc, "artifacts")))
+        cli_say(c, "nothing was measured; the same command with --models brings the trained nets");
     json_decref(doc);
     if (!rc && strcmp(state, "done"))
         rc = cn_fail(&c->err, CN_EINTERNAL, "%zu job%s failed; the report names them", failed,

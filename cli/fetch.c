@@ -22,6 +22,7 @@ static const struct file files[] = {
     {FETCH_ARTIFACTS, "int8", "int8.cinch"},
     {FETCH_CHECKPOINTS, "model", "model.safetensors"},
 };
+#define STEM 160 /* bytes of a file name before the role */
 #define N_FILES (sizeof files / sizeof *files)
 
 /* "cnn-s0-kd-r5-k0.5-L2", "beat-s0-patient-r5-k0.4-weight-linear": readable. */
@@ -42,18 +43,24 @@ static void stem_of(const json_t *a, char *out, size_t cap)
     if (round != rounds) snprintf(out + n, cap - n, "-after%lld", (long long)round);
 }
 
-/* The same, unique in the list: nets of one name but other widths get their job's id as well. */
-static void unique_stem(const json_t *list, size_t i, char *out, size_t cap)
+/* How often each stem stands in the list: {stem: count}. */
+static json_t *count_stems(const json_t *list)
 {
-    char other[160];
-    stem_of(json_array_get(list, i), out, cap);
-    for (size_t k = 0; k < json_array_size(list); k++) {
-        stem_of(json_array_get(list, k), other, sizeof other);
-        if (k == i || strcmp(out, other)) continue;
-        size_t n = strlen(out);
-        snprintf(out + n, cap - n, "-%.20s", cli_text(json_array_get(list, i), "job"));
-        return;
+    json_t *counts = json_object();
+    char stem[STEM];
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        stem_of(json_array_get(list, i), stem, sizeof stem);
+        json_object_set_new(counts, stem, json_integer(cli_integer(counts, stem) + 1));
     }
+    return counts;
+}
+
+/* The same, unique in the list: nets of one name but other widths get their job's id as well. */
+static void unique_stem(const json_t *a, const json_t *counts, char out[STEM])
+{
+    stem_of(a, out, STEM);
+    size_t n = strlen(out);
+    if (cli_integer(counts, out) > 1) snprintf(out + n, STEM - n, "-%.20s", cli_text(a, "job"));
 }
 
 /* Sets blob_model of `to`: what the job made. */
@@ -115,13 +122,14 @@ static int fetch_files(struct cli *c, struct pr_client *client, const json_t *li
                        struct cli_outdir *dir, int what)
 {
     size_t n = json_array_size(list);
-    char stem[160];
+    char stem[STEM];
     struct cli_progress bar;
+    json_t *counts = count_stems(list);
     int rc = 0;
     cli_progress_start(&bar, c, "fetching", "artifacts");
     for (size_t i = 0; !rc && i < n; i++) {
         json_t *a = json_array_get(list, i);
-        unique_stem(list, i, stem, sizeof stem);
+        unique_stem(a, counts, stem);
         if (strchr(stem, '/'))
             rc = cn_fail(&c->err, CN_ECORRUPT, "'%s' is not a file's name", stem);
         for (size_t k = 0; !rc && k < N_FILES; k++)
@@ -129,6 +137,7 @@ static int fetch_files(struct cli *c, struct pr_client *client, const json_t *li
         cli_progress_update(&bar, (double)i + 1, (double)n, NULL);
     }
     cli_progress_end(&bar);
+    json_decref(counts);
     return rc;
 }
 

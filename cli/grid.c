@@ -637,6 +637,9 @@ int grid_parse(struct grid **out, const char *name, const char *text, size_t n,
     set_defaults(g, name);
     int rc = cn_yaml_parse(&root, name, text, n, err);
     if (!rc) rc = read_grid(&r, root);
+    if (!rc && n > PR_MAX_JSON) /* it travels with the run */
+        rc = cn_fail(err, CN_EINVALID, "%s: %zu bytes; a grid that can be filed has at most %d",
+                     name, n, PR_MAX_JSON);
     cn_yaml_destroy(root);
     if (rc) {
         grid_destroy(g);
