@@ -28,15 +28,17 @@ static const char usage[] =
     "                     may be given up to 8 times; default: the local socket that cinch and the "
     "workers use\n"
     "  --http ADDR        [ADDRESS:]PORT: dashboard, /metrics, /api/v1, /events; loopback unless "
-    "an address is given,\n"
-    "                     which then needs the bearer token in DIR/http.token\n"
+    "an address is given.\n"
+    "                     Needs the token in DIR/http.token; the link that carries it goes to "
+    "standard output\n"
+    "  --http-open        on loopback without the token: for any account of this machine to read\n"
     "  --web DIR          the dashboard's folder; ../web beside this program\n"
     "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
     "  --reserve MB       room to leave on the disk: with less, no new work is accepted (64)\n"
     "  --user-runs N      runs that one user may have that are not done (1000); a thousand times "
     "as "
     "many jobs\n"
-    "  --quiet            only warnings and errors\n"
+    "  --quiet            only warnings and errors; no link\n"
     "\n"
     "Stops on SIGTERM or SIGINT; a coordinator started again on the same folder goes on where this "
     "one was.\n";
@@ -51,6 +53,7 @@ static void on_signal(int sig)
 struct args {
     struct co_options o;
     const char *command, *out;
+    bool quiet;
 };
 
 /* Takes the value of an option that has one. */
@@ -143,6 +146,11 @@ static int parse(struct args *a, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--quiet")) {
             cn_log_level(CN_WARN);
+            a->quiet = true;
+            continue;
+        }
+        if (!strcmp(argv[i], "--http-open")) {
+            a->o.http_open = 1;
             continue;
         }
         if (*argv[i] != '-') {
@@ -187,6 +195,16 @@ static bool find_web(char *path, size_t cap)
     return cn_dir_exists(path);
 }
 
+/* The link carries the token: it is printed for who started this program, and never logged. */
+static void tell_link(const struct args *a)
+{
+    cn_info("cinchd", "http at %s%s", co_http(running),
+            a->o.http_open ? ", open to every account of this machine" : "");
+    if (a->quiet) return;
+    printf("dashboard at %s\n", co_http_link(running));
+    fflush(stdout);
+}
+
 static int serve(struct args *a)
 {
     struct cn_error err;
@@ -200,7 +218,7 @@ static int serve(struct args *a)
     if (rc) return fail(&err);
     for (int i = 0; i < a->o.n_listen; i++)
         cn_info("cinchd", "listening on %s", co_endpoint(running, i));
-    if (co_http(running)) cn_info("cinchd", "dashboard at %s", co_http(running));
+    if (co_http(running)) tell_link(a);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
     rc = co_run(running, &err);

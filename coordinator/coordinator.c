@@ -137,6 +137,11 @@ const char *co_http(const struct coordinator *c)
     return c->http ? http_url(c) : NULL;
 }
 
+const char *co_http_link(const struct coordinator *c)
+{
+    return c->http ? http_link(c) : NULL;
+}
+
 /* ---- the loop */
 
 static void look_at_disk(struct coordinator *c, int64_t now)

@@ -23,10 +23,9 @@ struct co_options {
     const char *listen[CO_MAX_LISTEN];
     int n_listen;
     const char *http; /* "ADDR:PORT" or "PORT" (loopback); NULL: no HTTP. Port 0 takes a free one */
-    const char *http_token; /* needed for HTTP beyond loopback; NULL: read from STATE/http.token,
-                               made when absent */
-    const char *web;        /* folder of the dashboard page; NULL: none */
-    void *zmq;              /* a ZeroMQ context to share, or NULL: its own */
+    int http_open;    /* HTTP on loopback without the token of STATE/http.token */
+    const char *web;  /* folder of the dashboard page; NULL: none */
+    void *zmq;        /* a ZeroMQ context to share, or NULL: its own */
     int reserve_mb; /* with less room on the disk no new work is accepted; 0: 64, negative: no such check */
     int http_patience_ms; /* an HTTP connection that has not asked anything by then is cut; 0: 10,000 */
     int lost_ms;          /* silence after which a worker is lost; 0: 10,000 */
@@ -42,8 +41,9 @@ void co_stop(struct coordinator *c);                       /* any thread; async-
 void co_destroy(struct coordinator *c);                    /* stops and joins first; accepts NULL */
 
 /* Where it really listens ("tcp://127.0.0.1:43121"), i < n_listen; NULL beyond. http:
- * "http://127.0.0.1:43122/" or NULL. */
+ * "http://127.0.0.1:43122/" or NULL; link: the same with the token, for its owner's eyes only. */
 const char *co_endpoint(const struct coordinator *c, int i);
 const char *co_http(const struct coordinator *c);
+const char *co_http_link(const struct coordinator *c);
 
 #endif

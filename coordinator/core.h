@@ -294,5 +294,6 @@ void http_close(struct coordinator *c);
 bool http_answer(struct coordinator *c);
 void http_tick(struct coordinator *c, int64_t now);
 const char *http_url(const struct coordinator *c);
+const char *http_link(const struct coordinator *c);
 
 #endif

@@ -7,9 +7,12 @@
  * /explain]
  *
  * libmicrohttpd runs one thread a connection; each puts its question to the loop and waits.
- * Loopback unless told otherwise; beyond it a bearer token is needed (STATE/http.token, also as
- * ?token= for a browser's EventSource). Against slow or hostile clients: few connections, small
- * headers, and a connection that has not asked anything within 10 s is cut.
+ * Loopback unless told otherwise. Every request needs the token of STATE/http.token, on loopback
+ * too, since any account of the machine reaches that: as a bearer token, as ?token= (the link that
+ * cinchd prints), or as the cookie that such a link sets. The cookie is made from the token by a
+ * hash, because browsers send cookies to every port of a host. Against slow or hostile clients: few
+ * connections, small headers, few streams of events, a connection that has not asked anything within
+ * 10 s is cut, and one that was refused is closed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,6 +37,7 @@
 enum {
     CONNECTIONS = 64,
     PER_ADDRESS = 32,
+    STREAMS = 16, /* of events */
     HEADER_BYTES = 16384,
     ASK_MS = 10000,    /* a connection must have asked by then */
     ANSWER_MS = 15000, /* the loop must have answered by then */
@@ -57,8 +63,10 @@ struct visit { /* a connection that has not asked yet */
 struct http {
     struct coordinator *c;
     struct MHD_Daemon *daemon;
-    char url[128], token[80];
+    char url[128], link[256], token[80];
+    char cookie_name[24], cookie[65]; /* what a browser that had the token sends */
     bool loopback;
+    atomic_int streams;
     pthread_mutex_t lock;
     struct visit visit[CONNECTIONS * 2];
     atomic_int closing;
@@ -153,8 +161,8 @@ bool http_answer(struct coordinator *c)
 
 /* ---- answers */
 
-static enum MHD_Result respond(struct MHD_Connection *con, unsigned code, const char *type,
-                               const char *text, size_t n)
+static enum MHD_Result respond_with(struct MHD_Connection *con, unsigned code, const char *type,
+                                    const char *text, size_t n, const char *cookie)
 {
     struct MHD_Response *r =
         MHD_create_response_from_buffer(n, (void *)text, MHD_RESPMEM_MUST_COPY);
@@ -166,10 +174,21 @@ static enum MHD_Result respond(struct MHD_Connection *con, unsigned code, const 
         r, "Content-Security-Policy",
         "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; "
         "img-src 'self' data:; frame-ancestors 'none'");
-    if (code == MHD_HTTP_UNAUTHORIZED) MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+    MHD_add_response_header(r, "Referrer-Policy", "no-referrer");
+    if (cookie) MHD_add_response_header(r, "Set-Cookie", cookie);
+    if (code == MHD_HTTP_UNAUTHORIZED) {
+        MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+        MHD_add_response_header(r, "Connection", "close");
+    }
     enum MHD_Result ok = MHD_queue_response(con, code, r);
     MHD_destroy_response(r);
     return ok;
+}
+
+static enum MHD_Result respond(struct MHD_Connection *con, unsigned code, const char *type,
+                               const char *text, size_t n)
+{
+    return respond_with(con, code, type, text, n, NULL);
 }
 
 static enum MHD_Result fail(struct MHD_Connection *con, unsigned code, const char *text)
@@ -242,14 +261,22 @@ static ssize_t stream_read(void *arg, uint64_t pos, char *out, size_t max)
 static void stream_free(void *arg)
 {
     struct stream *s = arg;
+    atomic_fetch_sub(&s->h->streams, 1);
     buf_free(&s->pending);
     free(s);
 }
 
 static enum MHD_Result events(struct http *h, struct MHD_Connection *con)
 {
+    if (atomic_fetch_add(&h->streams, 1) >= STREAMS) {
+        atomic_fetch_sub(&h->streams, 1);
+        return fail(con, MHD_HTTP_SERVICE_UNAVAILABLE, "too many follow the events; end some");
+    }
     struct stream *s = calloc(1, sizeof *s);
-    if (!s) return MHD_NO;
+    if (!s) {
+        atomic_fetch_sub(&h->streams, 1);
+        return MHD_NO;
+    }
     const char *last = MHD_lookup_connection_value(con, MHD_HEADER_KIND, "Last-Event-ID");
     s->h = h;
     s->after = last ? strtoull(last, NULL, 10) + 1 : 0;
@@ -266,6 +293,19 @@ static enum MHD_Result events(struct http *h, struct MHD_Connection *con)
     enum MHD_Result ok = MHD_queue_response(con, MHD_HTTP_OK, r);
     MHD_destroy_response(r);
     return ok;
+}
+
+/* ---- secrets */
+
+static bool same(const char *given, const char *secret)
+{
+    return given && *secret && strlen(given) == strlen(secret) &&
+           !sodium_memcmp(given, secret, strlen(secret));
+}
+
+static bool token_in(const struct http *h, const char *given)
+{
+    return same(given, h->token);
 }
 
 /* ---- the page: files of one flat folder, by plain names */
@@ -291,18 +331,17 @@ static enum MHD_Result page(struct http *h, struct MHD_Connection *con, const ch
     snprintf(path, sizeof path, "%s/%s", h->c->o.web, name);
     if (cn_file_read(path, 4 << 20, &text, &n, NULL))
         return fail(con, MHD_HTTP_NOT_FOUND, "no such page");
-    enum MHD_Result ok = respond(con, MHD_HTTP_OK, type_of(name), text, n);
+    char cookie[160];
+    bool came = token_in(h, MHD_lookup_connection_value(con, MHD_GET_ARGUMENT_KIND, "token"));
+    snprintf(cookie, sizeof cookie, "%s=%s; Path=/; HttpOnly; SameSite=Strict", h->cookie_name,
+             h->cookie);
+    enum MHD_Result ok =
+        respond_with(con, MHD_HTTP_OK, type_of(name), text, n, came ? cookie : NULL);
     free(text);
     return ok;
 }
 
 /* ---- who may ask */
-
-static bool same_token(const struct http *h, const char *given)
-{
-    return given && strlen(given) == strlen(h->token) &&
-           !sodium_memcmp(given, h->token, strlen(h->token));
-}
 
 /* On loopback the name asked for must be loopback too: a web page elsewhere must not reach us
  * through its own name. */
@@ -320,10 +359,12 @@ static bool host_ok(struct MHD_Connection *con)
 
 static bool may_ask(const struct http *h, struct MHD_Connection *con)
 {
-    if (h->loopback) return host_ok(con);
+    if (h->loopback && !host_ok(con)) return false;
+    if (h->c->o.http_open) return true;
     const char *bearer = MHD_lookup_connection_value(con, MHD_HEADER_KIND, "Authorization");
-    if (bearer && !strncmp(bearer, "Bearer ", 7) && same_token(h, bearer + 7)) return true;
-    return same_token(h, MHD_lookup_connection_value(con, MHD_GET_ARGUMENT_KIND, "token"));
+    if (bearer && !strncasecmp(bearer, "Bearer ", 7) && token_in(h, bearer + 7)) return true;
+    return same(MHD_lookup_connection_value(con, MHD_COOKIE_KIND, h->cookie_name), h->cookie) ||
+           token_in(h, MHD_lookup_connection_value(con, MHD_GET_ARGUMENT_KIND, "token"));
 }
 
 /* ---- routes */
@@ -389,7 +430,9 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *con, const char 
     if (strcmp(method, "GET") && strcmp(method, "HEAD"))
         return fail(con, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET");
     if (!may_ask(h, con))
-        return fail(con, MHD_HTTP_UNAUTHORIZED, "give the bearer token from STATE/http.token");
+        return fail(con, MHD_HTTP_UNAUTHORIZED,
+                    "open the link that cinchd printed, or send the token of STATE/http.token as "
+                    "Authorization: Bearer");
     return route(h, con, url);
 }
 
@@ -429,30 +472,36 @@ void http_tick(struct coordinator *c, int64_t now)
 
 /* ---- opening */
 
+static int make_token(const char *path, struct cn_error *err)
+{
+    uint8_t raw[32];
+    char hex[65];
+    randombytes_buf(raw, sizeof raw);
+    sodium_bin2hex(hex, sizeof hex, raw, sizeof raw);
+    mode_t mask = umask(0077);
+    int rc = cn_file_write(path, hex, 64, err);
+    umask(mask);
+    sodium_memzero(hex, sizeof hex);
+    return rc;
+}
+
+/* One that others could read is no secret any more. */
+static bool kept_well(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st)) return false;
+    if (!(st.st_mode & 077)) return true;
+    cn_warn("coordinator", "%s could be read by others: a new token is made", path);
+    return false;
+}
+
 static int token_of(struct http *h, struct cn_error *err)
 {
-    const char *given = h->c->o.http_token;
     char path[4096], *text;
     size_t n;
-    if (given) {
-        if (strlen(given) < 16 || strlen(given) >= sizeof h->token)
-            return cn_fail(err, CN_EINVALID, "--http-token: 16 to %zu characters",
-                           sizeof h->token - 1);
-        strcpy(h->token, given);
-        return 0;
-    }
     snprintf(path, sizeof path, "%s/http.token", h->c->state_dir);
-    if (!cn_file_exists(path)) {
-        uint8_t raw[32];
-        char hex[65];
-        randombytes_buf(raw, sizeof raw);
-        sodium_bin2hex(hex, sizeof hex, raw, sizeof raw);
-        mode_t mask = umask(0077);
-        int rc = cn_file_write(path, hex, 64, err);
-        umask(mask);
-        if (rc) return rc;
-    }
-    int rc = cn_file_read(path, 256, &text, &n, err);
+    int rc = kept_well(path) ? 0 : make_token(path, err);
+    if (!rc) rc = cn_file_read(path, 256, &text, &n, err);
     if (rc) return rc;
     text[strcspn(text, "\r\n ")] = 0;
     if (strlen(text) < 16 || strlen(text) >= sizeof h->token)
@@ -460,8 +509,20 @@ static int token_of(struct http *h, struct cn_error *err)
                      sizeof h->token - 1);
     else
         strcpy(h->token, text);
+    sodium_memzero(text, n);
     free(text);
     return rc;
+}
+
+/* What the browser keeps says nothing about the token, and belongs to this port. */
+static void make_cookie(struct http *h, unsigned port)
+{
+    uint8_t raw[32];
+    crypto_generichash(raw, sizeof raw, (const uint8_t *)"cinch cookie", 12,
+                       (const uint8_t *)h->token, strlen(h->token) < 64 ? strlen(h->token) : 64);
+    sodium_bin2hex(h->cookie, sizeof h->cookie, raw, sizeof raw);
+    snprintf(h->cookie_name, sizeof h->cookie_name, "cinch-%u", port);
+    snprintf(h->link, sizeof h->link, "%s?token=%s", h->url, h->token);
 }
 
 /* "ADDR:PORT", ":PORT" or "PORT" */
@@ -479,6 +540,14 @@ static int parse_address(struct http *h, struct sockaddr_in *at, struct cn_error
     return 0;
 }
 
+/* Where files are few, HTTP has an eighth of them. */
+static unsigned connections(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur / 8 >= CONNECTIONS) return CONNECTIONS;
+    return r.rlim_cur / 8 > 4 ? (unsigned)r.rlim_cur / 8 : 4;
+}
+
 int http_open(struct coordinator *c, struct cn_error *err)
 {
     struct http *h = calloc(1, sizeof *h);
@@ -488,19 +557,26 @@ int http_open(struct coordinator *c, struct cn_error *err)
     pthread_mutex_init(&h->lock, NULL);
     struct sockaddr_in at;
     int rc = parse_address(h, &at, err);
-    if (!rc && !h->loopback) rc = token_of(h, err);
+    if (!rc && c->o.http_open && !h->loopback)
+        rc = cn_fail(err, CN_EINVALID, "--http-open is for loopback; %s is open to others",
+                     c->o.http);
+    if (!rc && !c->o.http_open) rc = token_of(h, err);
     if (rc) return rc;
+    unsigned most = connections(), share = most < PER_ADDRESS ? most : PER_ADDRESS;
     h->daemon = MHD_start_daemon(
         MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL,
-        NULL, handle, h, MHD_OPTION_SOCK_ADDR, &at, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS, MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)PER_ADDRESS,
-        MHD_OPTION_CONNECTION_TIMEOUT, 30u, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HEADER_BYTES, MHD_OPTION_NOTIFY_CONNECTION, connection, h, MHD_OPTION_END);
+        NULL, handle, h, MHD_OPTION_SOCK_ADDR, &at, MHD_OPTION_CONNECTION_LIMIT, most,
+        MHD_OPTION_PER_IP_CONNECTION_LIMIT, share, MHD_OPTION_CONNECTION_TIMEOUT, 30u,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES, MHD_OPTION_NOTIFY_CONNECTION,
+        connection, h, MHD_OPTION_END);
     if (!h->daemon) return cn_fail_errno(err, "--http %s: cannot listen", c->o.http);
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_BIND_PORT);
     char text[64];
     inet_ntop(AF_INET, &at.sin_addr, text, sizeof text);
-    snprintf(h->url, sizeof h->url, "http://%s:%u/", text, info ? info->port : ntohs(at.sin_port));
+    unsigned port = info ? info->port : ntohs(at.sin_port);
+    snprintf(h->url, sizeof h->url, "http://%s:%u/", text, port);
+    snprintf(h->link, sizeof h->link, "%s", h->url);
+    if (!c->o.http_open) make_cookie(h, port);
     return 0;
 }
 
@@ -520,6 +596,7 @@ void http_close(struct coordinator *c)
     pthread_mutex_unlock(&c->question_lock);
     if (h->daemon) MHD_stop_daemon(h->daemon);
     pthread_mutex_destroy(&h->lock);
+    sodium_memzero(h, sizeof *h);
     free(h);
     c->http = NULL;
 }
@@ -527,4 +604,9 @@ void http_close(struct coordinator *c)
 const char *http_url(const struct coordinator *c)
 {
     return c->http->url;
+}
+
+const char *http_link(const struct coordinator *c)
+{
+    return c->http->link;
 }

@@ -28,7 +28,8 @@ trap 'exit 1' INT TERM
 start() { # name command ...
     name=$1
     shift
-    "$@" >"$out/$name.log" 2>&1 &
+    (umask 077 && : >"$out/$name.log") # the coordinator's has the link with its token
+    "$@" >>"$out/$name.log" 2>&1 &
     pids="$! $pids" # stopped in reverse: the coordinator last
     echo "  $name: $(basename "$1"), process $!, log in $out/$name.log"
 }

@@ -159,12 +159,27 @@ class Service(harness.Case):
         self.assertIn("ptbxl", [d["name"] for d in self.ask("data", "list")["coordinator"]])
 
     def test_http_answers(self):
+        import urllib.error
         import urllib.request
         url = re.search(r"dashboard at (http://\S+)", self.log).group(1)
-        with urllib.request.urlopen(url + "api/v1/status") as answer:
+        base, token = url.split("?token=")
+        self.assertEqual(token, harness.read(self.home + "/state/http.token").decode())
+        self.assertEqual(os.stat(self.home + "/state/http.token").st_mode & 0o777, 0o600)
+        with urllib.request.urlopen(base + "api/v1/status?token=" + token) as answer:
             self.assertIn("jobs", json.load(answer))
         with urllib.request.urlopen(url) as answer:
             self.assertIn(b"<title>cinch</title>", answer.read())
+            cookie = answer.headers["Set-Cookie"]
+        self.assertNotIn(token, cookie)
+        self.assertRegex(cookie, "HttpOnly; SameSite=Strict$")
+        for headers in {"Cookie": cookie.split(";")[0]}, {"Authorization": "Bearer " + token}:
+            with urllib.request.urlopen(urllib.request.Request(base + "api/v1/runs", headers=headers)) as answer:
+                self.assertIn("runs", json.load(answer))
+        for path in "", "metrics", "api/v1/runs", "events":
+            with self.assertRaises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(base + path)
+            self.assertEqual(refused.exception.code, 401)
+        self.assertEqual(self.log.count(token), 1)  # on standard output, not in the log
 
     def test_keys_and_roles(self):
         tcp = re.search(r"listening on (tcp://\S+)", self.log).group(1)

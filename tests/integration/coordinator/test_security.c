@@ -481,7 +481,7 @@ static void http_shows_and_never_gives_away_files(void **state)
     snprintf(page, sizeof page, "%s/index.html", web);
     cn_mkdirs(web, NULL);
     cn_file_write(page, "<p>hello", 8, NULL);
-    struct co_options o = {.http = "0", .web = web};
+    struct co_options o = {.http = "0", .web = web, .http_open = 1};
     fixture_start(&s.f, &o);
     strcpy(s.http, co_http(s.f.c));
     assert_int_equal(http_get(s.http, "/", LOCAL, out, sizeof out), 200);
@@ -520,21 +520,51 @@ static void http_shows_and_never_gives_away_files(void **state)
     fixture_close(&s.f);
 }
 
-static void http_beyond_loopback_needs_the_token(void **state)
+static void http_needs_the_token(void **state)
+{
+    static const char *const address[] = {"0", "0.0.0.0:0"};
+    static const char *const page[] = {"/", "/metrics", "/api/v1/status", "/events"};
+    for (size_t a = 0; a < 2; a++) {
+        struct secure s;
+        char out[65536], path[128], *token, text[256];
+        size_t n;
+        secure_open(&s, address[a]);
+        for (size_t i = 0; i < sizeof page / sizeof *page; i++)
+            assert_int_equal(http_get(s.http, page[i], LOCAL, out, sizeof out), 401);
+        assert_int_equal(
+            http_get(s.http, "/", LOCAL "\r\nAuthorization: Bearer wrong", out, sizeof out), 401);
+        assert_int_equal(http_get(s.http, "/?token=", LOCAL, out, sizeof out), 401);
+        snprintf(path, sizeof path, "%s/http.token", s.f.state);
+        assert_int_equal(cn_file_read(path, 1000, &token, &n, NULL), 0);
+        snprintf(text, sizeof text, LOCAL "\r\nAuthorization: Bearer %s", token);
+        assert_int_equal(http_get(s.http, "/api/v1/status", text, out, sizeof out), 200);
+        assert_non_null(strstr(co_http_link(s.f.c), token));
+        assert_null(strstr(co_http(s.f.c), token));
+        snprintf(text, sizeof text, "/api/v1/status?token=%s", token);
+        assert_int_equal(http_get(s.http, text, LOCAL, out, sizeof out), 200);
+        assert_null(strstr(out, "Set-Cookie")); /* only pages set it */
+        snprintf(text, sizeof text, LOCAL "\r\nCookie: cinch-%d=%s",
+                 atoi(strrchr(s.http, ':') + 1), token); /* the cookie is another secret */
+        assert_int_equal(http_get(s.http, "/api/v1/status", text, out, sizeof out), 401);
+        free(token);
+        fixture_close(&s.f);
+    }
+}
+
+static void an_open_http_is_loopback(void **state)
 {
     struct secure s;
-    char out[65536], path[128], *token, header[256];
-    size_t n;
-    secure_open(&s, "0.0.0.0:0");
-    assert_int_equal(http_get(s.http, "/api/v1/status", LOCAL, out, sizeof out), 401);
-    assert_int_equal(http_get(s.http, "/metrics", LOCAL, out, sizeof out), 401);
+    struct coordinator *c;
+    char out[4096];
+    secure_open(&s, NULL);
+    fixture_stop(&s.f);
+    struct co_options o = {.state = s.f.state, .http = "0.0.0.0:0", .http_open = 1};
+    assert_int_equal(co_create(&c, &o, &s.f.err), CN_EINVALID);
+    struct co_options local = {.http = "0", .http_open = 1};
+    fixture_start(&s.f, &local);
+    assert_int_equal(http_get(co_http(s.f.c), "/api/v1/status", LOCAL, out, sizeof out), 200);
     assert_int_equal(
-        http_get(s.http, "/", LOCAL "\r\nAuthorization: Bearer wrong", out, sizeof out), 401);
-    snprintf(path, sizeof path, "%s/http.token", s.f.state);
-    assert_int_equal(cn_file_read(path, 1000, &token, &n, NULL), 0);
-    snprintf(header, sizeof header, LOCAL "\r\nAuthorization: Bearer %s", token);
-    assert_int_equal(http_get(s.http, "/api/v1/status", header, out, sizeof out), 200);
-    free(token);
+        http_get(co_http(s.f.c), "/api/v1/status", "Host: evil.example", out, sizeof out), 401);
     fixture_close(&s.f);
 }
 
@@ -564,7 +594,7 @@ static void slow_loris_is_cut(void **state)
         }
     }
     assert_int_equal(cut, 30);
-    assert_int_equal(http_get(s.http, "/api/v1/status", LOCAL, out, sizeof out), 200);
+    assert_int_equal(http_get(s.http, "/api/v1/status", LOCAL, out, sizeof out), 401);
     fixture_close(&s.f);
 }
 
@@ -582,7 +612,8 @@ int main(void)
         cmocka_unit_test(quotas_hold),
         cmocka_unit_test(names_with_tricks_are_refused),
         cmocka_unit_test(http_shows_and_never_gives_away_files),
-        cmocka_unit_test(http_beyond_loopback_needs_the_token),
+        cmocka_unit_test(http_needs_the_token),
+        cmocka_unit_test(an_open_http_is_loopback),
         cmocka_unit_test(slow_loris_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,7 +27,7 @@ def wait_for(log, pattern):
 def page(url, home):
     """The page after its scripts have run, as markup."""
     done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir=" + home + "/browser",
-                           "--virtual-time-budget=8000", "--dump-dom", url + "?once"], capture_output=True, text=True, timeout=400)
+                           "--virtual-time-budget=8000", "--dump-dom", url + ("&" if "?" in url else "?") + "once"], capture_output=True, text=True, timeout=400)
     return done.stdout
 
 
