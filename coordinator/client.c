@@ -328,8 +328,11 @@ static int filing_begin(struct coordinator *c, struct request *r, const struct c
 
 void client_expanded(struct coordinator *c)
 {
-    if (!as_ready(c->aside)) return;
     struct task *t = c->expanding;
+    if (t && t->parked && t->r.peer->conn->left &&
+        ((const Cinch__Submit *)(const void *)t->r.body)->dry_run)
+        as_stop(c->aside); /* it counts for nobody */
+    if (!as_ready(c->aside)) return;
     if (t) {
         t->parked = false;
         door_turn(c->door, t->r.peer->conn);
@@ -351,6 +354,7 @@ int client_submit(struct coordinator *c, struct request *r)
         net_reply(c, r, PR_SUBMITTED, &reply.base);
         return 0;
     }
+    if (s->dry_run && r->peer->conn && r->peer->conn->left) return 0; /* for nobody */
     if (c->low_space && !s->dry_run)
         return cn_fail(&r->error, CN_ENOSPACE,
                        "the coordinator's disk is full; it accepts grids again when there is room");
@@ -391,7 +395,8 @@ static int looking_step(struct coordinator *c, struct task *t)
 static bool is_long(int what)
 {
     return what == CINCH__QUERY__WHAT__JOBS || what == CINCH__QUERY__WHAT__REPORT ||
-           what == CINCH__QUERY__WHAT__LOG;
+           what == CINCH__QUERY__WHAT__LOG || what == CINCH__QUERY__WHAT__DATA ||
+           what == CINCH__QUERY__WHAT__WORKERS;
 }
 
 int client_query(struct coordinator *c, struct request *r)
@@ -498,6 +503,7 @@ int client_watch(struct coordinator *c, struct request *r)
     *kept = w;
     kept->next = c->watchers;
     c->watchers = kept;
+    r->peer->watched = true;
     return 0;
 }
 

@@ -39,6 +39,7 @@ struct peer {
     char user[PR_MAX_NAME + 1];
     unsigned roles;
     uint32_t worker; /* 0: a client */
+    bool watched;    /* there may be watchers of it */
     int64_t last_seen;
 };
 
@@ -193,6 +194,8 @@ void net_reply(struct coordinator *c, const struct request *r, int type,
                const ProtobufCMessage *body);
 void net_error(struct coordinator *c, const struct peer *to, uint64_t id, int type,
                const struct cn_error *e);
+/* It has left so much unread that nothing is pushed to it. */
+bool net_unread(const struct coordinator *c, const struct peer *p);
 bool net_must_wait(const struct coordinator
                        *c); /* something is noted, or about to be, that an answer may rest on */
 void net_flush(struct coordinator *c, bool committed);

@@ -6,7 +6,7 @@
  * connection is not read any more. net.c takes them out in turns (account.h). What a connection
  * holds is charged; what goes on for too long ends it:
  *
- *     no hello within 10 s · a message unfinished for 10 s (and a second for each 64 KiB of it) ·
+ *     no hello within 10 s · a message unfinished for 10 s (and a second for each 256 KiB of it) ·
  *     replies not taken for 20 s · no word for 150 s, a PING every 30 s included
  *
  * The number of connections is bounded below the limit of open files, with room for the files of
@@ -56,6 +56,7 @@ struct conn {
     struct letter *first, *last;
     unsigned n_letters;
     size_t in, in_charged, out, out_charged;
+    size_t leaving; /* bytes of replies that wait for a commit */
     struct parcel *out_first, *out_last;
     int64_t born, last_in, last_out, message_since, pinged;
 };

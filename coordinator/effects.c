@@ -244,6 +244,7 @@ static void fill_lease(struct coordinator *c, struct lease_room *m, uint32_t id)
 static void send_unit(struct coordinator *c, const struct sc_effect *e, uint32_t n)
 {
     const struct peer *p = net_peer_of_worker(c, e->worker);
+    if (p && net_unread(c, p)) p = NULL; /* its heartbeats will tell that it has none of these */
     struct lease_room *m = p ? calloc(n, sizeof *m) : NULL;
     Cinch__Lease **list = m ? calloc(n, sizeof *list) : NULL;
     Cinch__LeaseGrant g = CINCH__LEASE_GRANT__INIT;

@@ -19,6 +19,7 @@ enum {
     KEEP_HTTP = 96,           /* ... and for HTTP */
     UNREAD = 256 << 10,       /* who left so much unread is not answered more ... */
     UNREAD_CHUNKS = 10 << 20, /* ... nor sent more chunks */
+    UNREAD_PUSHES = 4 << 20,  /* ... nor given leases */
     MAX_CHUNKS = 32,          /* chunks on their way to the disk, of all */
 };
 
@@ -190,7 +191,7 @@ static void forget(struct coordinator *c, struct peer *p)
         p->conn->peer = NULL;
     else if (p->account)
         p->account->connections--;
-    client_forget_watches(c, p);
+    if (p->watched) client_forget_watches(c, p);
     free(p);
     c->n_peers--;
 }
@@ -504,6 +505,13 @@ static void queue_out(struct coordinator *c, const struct peer *to, struct pr_he
     o->h = h;
     o->durable = durable;
     c->out[c->n_out++] = o;
+    struct conn *k = conn_of(c, to->socket, to->identity, to->n_identity);
+    if (k) k->leaving += zmq_msg_size(&o->body) + zmq_msg_size(&o->data);
+}
+
+bool net_unread(const struct coordinator *c, const struct peer *p)
+{
+    return p->conn && p->conn->out + p->conn->leaving > UNREAD_PUSHES;
 }
 
 void net_send_packed(struct coordinator *c, const struct peer *to, struct pr_header h,
@@ -567,7 +575,9 @@ static void send_one(struct coordinator *c, struct outgoing *o)
         return;
     }
     struct conn *k = conn_of(c, o->socket, o->identity, o->n_identity);
-    if (k) door_send(c->door, k, head, &o->body, &o->data);
+    if (!k) return;
+    k->leaving -= zmq_msg_size(&o->body) + zmq_msg_size(&o->data);
+    door_send(c->door, k, head, &o->body, &o->data);
 }
 
 void net_flush(struct coordinator *c, bool committed)

@@ -436,27 +436,31 @@ static void put_worker(struct coordinator *c, const struct sc_worker *w, int64_t
     buf_puts(b, "]");
 }
 
-static void view_workers(struct coordinator *c, struct buf *b)
+/* v->at: the next worker - 1; v->job: how many are in it. */
+static bool workers_part(struct coordinator *c, struct viewing *v)
 {
     int64_t now = cn_mono_ms();
-    int n = 0;
-    buf_puts(b, "{\"workers\":[");
-    for (uint32_t i = 1; i < c->s->n_workers; i++) {
-        const struct sc_worker *w = &c->s->worker[i];
+    if (!v->begun) buf_puts(&v->b, "{\"workers\":[");
+    for (int i = 0; i < PART / 4 && v->at + 1 < c->s->n_workers; v->at++) {
+        const struct sc_worker *w = &c->s->worker[v->at + 1];
         if (!w->used || (!w->connected && !w->leases && !w->done)) continue;
-        buf_puts(b, n++ ? ",{" : "{");
-        put_worker(c, w, now, b);
-        buf_puts(b, "}");
+        buf_puts(&v->b, v->job++ ? ",{" : "{");
+        put_worker(c, w, now, &v->b);
+        buf_puts(&v->b, "}");
+        i++;
     }
-    buf_puts(b, "]}");
+    if (v->at + 1 < c->s->n_workers) return false;
+    buf_puts(&v->b, "]}");
+    return true;
 }
 
-static void view_data(struct coordinator *c, struct buf *b)
+static bool data_part(struct coordinator *c, struct viewing *v)
 {
-    buf_puts(b, "{\"datasets\":[");
-    for (uint32_t i = 0; i < c->state.n_datasets; i++) {
-        const struct st_dataset *d = &c->state.dataset[i];
-        buf_puts(b, i ? ",{" : "{");
+    struct buf *b = &v->b;
+    if (!v->begun) buf_puts(b, "{\"datasets\":[");
+    for (int i = 0; i < PART / 10 && v->at < c->state.n_datasets; i++, v->at++) {
+        const struct st_dataset *d = &c->state.dataset[v->at];
+        buf_puts(b, v->at ? ",{" : "{");
         put_str(b, "name", d->name);
         buf_puts(b, ",");
         put_hash(b, "fingerprint", &d->fingerprint);
@@ -468,7 +472,9 @@ static void view_data(struct coordinator *c, struct buf *b)
         put_str(b, "info", d->info);
         buf_puts(b, "}");
     }
+    if (v->at < c->state.n_datasets) return false;
     buf_puts(b, "]}");
+    return true;
 }
 
 static void view_keys(struct coordinator *c, struct buf *b)
@@ -511,11 +517,9 @@ static bool part(struct coordinator *c, struct viewing *v)
     case CINCH__QUERY__WHAT__LIST:
         return list_part(c, v);
     case CINCH__QUERY__WHAT__WORKERS:
-        view_workers(c, &v->b);
-        return true;
+        return workers_part(c, v);
     case CINCH__QUERY__WHAT__DATA:
-        view_data(c, &v->b);
-        return true;
+        return data_part(c, v);
     case CINCH__QUERY__WHAT__KEYS:
         view_keys(c, &v->b);
         return true;

@@ -1,6 +1,7 @@
 #!/bin/sh
 # make chaos: what the tests do in seconds, at full length, with real programs and a real grid. Side by side: SECONDS of faults
-# (1200), and a coordinator that is away for AWAY seconds (600; 0: leave it out); then RECONNECTS connections (10000).
+# (1200), and a coordinator that is away for AWAY seconds (600; 0: leave it out); then RECONNECTS connections (10000), and 1,000
+# hostile ones at once.
 # usage: tools/chaos.sh BUILD
 set -u
 build=$(cd "$1" && pwd)
@@ -23,4 +24,5 @@ if [ -n "$away" ]; then
 fi
 CINCH_RECONNECTS="${RECONNECTS:-10000}" "$build/tests/test_reconnects" >"$build/reconnects.log" 2>&1 || failed=1
 grep -E 'connections|ERROR|FAILED' "$build/reconnects.log"
+HOSTILE=1000 HOSTILE_SECONDS=60 python3 "$here/tests/integration/coordinator/test_hostile.py" || failed=1
 exit $failed

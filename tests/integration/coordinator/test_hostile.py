@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-BIN = os.path.join(os.environ.get("CINCH_BUILD", "build"), "bin")
+BIN = os.environ.get("CINCH_BIN", "build/bin")
 HELLO, ERROR, BLOB_HAVE, BLOB_PUT, BLOB_GET, SUBMIT, QUERY, WATCH = 1, 4, 20, 22, 23, 30, 32, 33
 LIST, REPORT, JOBS = 1, 6, 7
 MB = 1 << 20
