@@ -1,4 +1,5 @@
 /* cli/cmd_eval.c - `cinch eval`: how good a checkpoint or an artifact is on some folds. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,14 +85,17 @@ static int select_rows(struct cli *c, const struct args *a, struct result *r, ui
 
 static int answer_json(struct cli *c, const struct result *r)
 {
-    json_t *per = json_object();
-    for (int i = 0; i < r->m->labels; i++)
+    json_t *per = json_object(), *undefined = json_array();
+    for (int i = 0; i < r->m->labels; i++) {
         json_object_set_new(per, r->m->label[i], cli_json_real(r->auroc.per_label[i]));
-    json_t *doc = json_pack("{s:s, s:s, s:s, s:i, s:{s:o, s:o, s:[o, o], s:i}, s:f}", "file",
-                            r->m->path, "net", r->m->name, "kind", r->m->kind, "n", r->n, "auroc",
-                            "macro", cli_json_real(r->auroc.macro), "per_label", per, "ci95",
-                            cli_json_real(r->auroc.ci95[0]), cli_json_real(r->auroc.ci95[1]),
-                            "undefined", r->auroc.undefined, "seconds", r->seconds);
+        if (!isfinite(r->auroc.per_label[i]))
+            json_array_append_new(undefined, json_string(r->m->label[i]));
+    }
+    json_t *doc = json_pack(
+        "{s:s, s:s, s:s, s:i, s:{s:o, s:o, s:[o, o], s:i, s:o}, s:f}", "file", r->m->path, "net",
+        r->m->name, "kind", r->m->kind, "n", r->n, "auroc", "macro", cli_json_real(r->auroc.macro),
+        "per_label", per, "ci95", cli_json_real(r->auroc.ci95[0]), cli_json_real(r->auroc.ci95[1]),
+        "undefined", r->auroc.undefined, "undefined_labels", undefined, "seconds", r->seconds);
     if (r->d->task == ECG_ONE_LABEL) {
         json_t *k = classes_json(&r->classes, r->m->labels, r->m->label);
         json_object_set_new(k, "accuracy", json_real(r->classes.accuracy));
@@ -101,11 +105,25 @@ static int answer_json(struct cli *c, const struct result *r)
     return cli_answer_json(c, doc);
 }
 
+/* Truth downwards, prediction across; as many tables side by side as the width takes. */
+static void print_confusion(const struct result *r)
+{
+    struct cli_table *t = cli_table_create("TRUTH", "l");
+    putchar('\n');
+    for (int j = 0; j < r->m->labels; j++) cli_table_column(t, 'r', "as %s", r->m->label[j]);
+    for (int i = 0; i < r->m->labels; i++) {
+        cli_table_add(t, "%s", r->m->label[i]);
+        for (int j = 0; j < r->m->labels; j++)
+            cli_table_set(t, i, j + 1, "%u", r->classes.confusion[i][j]);
+    }
+    cli_table_print_folded(t, stdout, cli_table_width(stdout));
+    cli_table_destroy(t);
+}
+
 static void print_classes(const struct result *r)
 {
     const struct nn_class_report *k = &r->classes;
     int absent = 0;
-    char heads[128] = "TRUTH", line[256];
     for (int i = 0; i < r->m->labels; i++) absent += r->records[i] == 0;
     cli_print(stdout, "\naccuracy %.4f, macro-F1 %.4f over %d classes", k->accuracy, k->macro_f1,
               r->m->labels);
@@ -117,32 +135,39 @@ static void print_classes(const struct result *r)
                       k->f1[i]);
     cli_table_print(t, stdout);
     cli_table_destroy(t);
-    putchar('\n');
-    for (int i = 0; i < r->m->labels; i++)
-        snprintf(heads + strlen(heads), sizeof heads - strlen(heads), "\tas %.7s", r->m->label[i]);
-    t = cli_table_create(heads, "lrrrrrrrr");
-    for (int i = 0; i < r->m->labels; i++) {
-        size_t at = 0;
-        for (int j = 0; j < r->m->labels; j++)
-            at += (size_t)snprintf(line + at, sizeof line - at, "\t%u", k->confusion[i][j]);
-        cli_table_add(t, "%s%s", r->m->label[i], line);
+    print_confusion(r);
+}
+
+/* The first line; in words what the mean leaves out. */
+static void print_macro(const struct result *r)
+{
+    const struct nn_auroc_report *a = &r->auroc;
+    cli_print(stdout, "%s: %s, %s, %d records: macro-AUROC ", r->m->path, r->m->name, r->m->kind,
+              r->n);
+    if (!isfinite(a->macro)) {
+        puts("n/a: every label is on all of them or on none");
+        return;
     }
-    cli_table_print(t, stdout);
-    cli_table_destroy(t);
+    cli_print(stdout, "%.4f", a->macro);
+    if (isfinite(a->ci95[0]))
+        cli_print(stdout, " (95 %% interval %.4f .. %.4f)", a->ci95[0], a->ci95[1]);
+    putchar('\n');
+    if (a->undefined)
+        printf(
+            "the mean leaves out %d of %d labels, which all of these records have or none (n/a)\n",
+            a->undefined, r->m->labels);
 }
 
 static int answer(struct cli *c, const struct result *r)
 {
     if (c->json) return answer_json(c, r);
-    cli_print(stdout, "%s: %s, %s, %d records: macro-AUROC %.4f (95 %% interval %.4f .. %.4f)\n",
-              r->m->path, r->m->name, r->m->kind, r->n, r->auroc.macro, r->auroc.ci95[0],
-              r->auroc.ci95[1]);
+    print_macro(r);
     struct cli_table *t = cli_table_create("LABEL\tAUROC\tRECORDS", "lrr");
     for (int i = 0; i < r->m->labels; i++) {
         if (r->auroc.per_label[i] == r->auroc.per_label[i])
             cli_table_add(t, "%s\t%.4f\t%d", r->m->label[i], r->auroc.per_label[i], r->records[i]);
         else
-            cli_table_add(t, "%s\tundefined\t%d", r->m->label[i], r->records[i]);
+            cli_table_add(t, "%s\tn/a\t%d", r->m->label[i], r->records[i]);
     }
     cli_table_print(t, stdout);
     cli_table_destroy(t);
@@ -158,7 +183,14 @@ static int evaluate(struct cli *c, const struct args *a, struct result *r)
     if (!rc) rc = cli_model_predict(c, r->m, r->d, idx, r->n, a->threads, r->p);
     r->seconds = (double)(cn_mono_ms() - start) / 1000;
     if (!rc) {
-        nn_auroc_all(r->p, r->y, r->n, r->m->labels, BOOTSTRAP, &r->auroc);
+        rc = nn_auroc_all(r->p, r->y, r->n, r->m->labels, BOOTSTRAP, &r->auroc);
+        if (rc)
+            cn_fail(&c->err, rc,
+                    rc == CN_ENOMEM ? "out of memory for an AUROC"
+                                    : "%s gives a probability that is not a number",
+                    a->file);
+    }
+    if (!rc) {
         if (r->d->task == ECG_ONE_LABEL) nn_classify(r->p, r->y, r->n, r->m->labels, &r->classes);
         rc = answer(c, r);
     }

@@ -1,5 +1,6 @@
-/* cli/report.c - see report.h. The document is read into plain rows; every table is a pass over
- * them that collects mean and deviation over the seeds. */
+/* cli/report.c - see report.h. A group's table has a column for every size and, in each, the best way
+ * of pruning; where that leaves any out, a second table lists them all. What chooses the best is the
+ * validation part: a figure on the test part that had also chosen would flatter. */
 #include "cli/report.h"
 
 #include <math.h>
@@ -9,165 +10,11 @@
 #include "cli/report_rows.h"
 #include "cli/table.h"
 
-#define MAX_COLUMNS 24
-#define MAX_VARIANTS 128
-
-void stat_add(struct stat *s, double v)
-{
-    if (!isfinite(v)) return;
-    s->n++;
-    s->sum += v;
-    s->squares += v * v;
-}
-
-double stat_mean(const struct stat *s)
-{
-    return s->n ? s->sum / s->n : NAN;
-}
-
-double stat_std(const struct stat *s)
-{
-    if (s->n < 2) return 0;
-    double v = (s->squares - s->sum * s->sum / s->n) / (s->n - 1);
-    return v > 0 ? sqrt(v) : 0;
-}
-
-/* -------------------------------------------------------------------------------------- reading */
-
-static double real_of(const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
-/* `latency_*` is one figure {mean_us, ..}, or one per allocator {jemalloc: {mean_us, ..}, ..}; the
- * first counts then. */
-static double latency_of(const json_t *o, const char *key)
-{
-    json_t *v = json_object_get(o, key), *member;
-    const char *name;
-    if (!json_is_object(v)) return NAN;
-    if (json_object_get(v, "mean_us")) return real_of(v, "mean_us");
-    json_object_foreach(v, name, member) if (isfinite(real_of(member, "mean_us"))) return real_of(
-        member, "mean_us");
-    return NAN;
-}
-
 static const char *text_of(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "";
 }
-
-static int64_t integer_of(const json_t *o, const char *key)
-{
-    return json_integer_value(json_object_get(o, key));
-}
-
-/* KEY_float and KEY_int8. */
-static void pair_of(const json_t *o, const char *key, double out[2])
-{
-    char name[40];
-    snprintf(name, sizeof name, "%s_float", key);
-    out[0] = real_of(o, name);
-    snprintf(name, sizeof name, "%s_int8", key);
-    out[1] = real_of(o, name);
-}
-
-static void read_row(const json_t *a, struct row *r)
-{
-    const json_t *round = json_object_get(a, "round");
-    r->artifact = a;
-    r->net = text_of(a, "net");
-    r->norm = text_of(a, "norm");
-    r->split = text_of(a, "split");
-    r->unit = text_of(a, "unit");
-    r->schedule = text_of(a, "schedule");
-    r->seed = integer_of(a, "seed");
-    r->params = integer_of(a, "params");
-    r->macs = integer_of(a, "macs");
-    r->distilled = json_is_true(json_object_get(a, "distilled"));
-    r->rounds = (int)integer_of(a, "rounds");
-    r->final = !json_is_integer(round) || json_integer_value(round) == r->rounds;
-    r->epochs = (int)integer_of(a, "finetune_epochs");
-    r->kept = real_of(a, "kept");
-    r->keep = json_is_number(json_object_get(a, "keep")) ? real_of(a, "keep") : r->kept;
-    r->full = integer_of(a, "params_full");
-    if (!r->full && r->kept > 0) r->full = llround((double)r->params / r->kept);
-    pair_of(a, "auroc", r->auroc);
-    pair_of(a, "accuracy", r->accuracy);
-    pair_of(a, "macro_f1", r->f1);
-    pair_of(a, "bytes", r->bytes);
-    pair_of(a, "macs_nonzero", r->nonzero);
-    r->latency[0] = latency_of(a, "latency_float");
-    r->latency[1] = latency_of(a, "latency_int8");
-}
-
-/* Finds or makes the row's group; -1 when there are too many. */
-static int group_of(struct report *r, const struct row *row)
-{
-    for (int i = 0; i < r->n_groups; i++)
-        if (!strcmp(r->group[i].net, row->net) && !strcmp(r->group[i].split, row->split) &&
-            llabs(r->group[i].full - row->full) * 1000 <= row->full)
-            return i; /* `kept` may be rounded */
-    if (r->n_groups == MAX_GROUPS) return -1;
-    r->group[r->n_groups] = (struct group){.net = row->net,
-                                           .split = row->split,
-                                           .full = row->full,
-                                           .classes = isfinite(row->accuracy[0])};
-    return r->n_groups++;
-}
-
-/* A group is called by its net, by its full size too where the net has several, and by the split
- * where it is one of beats. */
-static void label_groups(struct report *r)
-{
-    for (int i = 0; i < r->n_groups; i++) {
-        struct group *g = &r->group[i];
-        bool alone = true;
-        for (int k = 0; k < r->n_groups; k++)
-            if (r->group[k].full != g->full && !strcmp(g->net, r->group[k].net)) alone = false;
-        int n = alone
-                    ? snprintf(g->label, sizeof g->label, "%.30s", g->net)
-                    : snprintf(g->label, sizeof g->label, "%.30s-%lld", g->net, (long long)g->full);
-        if (*g->split) snprintf(g->label + n, sizeof g->label - (size_t)n, "-%.10s", g->split);
-    }
-}
-
-int report_create(struct report **out, const json_t *doc, struct cn_error *err)
-{
-    *out = NULL;
-    const json_t *list = json_object_get(doc, "artifacts");
-    if (!json_is_array(list))
-        return cn_fail(err, CN_EINVALID, "not a report: it has no list `artifacts`");
-    struct report *r = calloc(1, sizeof *r);
-    if (r) r->row = calloc(json_array_size(list) + 1, sizeof *r->row);
-    if (!r || !r->row) {
-        free(r);
-        return cn_fail(err, CN_ENOMEM, "out of memory");
-    }
-    r->doc = json_incref((json_t *)doc);
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        struct row *row = &r->row[r->n];
-        read_row(json_array_get(list, i), row);
-        if (!*row->net || !(row->kept > 0)) continue;
-        row->group = group_of(r, row);
-        if (row->group >= 0) r->n++;
-    }
-    label_groups(r);
-    *out = r;
-    return 0;
-}
-
-void report_destroy(struct report *r)
-{
-    if (!r) return;
-    json_decref(r->doc);
-    free(r->row);
-    free(r);
-}
-
-/* --------------------------------------------------------------------------------------- tables */
 
 void report_cell(double mean, double std, int n, char out[32])
 {
@@ -179,196 +26,478 @@ void report_cell(double mean, double std, int n, char out[32])
         snprintf(out, 32, "%.4f(%03.0f)", mean, std * 1e4);
 }
 
-/* What was asked for: nets of one column are equally large, or meant to be. */
-struct column {
-    const char *unit;
-    double keep;
-    struct stat kept;
+/* ------------------------------------------------------------------------------------ the choice */
+
+/* What is shown of a column: the variant, and whether the validation part chose it. */
+struct choice {
+    const struct variant *v; /* NULL: nothing there */
+    bool chosen;             /* false: there was no choice, or nothing to choose by */
+    bool blind;              /* several, and nothing to choose by: the first of them */
 };
 
-static bool in_column(const struct row *row, int group, const struct column *c)
+static bool is_candidate(const struct variant *v, int column, int distilled)
 {
-    return row->group == group && row->final && fabs(row->keep - c->keep) <= 5e-6 &&
-           !strcmp(row->unit, c->unit);
+    return v->column == column && v->distilled == distilled;
 }
 
-static int by_kept(const void *a, const void *b)
+/* The variant of a column that has the best mean on the validation part; of equals the one of fewest
+ * rounds. Without figures of the validation part the first that has results. */
+static struct choice choose(const struct report *r, int column, int distilled, enum measure m,
+                            int kind)
 {
-    double x = stat_mean(&((const struct column *)a)->kept);
-    double y = stat_mean(&((const struct column *)b)->kept);
-    return (x < y) - (x > y);
-}
-
-/* The distinct columns of a group's final variants, those with most parameters left first. */
-static int columns_of(const struct report *r, int group, struct column *c)
-{
-    int n = 0;
-    for (int i = 0; i < r->n; i++) {
-        const struct row *row = &r->row[i];
-        if (row->group != group || !row->final) continue;
-        int j = 0;
-        while (j < n && !in_column(row, group, &c[j])) j++;
-        if (j == MAX_COLUMNS) continue;
-        if (j == n) c[n++] = (struct column){.unit = row->unit, .keep = row->keep};
-        stat_add(&c[j].kept, row->kept);
+    struct choice c = {NULL, false, false};
+    double best = NAN;
+    int several = 0;
+    for (int i = 0; i < r->n_variants; i++) {
+        const struct variant *v = &r->variant[i];
+        if (!is_candidate(v, column, distilled)) continue;
+        double mean = stat_mean(&v->quality[m][VALIDATION][kind]);
+        several += v->kinds[kind] > 0;
+        bool better = isfinite(mean) && !(mean <= best) && v->quality[m][TEST][kind].n;
+        if (!c.v || better || (!c.v->kinds[kind] && v->kinds[kind])) c.v = v;
+        if (better) best = mean;
     }
-    qsort(c, (size_t)n, sizeof *c, by_kept);
-    return n;
+    c.chosen = several > 1 && isfinite(best);
+    c.blind = several > 1 && !isfinite(best);
+    return c;
 }
 
-struct variant {
-    int rounds;
-    const char *norm, *schedule;
-    struct stat stat;
-};
+/* ------------------------------------------------------------------------------------ main table */
 
-enum measure { AUROC, ACCURACY, F1 };
-
-static double measured_as(const struct row *row, enum measure m, int int8)
+/* "100 %", "27.27 % w"; "keep 0.125" of a size that nothing is known of yet. */
+static void column_head(const struct column *c, char out[48])
 {
-    return m == AUROC ? row->auroc[int8] : m == ACCURACY ? row->accuracy[int8] : row->f1[int8];
+    double kept = 100 * stat_mean(&c->kept);
+    size_t n;
+    if (!c->kept.n)
+        n = (size_t)snprintf(out, 48, "keep %g", c->keep);
+    else
+        n = (size_t)snprintf(out, 48, "%.*f %%", kept > 99.995 ? 0 : 2, kept);
+    snprintf(out + n, 48 - n, "%s%s", strcmp(c->unit, "weight") ? "" : " w",
+             c->scanned ? " s" : "");
 }
 
-static bool is_variant(const struct variant *v, const struct row *row)
+/* "0.9186(013) 5/L1 n=4"; "n/a": measured, but not defined; "-": not measured. */
+static void quality_cell(const struct choice *c, enum measure m, int kind, int seeds, char out[160])
 {
-    return v->rounds == row->rounds && !strcmp(v->norm, row->norm) &&
-           !strcmp(v->schedule, row->schedule);
-}
-
-/* The pruning variant (rounds, norm, schedule) of a column with the best mean. */
-static struct variant best_variant(const struct report *r, int group, const struct column *c,
-                                   enum measure m, int kind)
-{
-    struct variant v[MAX_VARIANTS], best = {0, "", "", {0}};
-    int n = 0;
-    for (int i = 0; i < r->n; i++) {
-        const struct row *row = &r->row[i];
-        if (!in_column(row, group, c) || row->distilled != kind / 2) continue;
-        int j = 0;
-        while (j < n && !is_variant(&v[j], row)) j++;
-        if (j == MAX_VARIANTS) continue;
-        if (j == n) v[n++] = (struct variant){row->rounds, row->norm, row->schedule, {0}};
-        stat_add(&v[j].stat, measured_as(row, m, kind % 2));
+    char variant[64], cell[32];
+    const struct stat *s = c->v ? &c->v->quality[m][TEST][kind] : NULL;
+    if (!c->v || !c->v->kinds[kind]) {
+        snprintf(out, 160, "-");
+        return;
     }
-    for (int j = 0; j < n; j++)
-        if (v[j].stat.n && (!best.stat.n || stat_mean(&v[j].stat) > stat_mean(&best.stat)))
-            best = v[j];
-    return best;
+    variant_text(c->v, variant);
+    report_cell(stat_mean(s), stat_std(s), s->n, cell);
+    size_t n = (size_t)snprintf(out, 160, "%s%s%s%s", s->n ? cell : "n/a", *variant ? " " : "",
+                                variant, c->blind ? "?" : "");
+    if (s->n && s->n < seeds) snprintf(out + n, 160 - n, " n=%d", s->n);
 }
 
-/* " 5/L1", " 5/L1/linear"; nothing for an unpruned net. */
-static size_t put_variant(char *to, size_t cap, const struct variant *v)
+/* The most seeds that any variant of the group was asked for with. */
+static int most_seeds(const struct report *r, int group)
 {
-    if (!v->stat.n || !v->rounds || !cap) return 0;
-    bool usual = !*v->schedule || !strcmp(v->schedule, "geometric");
-    return (size_t)snprintf(to, cap, " %d/%.8s%s%.11s", v->rounds, v->norm, usual ? "" : "/",
-                            usual ? "" : v->schedule);
+    int most = 0, from, to;
+    group_variants(r, group, &from, &to);
+    for (int i = from; i < to; i++)
+        if (r->variant[i].seeds > most) most = r->variant[i].seeds;
+    return most;
 }
 
-/* Lines of one measure: float and int8, plain and distilled. */
-static void add_quality_rows(const struct report *r, int group, enum measure m,
-                             const struct column *c, int n, struct cli_table *t)
+/* The line of one measure, float or int8, plain or distilled; none when nothing of it was measured. */
+static void add_quality_row(const struct report *r, int group, enum measure m, int row,
+                            struct cli_table *t)
 {
     static const char *const label[] = {"F", "Q", "FKD", "QKD"};
     static const char *const of[] = {"", "acc ", "F1 "};
-    for (int k = 0; k < 4; k++) {
-        char line[1536], cell[32];
-        int any = 0;
-        size_t at = (size_t)snprintf(line, sizeof line, "%s%s", of[m], label[k]);
-        for (int i = 0; i < n; i++) {
-            struct variant v = best_variant(r, group, &c[i], m, k);
-            report_cell(stat_mean(&v.stat), stat_std(&v.stat), v.stat.n, cell);
-            any += v.stat.n;
-            at += (size_t)snprintf(line + at, sizeof line - at, "\t%s", cell);
-            at += put_variant(line + at, sizeof line - at, &v);
-        }
-        if (any) cli_table_add(t, "%s", line);
+    int from, to, any = 0, seeds = most_seeds(r, group), at = cli_table_rows(t);
+    char cell[160];
+    group_columns(r, group, &from, &to);
+    for (int c = from; c < to; c++) {
+        struct choice chosen = choose(r, c, row / 2, m, row % 2);
+        any += chosen.v && chosen.v->kinds[row % 2];
+    }
+    if (!any) return;
+    cli_table_add(t, "%s%s", of[m], label[row]);
+    for (int c = from; c < to; c++) {
+        struct choice chosen = choose(r, c, row / 2, m, row % 2);
+        quality_cell(&chosen, m, row % 2, seeds, cell);
+        cli_table_set(t, at, c - from + 1, "%s", cell);
     }
 }
 
-enum figure { BYTES, LATENCY, MACS };
-
-static double cost_of(const struct row *row, enum figure f, int int8)
-{
-    return f == BYTES ? row->bytes[int8] : f == LATENCY ? row->latency[int8] : row->nonzero[int8];
-}
-
-/* Over all of a column: its nets have one architecture, whatever the variant. */
-static struct stat column_stat(const struct report *r, int group, const struct column *c,
-                               enum figure f, int int8)
+/* Over all nets of a column: they have the same layers, or (scanned) as many structures in all. */
+static struct stat column_cost(const struct report *r, int column, bool macs, int kind)
 {
     struct stat s = {0};
     for (int i = 0; i < r->n; i++)
-        if (in_column(&r->row[i], group, c)) stat_add(&s, cost_of(&r->row[i], f, int8));
+        if (r->row[i].column == column)
+            stat_add(&s, macs ? r->row[i].nonzero[kind] : r->row[i].bytes[kind]);
     return s;
 }
 
-static void add_cost_rows(const struct report *r, int group, const struct column *c, int n,
-                          struct cli_table *t)
+static void add_cost_row(const struct report *r, int group, bool macs, int kind,
+                         struct cli_table *t)
 {
-    static const char *const label[] = {"KB F", "KB Q", "us F", "us Q", "kMAC F", "kMAC Q"};
-    for (int k = 0; k < 6; k++) {
-        char line[1024];
-        int any = 0;
-        size_t at = (size_t)snprintf(line, sizeof line, "%s", label[k]);
-        for (int i = 0; i < n; i++) {
-            struct stat s = column_stat(r, group, &c[i], (enum figure)(k / 2), k % 2);
-            any += s.n;
-            if (!s.n)
-                at += (size_t)snprintf(line + at, sizeof line - at, "\t-");
-            else if (k / 2 == LATENCY)
-                at += (size_t)snprintf(line + at, sizeof line - at, "\t%.1f(%.1f)", stat_mean(&s),
-                                       stat_std(&s));
-            else
-                at += (size_t)snprintf(line + at, sizeof line - at, "\t%.3f", stat_mean(&s) / 1000);
-        }
-        if (any) cli_table_add(t, "%s", line);
+    static const char *const label[2][2] = {{"KB F", "KB Q"}, {"kMAC F", "kMAC Q"}};
+    int from, to, any = 0, at = cli_table_rows(t);
+    group_columns(r, group, &from, &to);
+    for (int c = from; c < to; c++) any += column_cost(r, c, macs, kind).n;
+    if (!any) return;
+    cli_table_add(t, "%s", label[macs][kind]);
+    for (int c = from; c < to; c++) {
+        struct stat s = column_cost(r, c, macs, kind);
+        double std = stat_std(&s) / 1000;
+        if (!s.n)
+            cli_table_set(t, at, c - from + 1, "-");
+        else if (std >= 0.0005)
+            cli_table_set(t, at, c - from + 1, "%.3f(%.3f)", stat_mean(&s) / 1000, std);
+        else
+            cli_table_set(t, at, c - from + 1, "%.3f", stat_mean(&s) / 1000);
     }
 }
 
-static void print_group(const struct report *r, int group, FILE *to)
+/* "105.2 [98.1-112.0]~": median of all processes' p50, least and most. */
+static void latency_cell(const struct spread *s, char out[96])
 {
-    struct column c[MAX_COLUMNS];
-    char heads[640], align[MAX_COLUMNS + 2] = "l";
-    int n = columns_of(r, group, c);
-    size_t at = (size_t)snprintf(heads, sizeof heads, "%s", r->group[group].label);
-    for (int i = 0; i < n; i++) {
-        double kept = stat_mean(&c[i].kept);
-        at += (size_t)snprintf(heads + at, sizeof heads - at,
-                               kept > 0.99999 ? "\t%.0f %%%s" : "\t%.2f %%%s", kept * 100,
-                               strcmp(c[i].unit, "weight") ? "" : " w");
-        strcat(align, "l");
+    size_t n = 0;
+    if (!s->nets) {
+        snprintf(out, 96, "-");
+        return;
     }
-    struct cli_table *t = cli_table_create(heads, align);
-    if (r->group[group].classes) {
-        add_quality_rows(r, group, ACCURACY, c, n, t);
-        add_quality_rows(r, group, F1, c, n, t);
-    } else {
-        add_quality_rows(r, group, AUROC, c, n, t);
+    n = (size_t)snprintf(out, 96, "%.1f", s->median);
+    if (s->processes > 1) n += (size_t)snprintf(out + n, 96 - n, " [%.1f-%.1f]", s->low, s->high);
+    if (s->disturbed) snprintf(out + n, 96 - n, "~");
+}
+
+/* The number by which a group's lines tell its setup; 0: it has one only. */
+static int setup_number(const struct report *r, int group, int setup)
+{
+    int n = 0, at = 0;
+    for (int i = 0; i < r->n_setups; i++) {
+        if (!group_has_setup(r, group, i)) continue;
+        n++;
+        if (i == setup) at = n;
     }
-    add_cost_rows(r, group, c, n, t);
-    cli_table_print(t, to);
+    return n > 1 ? at : 0;
+}
+
+static bool was_timed(const struct report *r, int group, int setup, int kind)
+{
+    for (int i = 0; i < r->n_timings; i++)
+        if (r->timing[i].setup == setup && r->timing[i].kind == kind &&
+            r->row[r->timing[i].row].group == group)
+            return true;
+    return false;
+}
+
+static void add_latency_rows(const struct report *r, int group, struct cli_table *t)
+{
+    int from, to;
+    group_columns(r, group, &from, &to);
+    for (int setup = 0; setup < r->n_setups; setup++) {
+        if (!group_has_setup(r, group, setup)) continue;
+        int number = setup_number(r, group, setup);
+        for (int kind = 0; kind < 2; kind++) {
+            int at = cli_table_rows(t);
+            char cell[96], which[32] = "";
+            if (!was_timed(r, group, setup, kind)) continue;
+            if (number) snprintf(which, sizeof which, " #%d", number);
+            cli_table_add(t, "us %s%s", kind ? "Q" : "F", which);
+            for (int c = from; c < to; c++) {
+                struct spread s;
+                column_latency(r, c, kind, setup, &s);
+                latency_cell(&s, cell);
+                cli_table_set(t, at, c - from + 1, "%s", cell);
+            }
+        }
+    }
+}
+
+static void add_rows(const struct report *r, int group, struct cli_table *t)
+{
+    bool classes = r->group[group].classes;
+    for (int m = classes ? ACCURACY : AUROC; m <= (classes ? F1 : AUROC); m++)
+        for (int row = 0; row < 4; row++) add_quality_row(r, group, (enum measure)m, row, t);
+    for (int kind = 0; kind < 2; kind++) add_cost_row(r, group, false, kind, t);
+    add_latency_rows(r, group, t);
+    for (int kind = 0; kind < 2; kind++) add_cost_row(r, group, true, kind, t);
+}
+
+static void print_table(const struct report *r, int group, FILE *to)
+{
+    struct cli_table *t = cli_table_create(r->group[group].label, "l");
+    int from, end;
+    char head[48];
+    group_columns(r, group, &from, &end);
+    for (int c = from; c < end; c++) {
+        column_head(&r->column[c], head);
+        cli_table_column(t, 'l', "%s", head);
+    }
+    add_rows(r, group, t);
+    cli_table_print_folded(t, to, cli_table_width(to));
     cli_table_destroy(t);
 }
 
-/* What the letters mean, as far as they stand in the tables. */
+/* ----------------------------------------------------------------------------------- the caption */
+
+/* How a group's shown variants were chosen; false: there was nothing to choose. */
+static bool count_choices(const struct report *r, int group, int *chosen, int *blind)
+{
+    bool classes = r->group[group].classes;
+    int from, to;
+    *chosen = *blind = 0;
+    group_columns(r, group, &from, &to);
+    for (int c = from; c < to; c++)
+        for (int m = classes ? ACCURACY : AUROC; m <= (classes ? F1 : AUROC); m++)
+            for (int row = 0; row < 4; row++) {
+                struct choice one = choose(r, c, row / 2, (enum measure)m, row % 2);
+                *chosen += one.chosen;
+                *blind += one.blind;
+            }
+    return *chosen + *blind > 0;
+}
+
+static void print_choice(const struct report *r, int group, FILE *to)
+{
+    const char *by = r->group[group].classes ? "validation accuracy and F1" : "validation AUROC";
+    int chosen, blind;
+    if (!count_choices(r, group, &chosen, &blind)) return;
+    if (chosen)
+        fprintf(to,
+                "selection: of several variants the one with the best %s, float by float and "
+                "int8 by int8\n",
+                by);
+    if (blind)
+        fprintf(to,
+                "selection: none (no %s) in %s, which an older worker measured: the variant of "
+                "fewest rounds\nstands there, marked ?, and the list below has all\n",
+                by, chosen ? "some cells" : "this table");
+}
+
+/* Seeds, and what is missing of what was asked for. */
+static void print_counts(const struct report *r, int group, FILE *to)
+{
+    int seeds = most_seeds(r, group), asked = 0, missing = 0;
+    for (int i = 0; i < r->n; i++) {
+        if (r->row[i].group != group) continue;
+        asked++;
+        missing += !r->row[i].measured;
+    }
+    fprintf(to, "n = %d seed%s", seeds, seeds == 1 ? "" : "s");
+    if (missing) fprintf(to, "; %d of %d measurements are missing (-)", missing, asked);
+    fputc('\n', to);
+}
+
+static void print_setups(const struct report *r, int group, FILE *to)
+{
+    char text[256];
+    for (int i = 0; i < r->n_setups; i++) {
+        if (!group_has_setup(r, group, i)) continue;
+        int number = setup_number(r, group, i);
+        setup_text(&r->setup[i], text);
+        if (number)
+            fprintf(to, "us #%d: %s\n", number, text);
+        else if (*text)
+            fprintf(to, "us: %s\n", text);
+    }
+}
+
+/* Labels that a group's macro mean leaves out on one part. */
+static void print_undefined(const struct report *r, int group, const char *key, const char *part,
+                            FILE *to)
+{
+    json_t *seen = json_object(), *label;
+    const char *name;
+    size_t k;
+    for (int i = 0; i < r->n; i++) {
+        json_t *list = json_object_get(r->row[i].artifact, key);
+        if (r->row[i].group != group) continue;
+        json_array_foreach(list, k, label)
+        {
+            name = json_string_value(label);
+            if (name) json_object_set_new(seen, name, json_true());
+        }
+    }
+    if (json_object_size(seen)) {
+        int n = 0;
+        fputs("macro-AUROC leaves out", to);
+        json_object_foreach(seen, name, label) fprintf(to, "%s %s", n++ ? "," : "", name);
+        fprintf(to, ": all records of the %s part have it, or none (n/a)\n", part);
+    }
+    json_decref(seen);
+}
+
+/* ------------------------------------------------------------------------------ every variant */
+
+/* Whether the table above shows everything that the group has. */
+static bool all_shown(const struct report *r, int group)
+{
+    int from, to;
+    group_variants(r, group, &from, &to);
+    for (int i = from; i < to; i++) {
+        const struct variant *v = &r->variant[i];
+        if (v->column < 0) return false;
+        if (i > from && r->variant[i - 1].column == v->column &&
+            r->variant[i - 1].distilled == v->distilled)
+            return false;
+    }
+    return true;
+}
+
+/* "27.27 % 5/L1 KD after 2" */
+static void variant_head(const struct variant *v, char out[160])
+{
+    char way[64];
+    size_t n;
+    variant_text(v, way);
+    if (v->kept.n)
+        n = (size_t)snprintf(out, 160, "%.*f %%", stat_mean(&v->kept) > 0.99995 ? 0 : 2,
+                             100 * stat_mean(&v->kept));
+    else
+        n = (size_t)snprintf(out, 160, "keep %g", v->keep);
+    if (!strcmp(v->unit, "weight")) n += (size_t)snprintf(out + n, 160 - n, " w");
+    if (*way) n += (size_t)snprintf(out + n, 160 - n, " %s", way);
+    if (v->distilled) n += (size_t)snprintf(out + n, 160 - n, " KD");
+    if (v->round != v->rounds) snprintf(out + n, 160 - n, " after %d", v->round);
+}
+
+static void set_quality(struct cli_table *t, int at, int *column, const struct variant *v,
+                        enum measure m, enum part p)
+{
+    char cell[32];
+    for (int kind = 0; kind < 2; kind++) {
+        const struct stat *s = &v->quality[m][p][kind];
+        report_cell(stat_mean(s), stat_std(s), s->n, cell);
+        cli_table_set(t, at, (*column)++, "%s",
+                      s->n || !v->kinds[kind] || p == VALIDATION ? cell : "n/a");
+    }
+}
+
+static void add_variant(const struct report *r, int i, struct cli_table *t)
+{
+    const struct variant *v = &r->variant[i];
+    bool classes = r->group[v->group].classes;
+    int at = cli_table_rows(t), column = 1;
+    char head[160], cell[96];
+    variant_head(v, head);
+    cli_table_add(t, "%s", head);
+    if (v->measured == v->seeds)
+        cli_table_set(t, at, column++, "%d", v->seeds);
+    else
+        cli_table_set(t, at, column++, "%d of %d", v->measured, v->seeds);
+    for (int m = classes ? ACCURACY : AUROC; m <= (classes ? F1 : AUROC); m++)
+        for (int p = VALIDATION; p >= TEST; p--)
+            set_quality(t, at, &column, v, (enum measure)m, (enum part)p);
+    for (int kind = 0; kind < 2; kind++) {
+        if (v->bytes[kind].n)
+            cli_table_set(t, at, column, "%.3f", stat_mean(&v->bytes[kind]) / 1000);
+        else
+            cli_table_set(t, at, column, "-");
+        column++;
+    }
+    for (int setup = 0; setup < r->n_setups; setup++)
+        for (int kind = 0; kind < 2 && group_has_setup(r, v->group, setup); kind++) {
+            struct spread s;
+            variant_latency(r, i, kind, setup, &s);
+            latency_cell(&s, cell);
+            cli_table_set(t, at, column++, "%s", cell);
+        }
+}
+
+static struct cli_table *variants_table(const struct report *r, int group)
+{
+    static const char *const heads[] = {"", "acc ", "F1 "};
+    bool classes = r->group[group].classes;
+    struct cli_table *t = cli_table_create("", "l");
+    cli_table_column(t, 'l', "n");
+    for (int m = classes ? ACCURACY : AUROC; m <= (classes ? F1 : AUROC); m++) {
+        for (int k = 0; k < 4; k++)
+            cli_table_column(t, 'l', "%s%s %c", heads[m], k < 2 ? "val" : "test", "FQ"[k % 2]);
+    }
+    cli_table_column(t, 'r', "KB F");
+    cli_table_column(t, 'r', "KB Q");
+    for (int i = 0; i < r->n_setups; i++) {
+        char which[32] = "";
+        int number = setup_number(r, group, i);
+        if (number) snprintf(which, sizeof which, " #%d", number);
+        for (int kind = 0; kind < 2 && group_has_setup(r, group, i); kind++)
+            cli_table_column(t, 'l', "us %s%s", kind ? "Q" : "F", which);
+    }
+    return t;
+}
+
+static void print_variants(const struct report *r, int group, FILE *to)
+{
+    int from, end;
+    if (all_shown(r, group)) return;
+    struct cli_table *t = variants_table(r, group);
+    group_variants(r, group, &from, &end);
+    for (int i = from; i < end; i++) add_variant(r, i, t);
+    fprintf(to, "\n%s, every variant: %s on the validation and on the test part\n",
+            r->group[group].label, r->group[group].classes ? "accuracy and F1" : "AUROC");
+    cli_table_print_folded(t, to, cli_table_width(to));
+    cli_table_destroy(t);
+}
+
+/* ---------------------------------------------------------------------------------------- whole */
+
+static void print_group(const struct report *r, int group, FILE *to)
+{
+    print_table(r, group, to);
+    print_counts(r, group, to);
+    print_choice(r, group, to);
+    if (!r->group[group].classes) {
+        print_undefined(r, group, "auroc_undefined", "test", to);
+        print_undefined(r, group, "auroc_undefined_validation", "validation", to);
+    }
+    print_setups(r, group, to);
+    print_variants(r, group, to);
+}
+
+/* What disturbed the times that are marked: how many, and an example in words. */
+static void print_disturbed(const struct report *r, FILE *to)
+{
+    int n = 0;
+    const char *example = "";
+    for (int i = 0; i < r->n_timings; i++) {
+        if (!*r->timing[i].disturbed_by) continue;
+        if (!n++) example = r->timing[i].disturbed_by;
+    }
+    if (n)
+        fprintf(to, "~: %d of %d times were taken under disturbance; the first: %s.\n", n,
+                r->n_timings, example);
+}
+
 static void print_legend(const struct report *r, FILE *to)
 {
-    bool classes = false, scores = false, weights = false;
-    for (int i = 0; i < r->n; i++) {
-        classes |= r->group[r->row[i].group].classes;
-        scores |= !r->group[r->row[i].group].classes;
-        weights |= !strcmp(r->row[i].unit, "weight");
+    bool classes = false, scores = false, weights = false, scans = false, unknown = false;
+    for (int i = 0; i < r->n_groups; i++) {
+        classes |= r->group[i].classes;
+        scores |= !r->group[i].classes;
+    }
+    for (int i = 0; i < r->n_columns; i++) {
+        weights |= !strcmp(r->column[i].unit, "weight");
+        scans |= r->column[i].scanned;
+        unknown |= !r->column[i].kept.n;
     }
     fputc('\n', to);
     if (scores) fputs("macro-AUROC", to);
     if (classes) fprintf(to, "%sacc accuracy, F1 the mean F1 of all classes", scores ? "; " : "");
     fputs(" on the test part, mean(deviation in 1e-4) over seeds;\ncolumns: parameters left", to);
     if (weights) fputs(" (w: single weights held at zero, the net's shape stays)", to);
-    fputs(";\nF float, Q int8, KD distilled; n/Lx: the best pruning variant (rounds/norm);\n"
-          "KB: stored file; us: one inference, kMAC: its multiplications without those by zero,\n"
-          "mean(deviation) over the nets of the column.\n",
+    if (scans) fputs(" (s: a scan shares out what is removed, each net has its own layers)", to);
+    if (unknown) fputs(" (keep: of this size, as asked for, nothing is measured)", to);
+    fputs(";\nF float, Q int8, KD distilled; n/Lx: the pruning variant (rounds/norm);\n"
+          "KB: stored file, kMAC: multiplications of one inference without those by zero, over the "
+          "nets "
+          "of the column.\n",
           to);
+    if (r->n_timings)
+        fputs(
+            "us: p50 of one inference, the median [least-most] over all processes of the column's "
+            "nets.\n",
+            to);
+    print_disturbed(r, to);
 }
 
 static void print_failed(const struct report *r, FILE *to)
@@ -382,141 +511,23 @@ static void print_failed(const struct report *r, FILE *to)
     }
 }
 
-void report_print(const struct report *r, FILE *to)
+static bool any_measured(const struct report *r)
 {
-    for (int i = 0; i < r->n_groups; i++) {
-        if (i) fputc('\n', to);
-        print_group(r, i, to);
-    }
-    if (!r->n)
-        fprintf(to, "nothing measured yet\n");
-    else
-        print_legend(r, to);
-    print_failed(r, to);
-}
-
-static void csv_real(FILE *to, double v, const char *form)
-{
-    fputc(',', to);
-    if (isfinite(v)) fprintf(to, form, v);
-}
-
-void report_csv(const struct report *r, FILE *to)
-{
-    fputs(
-        "net,split,seed,distilled,unit,schedule,rounds,norm,keep,finetune_epochs,kept,params,macs,"
-        "macs_nonzero_float,macs_nonzero_int8,auroc_float,auroc_int8,accuracy_float,accuracy_int8,"
-        "macro_f1_float,macro_f1_int8,bytes_float,bytes_int8,latency_float_us,latency_int8_us\n",
-        to);
-    for (int i = 0; i < r->n; i++) {
-        const struct row *w = &r->row[i];
-        fprintf(to, "%s,%s,%lld,%d,%s,%s,%d,%s,%g,%d,%.6f,%lld,%lld", w->net, w->split,
-                (long long)w->seed, w->distilled, w->unit, w->schedule, w->rounds, w->norm, w->keep,
-                w->epochs, w->kept, (long long)w->params, (long long)w->macs);
-        for (int k = 0; k < 2; k++) csv_real(to, w->nonzero[k], "%.0f");
-        for (int k = 0; k < 2; k++) csv_real(to, w->auroc[k], "%.6f");
-        for (int k = 0; k < 2; k++) csv_real(to, w->accuracy[k], "%.6f");
-        for (int k = 0; k < 2; k++) csv_real(to, w->f1[k], "%.6f");
-        for (int k = 0; k < 2; k++) csv_real(to, w->bytes[k], "%.0f");
-        for (int k = 0; k < 2; k++) csv_real(to, w->latency[k], "%.3f");
-        fputc('\n', to);
-    }
-}
-
-/* -------------------------------------------------------------------------------------- figures */
-
-/* Whether both kinds were measured at all: gnuplot refuses an empty file. */
-static bool measured(const struct report *r, int group, enum figure f)
-{
-    for (int i = 0; i < r->n; i++) {
-        const double *v = f == BYTES ? r->row[i].bytes : r->row[i].latency;
-        if (r->row[i].group == group && isfinite(v[0]) && isfinite(v[1])) return true;
-    }
+    for (int i = 0; i < r->n; i++)
+        if (r->row[i].measured) return true;
     return false;
 }
 
-static void write_data(const struct report *r, int group, enum figure f, FILE *to)
+void report_print(const struct report *r, FILE *to)
 {
-    struct column c[MAX_COLUMNS];
-    int n = columns_of(r, group, c);
-    double unit = f == BYTES ? 1000 : 1;
-    fprintf(to, "# parameters left %%, float mean, deviation, int8 mean, deviation\n");
-    for (int i = 0; i < n; i++) {
-        struct stat a = column_stat(r, group, &c[i], f, 0), b = column_stat(r, group, &c[i], f, 1);
-        if (!a.n || !b.n) continue;
-        fprintf(to, "%.4f %.6g %.6g %.6g %.6g\n", stat_mean(&c[i].kept) * 100, stat_mean(&a) / unit,
-                stat_std(&a) / unit, stat_mean(&b) / unit, stat_std(&b) / unit);
+    bool any = any_measured(r);
+    for (int i = 0; i < r->n_groups && any; i++) {
+        if (i) fputc('\n', to);
+        print_group(r, i, to);
     }
-}
-
-static void write_script(const char *net, enum figure f, const char *stem, FILE *to)
-{
-    fprintf(to,
-            "set terminal svg size 640,420 font 'sans,13'\n"
-            "set output '%s.svg'\n"
-            "set title '%s'\n"
-            "set xlabel 'parameters left, %%'\n"
-            "set ylabel '%s'\n"
-            "set xrange [0:105]\nset yrange [0:*]\nset key left top\nset grid\n"
-            "plot '%s.dat' using 1:2:3 with yerrorlines title 'float', \\\n"
-            "     '%s.dat' using 1:4:5 with yerrorlines title 'int8'\n",
-            stem, net, f == BYTES ? "stored size, KB" : "latency, us", stem, stem);
-}
-
-static int figure_file(const struct report *r, int group, enum figure f, const char *dir,
-                       const char *ending, struct cn_error *err)
-{
-    char path[4096], stem[96];
-    const char *net = r->group[group].label;
-    snprintf(stem, sizeof stem, "%s-%s", net, f == BYTES ? "size" : "latency");
-    snprintf(path, sizeof path, "%s/%s%s", dir, stem, ending);
-    FILE *to = fopen(path, "w");
-    if (!to) return cn_fail_errno(err, "cannot write %s", path);
-    if (!strcmp(ending, ".dat"))
-        write_data(r, group, f, to);
+    if (any)
+        print_legend(r, to);
     else
-        write_script(net, f, stem, to);
-    int bad = ferror(to);
-    if (fclose(to) || bad) return cn_fail_errno(err, "cannot write %s", path);
-    return 0;
-}
-
-bool report_draw(const char *dir, const char *script)
-{
-    char quoted[4096], line[4400];
-    size_t n = 0;
-    for (const char *p = dir; *p && n + 8 < sizeof quoted; p++) {
-        if (*p == '\'')
-            n += (size_t)snprintf(quoted + n, sizeof quoted - n, "'\\''");
-        else
-            quoted[n++] = *p;
-    }
-    quoted[n] = 0;
-    snprintf(line, sizeof line, "cd '%s' && gnuplot '%s' >/dev/null 2>&1", quoted, script);
-    return system(line) == 0;
-}
-
-static bool draw(const char *dir, const char *net, enum figure f)
-{
-    char script[96];
-    snprintf(script, sizeof script, "%s-%s.gp", net, f == BYTES ? "size" : "latency");
-    return report_draw(dir, script);
-}
-
-int report_figures(const struct report *r, const char *dir, bool *drawn, struct cn_error *err)
-{
-    *drawn = true;
-    for (int i = 0; i < r->n_groups; i++) {
-        if (strspn(r->group[i].label, "abcdefghijklmnopqrstuvwxyz0123456789_-") !=
-            strlen(r->group[i].label))
-            return cn_fail(err, CN_EINVALID, "'%s' is not a net's name", r->group[i].label);
-        for (int f = BYTES; f <= LATENCY; f++) {
-            if (!measured(r, i, (enum figure)f)) continue;
-            int rc = figure_file(r, i, (enum figure)f, dir, ".dat", err);
-            if (!rc) rc = figure_file(r, i, (enum figure)f, dir, ".gp", err);
-            if (rc) return rc;
-            if (!draw(dir, r->group[i].label, (enum figure)f)) *drawn = false;
-        }
-    }
-    return 0;
+        fprintf(to, "nothing measured yet\n");
+    print_failed(r, to);
 }

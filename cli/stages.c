@@ -9,9 +9,6 @@
 #include "base/file.h"
 #include "cli/report_rows.h"
 
-#define MAX_WAYS 256
-#define MAX_PAIRS 1024
-
 /* One way of pruning of one group; its rows are the seeds. */
 struct way {
     int group, distilled, rounds, epochs;
@@ -21,7 +18,8 @@ struct way {
 
 struct ways {
     int n;
-    struct way way[MAX_WAYS];
+    struct way *way;         /* [n] of at most one a row */
+    const struct way **line; /* [n] room for those of one group's figure */
 };
 
 /* --------------------------------------------------------------------------------- statistics */
@@ -68,18 +66,22 @@ static int by_way(const void *a, const void *b)
     return c ? c : strcmp(x->norm, y->norm);
 }
 
-static void collect(const struct report *r, struct ways *out)
+static int collect(const struct report *r, struct ways *out)
 {
     out->n = 0;
+    out->way = calloc((size_t)r->n + 1, sizeof *out->way);
+    out->line = calloc((size_t)r->n + 1, sizeof(void *));
+    if (!out->way || !out->line) return CN_ENOMEM;
     for (int i = 0; i < r->n; i++) {
         const struct row *row = &r->row[i];
         int j = 0;
         while (j < out->n && !is_way(row, &out->way[j])) j++;
-        if (!row->final || j < out->n || out->n == MAX_WAYS) continue;
+        if (!row->final || j < out->n) continue;
         out->way[out->n++] = (struct way){row->group, row->distilled, row->rounds,   row->epochs,
                                           row->keep,  row->unit,      row->schedule, row->norm};
     }
     qsort(out->way, (size_t)out->n, sizeof *out->way, by_way);
+    return 0;
 }
 
 /* The way that removes as much of the same at once, fine-tuned as long; NULL: the grid has none. All
@@ -101,13 +103,20 @@ static const struct way *at_once(const struct ways *all, const struct way *w)
 
 /* ------------------------------------------------------------------------------------ figures */
 
-enum { ACCURACY, F1, AUROC };
-
 static double value_of(const struct row *row, int measure, int int8)
 {
-    return measure == ACCURACY ? row->accuracy[int8]
-           : measure == F1     ? row->f1[int8]
-                               : row->auroc[int8];
+    return row->quality[measure][TEST][int8];
+}
+
+/* Quality on the test part; which measures a group has. */
+static int first_measure(const struct group *g)
+{
+    return g->classes ? ACCURACY : AUROC;
+}
+
+static int last_measure(const struct group *g)
+{
+    return g->classes ? F1 : AUROC;
 }
 
 static struct stat over_seeds(const struct report *r, const struct way *w, int measure, int int8)
@@ -118,16 +127,26 @@ static struct stat over_seeds(const struct report *r, const struct way *w, int m
     return s;
 }
 
-/* Differences of float nets, w - once, seed by seed. */
+/* The row of a way and a seed that was measured; NULL: none. */
+static const struct row *find_seed(const struct report *r, const struct way *w, int64_t seed)
+{
+    for (int i = 0; i < r->n; i++)
+        if (r->row[i].measured && r->row[i].seed == seed && is_way(&r->row[i], w))
+            return &r->row[i];
+    return NULL;
+}
+
+/* Differences of float nets, w - once, seed by seed, into out [r->n]. */
 static int differences(const struct report *r, const struct way *w, const struct way *once,
                        int measure, double *out)
 {
     int n = 0;
-    for (int i = 0; i < r->n; i++)
-        for (int k = 0; k < r->n && n < MAX_PAIRS; k++)
-            if (is_way(&r->row[i], w) && is_way(&r->row[k], once) &&
-                r->row[i].seed == r->row[k].seed)
-                out[n++] = value_of(&r->row[i], measure, 0) - value_of(&r->row[k], measure, 0);
+    for (int i = 0; i < r->n; i++) {
+        if (!r->row[i].measured || !is_way(&r->row[i], w)) continue;
+        const struct row *other = find_seed(r, once, r->row[i].seed);
+        double d = other ? value_of(&r->row[i], measure, 0) - value_of(other, measure, 0) : NAN;
+        if (isfinite(d)) out[n++] = d;
+    }
     return n;
 }
 
@@ -144,16 +163,15 @@ static void put_difference(const struct report *r, const struct ways *all, const
                            int measure, FILE *to)
 {
     const struct way *once = at_once(all, w);
-    double d[MAX_PAIRS], mean, half;
-    int n = once ? differences(r, w, once, measure, d) : 0;
-    if (!n) {
-        fputs(" |", to);
-        return;
+    double *d = once ? malloc((size_t)r->n * sizeof *d) : NULL, mean, half;
+    int n = d ? differences(r, w, once, measure, d) : 0;
+    if (n) {
+        stages_interval(d, n, &mean, &half);
+        fprintf(to, " %+.4f", mean);
+        if (isfinite(half)) fprintf(to, " [%+.4f, %+.4f]", mean - half, mean + half);
     }
-    stages_interval(d, n, &mean, &half);
-    fprintf(to, " %+.4f", mean);
-    if (isfinite(half)) fprintf(to, " [%+.4f, %+.4f]", mean - half, mean + half);
     fputs(" |", to);
+    free(d);
 }
 
 /* Parameters and multiplications left, per cent; means over the seeds. */
@@ -162,42 +180,58 @@ static void put_left(const struct report *r, const struct way *w, FILE *to)
     struct stat kept = {0}, macs = {0};
     int64_t full = 0;
     for (int i = 0; i < r->n; i++)
-        if (r->row[i].group == w->group && r->row[i].rounds == 0) full = r->row[i].macs;
+        if (r->row[i].group == w->group && r->row[i].rounds == 0 && r->row[i].measured)
+            full = r->row[i].macs;
     for (int i = 0; i < r->n; i++) {
         if (!is_way(&r->row[i], w)) continue;
         stat_add(&kept, r->row[i].kept);
         if (full) stat_add(&macs, r->row[i].nonzero[0] / (double)full);
     }
-    fprintf(to, " %.2f %% |", 100 * stat_mean(&kept));
-    if (macs.n)
-        fprintf(to, " %.2f %% |", 100 * stat_mean(&macs));
-    else
-        fputs(" - |", to);
+    const struct stat *const both[] = {&kept, &macs};
+    for (int i = 0; i < 2; i++) {
+        if (both[i]->n)
+            fprintf(to, " %.2f %% |", 100 * stat_mean(both[i]));
+        else
+            fputs(" - |", to);
+    }
+}
+
+/* Whether a group's structures were ranked in several ways, so that a line must say by which. */
+static bool several_norms(const struct ways *all, const struct way *w)
+{
+    for (int i = 0; i < all->n; i++) {
+        const struct way *o = &all->way[i];
+        if (o->group == w->group && o->rounds && !strcmp(o->unit, w->unit) &&
+            strcmp(o->norm, w->norm))
+            return true;
+    }
+    return false;
 }
 
 /* "at once", "in 3 stages, linear"; schedules that do not scan are alike when there is one stage. */
-static void put_how(const struct way *w, FILE *to)
+static void put_how(const struct ways *all, const struct way *w, FILE *to)
 {
     if (w->rounds == 1)
         fputs("at once", to);
     else
         fprintf(to, "in %d stages", w->rounds);
     if (w->rounds > 1 || !strcmp(w->schedule, "sensitivity")) fprintf(to, ", %s", w->schedule);
+    if (several_norms(all, w)) fprintf(to, ", %s", w->norm);
 }
 
 static void put_way(const struct report *r, const struct ways *all, const struct way *w, FILE *to)
 {
-    bool classes = r->group[w->group].classes;
+    const struct group *g = &r->group[w->group];
     if (w->rounds) {
         fprintf(to, "| %s | %g %% | ", w->unit, 100 * (1 - w->keep));
-        put_how(w, to);
+        put_how(all, w, to);
         fprintf(to, " | %d × %g epochs |", w->rounds, (double)w->epochs / w->rounds);
     } else {
         fputs("| unpruned | | | |", to);
     }
     fputs(w->distilled ? " yes |" : " |", to);
     put_left(r, w, to);
-    for (int m = classes ? ACCURACY : AUROC; m <= (classes ? F1 : AUROC); m++) {
+    for (int m = first_measure(g); m <= last_measure(g); m++) {
         for (int int8 = 0; int8 < 2; int8++) {
             struct stat s = over_seeds(r, w, m, int8);
             put_stat(to, &s);
@@ -207,9 +241,29 @@ static void put_way(const struct report *r, const struct ways *all, const struct
     fputc('\n', to);
 }
 
+/* "beat, split patient", or what else tells the group apart. */
+static void group_name(const struct group *g, char out[320])
+{
+    const struct row *f = g->first;
+    size_t n = strlen(f->net);
+    bool plain =
+        !strncmp(g->label, f->net, n) && (!g->label[n] || (g->label[n] == '-' && *f->split));
+    if (plain)
+        snprintf(out, 320, "%.100s%s%.50s", f->net, *f->split ? ", split " : "", f->split);
+    else
+        snprintf(out, 320, "%s", g->label);
+}
+
+static void put_name(const struct group *g, FILE *to)
+{
+    char name[320];
+    group_name(g, name);
+    fprintf(to, "### %s\n\n", name);
+}
+
 static void put_head(const struct group *g, FILE *to)
 {
-    fprintf(to, "### %s%s%s\n\n", g->net, *g->split ? ", split " : "", g->split);
+    put_name(g, to);
     fputs("| unit | removed | how | rounds | distilled | parameters left | MACs left |", to);
     fputs(g->classes ? " accuracy | int8 | against at once | macro-F1 | int8 | against at once |\n"
                      : " macro-AUROC | int8 | against at once |\n",
@@ -259,7 +313,7 @@ static void put_classes(const struct report *r, const struct ways *all, int grou
         if (w->group != group) continue;
         if (w->rounds) {
             fprintf(to, "| %s | %g %% | ", w->unit, 100 * (1 - w->keep));
-            put_how(w, to);
+            put_how(all, w, to);
         } else {
             fputs("| unpruned | |", to);
         }
@@ -305,35 +359,35 @@ static bool same_line(const struct way *a, const struct way *b)
            (flat || !strcmp(a->schedule, b->schedule));
 }
 
-/* The ways of a group's lines, one for each. */
-static int lines_of(const struct ways *all, int group, const struct way **line, int cap)
+/* The ways of a group's lines, one for each, into all->line. */
+static int lines_of(const struct ways *all, int group)
 {
+    const struct way **line = all->line;
     int n = 0;
     for (int i = 0; i < all->n; i++) {
         const struct way *w = &all->way[i];
         int j = 0;
         while (j < n && !same_line(line[j], w)) j++;
-        if (w->group == group && w->rounds && j == n && n < cap) line[n++] = w;
+        if (w->group == group && w->rounds && j == n) line[n++] = w;
     }
     return n;
 }
-
-#define MAX_LINES 12
 
 static void put_data(const struct report *r, const struct ways *all, FILE *to)
 {
     fputs("# removed %, then mean and deviation of each measure (accuracy, macro-F1, or AUROC)\n",
           to);
     for (int g = 0; g < r->n_groups; g++) {
-        const struct way *line[MAX_LINES];
-        int n = lines_of(all, g, line, MAX_LINES);
+        const struct way *const *line = all->line;
+        int n = lines_of(all, g);
         for (int l = 0; l < n; l++) {
             for (int i = 0; i < all->n; i++) {
                 const struct way *w = &all->way[i];
                 bool start = w->group == g && !w->rounds && w->distilled == line[l]->distilled;
                 if (!start && !same_line(w, line[l])) continue;
-                struct stat a = over_seeds(r, w, r->group[g].classes ? ACCURACY : AUROC, 0);
+                struct stat a = over_seeds(r, w, first_measure(&r->group[g]), 0);
                 struct stat f = over_seeds(r, w, F1, 0);
+                if (!a.n) continue; /* not measured */
                 fprintf(to, "%g %.6f %.6f", 100 * (1 - w->keep), stat_mean(&a), stat_std(&a));
                 fprintf(to, " %.6f %.6f\n", f.n ? stat_mean(&f) : 0, stat_std(&f));
             }
@@ -346,10 +400,13 @@ static void put_panel(const struct report *r, const struct ways *all, int group,
                       int first_index, FILE *to)
 {
     const struct group *g = &r->group[group];
-    const struct way *line[MAX_LINES];
-    int n = lines_of(all, group, line, MAX_LINES);
-    fprintf(to, "set title '%s%s%s'\nset ylabel '%s'\nplot ", g->net, *g->split ? ", split " : "",
-            g->split,
+    const struct way *const *line = all->line;
+    char name[320];
+    int n = lines_of(all, group);
+    group_name(g, name);
+    for (char *p = name; *p; p++)
+        if (*p == '\'') *p = '"'; /* gnuplot's quote */
+    fprintf(to, "set title '%s'\nset ylabel '%s'\nplot ", name,
             second       ? "macro-F1"
             : g->classes ? "accuracy"
                          : "macro-AUROC");
@@ -358,7 +415,7 @@ static void put_panel(const struct report *r, const struct ways *all, int group,
         fprintf(to, "%s'stages.dat' index %d using 1:%d:%d with yerrorlines lw 2 pt 7 ps 0.7 ",
                 l ? ", \\\n     " : "", first_index + l, second ? 4 : 2, second ? 5 : 3);
         fprintf(to, "title '%s%ss ", w->distilled ? "distilled, " : "", w->unit);
-        put_how(w, to);
+        put_how(all, w, to);
         fputc('\'', to);
     }
     fputc('\n', to);
@@ -377,12 +434,12 @@ static void put_script(const struct report *r, const struct ways *all, FILE *to)
     for (int second = 0; second < rows; second++) {
         int index = 0;
         for (int g = 0; g < r->n_groups; g++) {
-            const struct way *line[MAX_LINES];
-            if (second && !r->group[g].classes)
+            int n = lines_of(all, g);
+            if (!n || (second && !r->group[g].classes))
                 fputs("set multiplot next\n", to);
             else
                 put_panel(r, all, g, second, index, to);
-            index += lines_of(all, g, line, MAX_LINES);
+            index += n;
         }
     }
 }
@@ -408,14 +465,18 @@ static int write_one(const struct report *r, const struct ways *all, const char 
 
 int stages_write(const struct report *r, const char *dir, bool *drawn, struct cn_error *err)
 {
-    struct ways all;
+    struct ways all = {0};
     bool both = false;
-    collect(r, &all);
-    for (int i = 0; i < all.n; i++) both |= at_once(&all, &all.way[i]) != NULL;
-    if (!both) return 0;
-    int rc = write_one(r, &all, dir, "stages.md", put_text, err);
-    if (!rc) rc = write_one(r, &all, dir, "stages.dat", put_data, err);
-    if (!rc) rc = write_one(r, &all, dir, "stages.gp", put_script, err);
-    if (!rc && !report_draw(dir, "stages.gp")) *drawn = false;
+    int rc = collect(r, &all);
+    if (rc) cn_fail(err, rc, "out of memory for a comparison of stages");
+    for (int i = 0; !rc && i < all.n; i++) both |= at_once(&all, &all.way[i]) != NULL;
+    if (!rc && both) {
+        rc = write_one(r, &all, dir, "stages.md", put_text, err);
+        if (!rc) rc = write_one(r, &all, dir, "stages.dat", put_data, err);
+        if (!rc) rc = write_one(r, &all, dir, "stages.gp", put_script, err);
+        if (!rc && !report_draw(dir, "stages.gp")) *drawn = false;
+    }
+    free(all.way);
+    free(all.line);
     return rc;
 }

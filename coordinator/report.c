@@ -1,5 +1,7 @@
-/* coordinator/report.c - what a run has come to: one artifact per evaluation, what failed and why.
- * Facts only: the tables are made where people read them (cli/report.c, web/). */
+/* coordinator/report.c - what a run has come to: one artifact per evaluation, what failed and why, and
+ * what was asked for and is not measured (yet). Facts only: the tables are made where people read them
+ * (cli/report.c, web/). `config` tells what was measured apart from the seed and the way of pruning
+ * (net, widths, recipe, data, quantiser, timing): equal ones are seeds of one net. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,12 +10,13 @@
 #include "coordinator/core.h"
 #include "proto/spec.h"
 
-enum { PART = 50 }; /* artifacts in one turn */
+enum { PART = 50, LOOKS = 5000 }; /* in one turn: entries written, jobs looked at */
 
 struct reporting {
     struct coordinator *c;
     struct buf *artifacts, failed; /* JSON, one after another */
     uint32_t n_artifacts, n_failed;
+    json_t *missing;  /* {key: variant}, in the order of the run */
     uint32_t *epochs; /* [bases] of their recipes + 1; 0: not looked up yet */
 };
 
@@ -72,25 +75,90 @@ static void add_pruning(struct reporting *p, uint32_t id, json_t *o)
     if (body) cinch__job_base__free_unpacked(body, NULL);
 }
 
-static json_t *artifact_json(struct reporting *p, uint32_t id, const Cinch__JobBase *base,
-                             const json_t *m)
+/* The training that a measured net goes back to: a distilled one to its teacher. */
+static uint32_t root_of(const struct sched *s, uint32_t id)
 {
-    static const char *const members[] = {
-        "kept",          "params",         "params_full",      "macs",
-        "auroc_float",   "auroc_int8",     "auroc_per_label",  "accuracy_float",
-        "accuracy_int8", "macro_f1_float", "macro_f1_int8",    "classes_float",
-        "classes_int8",  "bytes_float",    "bytes_int8",       "macs_nonzero_float",
-        "latency_float", "latency_int8",   "macs_nonzero_int8"};
+    while (s->job[id].parent[0]) id = s->job[id].parent[0];
+    return id;
+}
+
+static void add_config(struct reporting *p, uint32_t id, json_t *o)
+{
+    const struct sched *s = p->c->s;
+    struct cn_hash both[2] = {s->base[s->job[id].base].hash,
+                              s->base[s->job[root_of(s, id)].base].hash},
+                   hash;
+    char hex[CN_HASH_HEX];
+    cn_hash_bytes(both, sizeof both, &hash);
+    cn_hash_hex(&hash, hex);
+    hex[12] = 0;
+    json_object_set_new(o, "config", json_string(hex));
+}
+
+/* The full widths that the grid asked for; null: the net's own. */
+static json_t *asked_widths(const Cinch__JobBase *base)
+{
+    if (!base || !base->n_widths) return json_null();
+    json_t *list = json_array();
+    for (size_t i = 0; i < base->n_widths; i++)
+        json_array_append_new(list, json_integer(base->widths[i]));
+    return list;
+}
+
+/* What was measured, or is to be: all that the grid says about it but the seed. */
+static json_t *variant_json(struct reporting *p, uint32_t id, const Cinch__JobBase *base)
+{
     const struct sc_job *j = &p->c->s->job[id];
     const char *norm = sc_norm_name(j->norm);
-    json_t *o = json_pack("{s:s, s:I, s:b, s:i, s:i, s:f}", "net", base ? base->net : "?", "seed",
-                          (json_int_t)j->seed, "distilled", j->distilled, "rounds", (int)j->rounds,
-                          "round", (int)j->round, "keep", j->keep);
+    json_t *o =
+        json_pack("{s:s, s:b, s:i, s:i, s:f}", "net", base ? base->net : "?", "distilled",
+                  j->distilled, "rounds", (int)j->rounds, "round", (int)j->round, "keep", j->keep);
     if (!o) return NULL;
     json_object_set_new(o, "norm", *norm ? json_string(norm) : json_null());
     json_object_set_new(o, "split", base && *base->split ? json_string(base->split) : json_null());
+    json_object_set_new(o, "widths_full", asked_widths(base));
     add_pruning(p, id, o);
+    add_config(p, id, o);
+    return o;
+}
+
+static json_t *artifact_json(struct reporting *p, uint32_t id, const Cinch__JobBase *base,
+                             const json_t *m)
+{
+    static const char *const members[] = {"kept",
+                                          "params",
+                                          "params_full",
+                                          "widths",
+                                          "macs",
+                                          "auroc_float",
+                                          "auroc_int8",
+                                          "auroc_float_validation",
+                                          "auroc_int8_validation",
+                                          "auroc_per_label",
+                                          "auroc_int8_per_label",
+                                          "auroc_undefined",
+                                          "auroc_undefined_validation",
+                                          "accuracy_float",
+                                          "accuracy_int8",
+                                          "accuracy_float_validation",
+                                          "accuracy_int8_validation",
+                                          "macro_f1_float",
+                                          "macro_f1_int8",
+                                          "macro_f1_float_validation",
+                                          "macro_f1_int8_validation",
+                                          "classes_float",
+                                          "classes_int8",
+                                          "bytes_float",
+                                          "bytes_int8",
+                                          "macs_nonzero_float",
+                                          "macs_nonzero_int8",
+                                          "latency_float",
+                                          "latency_int8"};
+    json_t *o = variant_json(p, id, base);
+    if (!o) return NULL;
+    json_object_set_new(o, "seed", json_integer((json_int_t)p->c->s->job[id].seed));
     for (size_t i = 0; i < sizeof members / sizeof *members; i++) copy(o, m, members[i]);
+    if (json_object_get(m, "widths_full")) copy(o, m, "widths_full");
     if (json_object_get(m, "machine")) copy(o, m, "machine");
     char job[16];
     snprintf(job, sizeof job, "j%u", id);
@@ -121,6 +189,32 @@ static int add_artifact(struct reporting *p, uint32_t id)
     free(text);
     if (base) cinch__job_base__free_unpacked(base, NULL);
     return append(p->artifacts, &p->n_artifacts, o);
+}
+
+/* An evaluation that has not succeeded: one more seed of its variant's entry. */
+static int add_missing(struct reporting *p, uint32_t id)
+{
+    const struct sched *s = p->c->s;
+    const struct sc_job *j = &s->job[id];
+    const char *state = sc_state_name(j->state);
+    char key[160];
+    snprintf(key, sizeof key, "%u %u %u %u %u %u %u %.17g %u", j->base, s->job[root_of(s, id)].base,
+             s->job[j->parent[0]].base, j->distilled, j->rounds, j->round, j->norm, j->keep,
+             s->job[j->parent[0]].kind);
+    json_t *o = json_object_get(p->missing, key);
+    if (!o) {
+        Cinch__JobBase *base = base_of(p->c, id);
+        o = variant_json(p, id, base);
+        if (base) cinch__job_base__free_unpacked(base, NULL);
+        if (!o || json_object_set_new(p->missing, key, o)) return CN_ENOMEM;
+        json_object_set_new(o, "seeds", json_array());
+        json_object_set_new(o, "states", json_object());
+    }
+    json_t *states = json_object_get(o, "states"), *n = json_object_get(states, state);
+    json_object_set_new(states, state, json_integer(json_integer_value(n) + 1));
+    return json_array_append_new(json_object_get(o, "seeds"), json_integer((json_int_t)j->seed))
+               ? CN_ENOMEM
+               : 0;
 }
 
 struct reason {
@@ -154,7 +248,8 @@ static int add(struct reporting *p, uint32_t id)
     const struct sc_job *j = &p->c->s->job[id];
     if (j->kind == CINCH__JOB_KIND__EVALUATE && j->state == SC_SUCCEEDED)
         return add_artifact(p, id);
-    return j->state == SC_FAILED ? add_failed(p, id) : 0;
+    int rc = j->kind == CINCH__JOB_KIND__EVALUATE ? add_missing(p, id) : 0;
+    return !rc && j->state == SC_FAILED ? add_failed(p, id) : rc;
 }
 
 static int begin(struct coordinator *c, struct viewing *v)
@@ -169,7 +264,32 @@ static int begin(struct coordinator *c, struct viewing *v)
     buf_json(&v->b, c->state.run[v->run].name);
     buf_printf(&v->b, ",\"state\":\"%s\",\"artifacts\":[",
                sc_run_state_name(sc_run_state(c->s, v->run)));
-    return p->epochs ? 0 : CN_ENOMEM;
+    p->missing = json_object();
+    return p->epochs && p->missing ? 0 : CN_ENOMEM;
+}
+
+/* How much has been written so far: what makes a turn long. */
+static size_t entries(const struct reporting *p)
+{
+    return p->n_artifacts + p->n_failed + json_object_size(p->missing);
+}
+
+/* The variants of which seeds are missing, as a list. */
+static int put_missing(const struct reporting *p, struct buf *b)
+{
+    const char *key;
+    json_t *o;
+    int n = 0;
+    buf_puts(b, "],\"missing\":[");
+    json_object_foreach(p->missing, key, o)
+    {
+        char *text = json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(12));
+        if (!text) return CN_ENOMEM;
+        if (n++) buf_puts(b, ",");
+        buf_puts(b, text);
+        free(text);
+    }
+    return 0;
 }
 
 bool report_part(struct coordinator *c, struct viewing *v)
@@ -177,15 +297,18 @@ bool report_part(struct coordinator *c, struct viewing *v)
     int rc = v->begun ? 0 : begin(c, v);
     struct reporting *p = v->report;
     const struct sched *s = c->s;
-    for (int i = 0; i < PART && v->at && !rc; v->at = s->want[v->at].next_of_run) {
-        uint32_t before = p->n_artifacts + p->n_failed;
+    for (int i = 0, looks = 0; i < PART && looks < LOOKS && v->at && !rc;
+         v->at = s->want[v->at].next_of_run, looks++) {
+        size_t before = entries(p);
         rc = add(p, s->want[v->at].job);
-        i += p->n_artifacts + p->n_failed > before;
+        i += entries(p) > before;
     }
     if (rc) v->code = cn_fail(&v->error, CN_ENOMEM, "the report does not fit into memory");
     if (rc || v->at) return rc != 0;
     buf_puts(&v->b, "],\"failed\":[");
     buf_add(&v->b, p->failed.text ? p->failed.text : "", p->failed.n);
+    if (put_missing(p, &v->b))
+        v->code = cn_fail(&v->error, CN_ENOMEM, "the report does not fit into memory");
     buf_puts(&v->b, "]}");
     return true;
 }
@@ -194,6 +317,7 @@ void report_clear(struct reporting *p)
 {
     if (!p) return;
     buf_free(&p->failed);
+    json_decref(p->missing);
     free(p->epochs);
     free(p);
 }

@@ -6,10 +6,12 @@
  */
 #include "nn/metrics.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/rng.h"
 
 #define RESAMPLES 1000
@@ -26,18 +28,23 @@ static int by_score(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Records in ascending order of score; NULL when out of memory or a score is not a number. */
-static struct scored *sort_label(const float *p, const uint8_t *y, int n, int stride)
+/* Records in ascending order of score into *out (the caller's to free, NULL with an error).
+ * CN_EINVALID: a score is not a number; CN_ENOMEM. */
+static int sort_label(const float *p, const uint8_t *y, int n, int stride, struct scored **out)
 {
-    struct scored *s = malloc((size_t)(n > 0 ? n : 1) * sizeof *s);
-    for (int i = 0; s && i < n; i++) {
+    struct scored *s = *out = malloc((size_t)(n > 0 ? n : 1) * sizeof *s);
+    int rc = s ? 0 : CN_ENOMEM;
+    for (int i = 0; i < n && rc == 0; i++) {
         s[i] = (struct scored){p[(size_t)i * stride], y[(size_t)i * stride] != 0, i};
-        if (!isnan(s[i].p)) continue;
-        free(s);
-        return NULL;
+        if (isnan(s[i].p)) rc = CN_EINVALID;
     }
-    if (s) qsort(s, (size_t)n, sizeof *s, by_score);
-    return s;
+    if (rc == 0) {
+        qsort(s, (size_t)n, sizeof *s, by_score);
+        return 0;
+    }
+    free(s);
+    *out = NULL;
+    return rc;
 }
 
 /* weight: times that each record counts, or NULL: once. */
@@ -64,8 +71,8 @@ static double auroc_sorted(const struct scored *s, int n, const uint16_t *weight
 
 double nn_auroc(const float *p, const uint8_t *y, int n, int stride)
 {
-    struct scored *s = sort_label(p, y, n, stride);
-    double a = s ? auroc_sorted(s, n, NULL) : NAN;
+    struct scored *s;
+    double a = sort_label(p, y, n, stride, &s) ? NAN : auroc_sorted(s, n, NULL);
     free(s);
     return a;
 }
@@ -120,24 +127,30 @@ static void bootstrap_interval(struct scored *const *sorted, int n, int labels, 
     ci[1] = percentile(macro, valid, 0.975);
 }
 
-void nn_auroc_all(const float *p, const uint8_t *y, int n, int labels, int bootstrap,
-                  struct nn_auroc_report *out)
+int nn_auroc_all(const float *p, const uint8_t *y, int n, int labels, int bootstrap,
+                 struct nn_auroc_report *out)
 {
-    struct scored *sorted[8] = {0};
+    struct scored *sorted[NN_MAX_LABELS] = {0};
     double sum = 0;
+    int rc = 0;
+    assert(labels >= 1 && labels <= NN_MAX_LABELS);
     *out = (struct nn_auroc_report){.ci95 = {NAN, NAN}};
-    for (int l = 0; l < 8; l++) out->per_label[l] = NAN;
-    for (int l = 0; l < labels && l < 8; l++) {
-        sorted[l] = sort_label(p + l, y + l, n, labels);
-        if (sorted[l]) out->per_label[l] = auroc_sorted(sorted[l], n, NULL);
+    for (int l = 0; l < NN_MAX_LABELS; l++) out->per_label[l] = NAN;
+    for (int l = 0; l < labels; l++) {
+        int bad = sort_label(p + l, y + l, n, labels, &sorted[l]);
+        if (bad)
+            rc = bad;
+        else
+            out->per_label[l] = auroc_sorted(sorted[l], n, NULL);
         if (isnan(out->per_label[l]))
             out->undefined++;
         else
             sum += out->per_label[l];
     }
     out->macro = labels > out->undefined ? sum / (labels - out->undefined) : NAN;
-    if (bootstrap) bootstrap_interval(sorted, n, labels < 8 ? labels : 8, out->ci95);
-    for (int l = 0; l < 8; l++) free(sorted[l]);
+    if (bootstrap) bootstrap_interval(sorted, n, labels, out->ci95);
+    for (int l = 0; l < labels; l++) free(sorted[l]);
+    return rc;
 }
 
 static double ratio(double a, double b)
@@ -148,7 +161,7 @@ static double ratio(double a, double b)
 void nn_classify(const float *p, const uint8_t *y, int n, int labels, struct nn_class_report *out)
 {
     memset(out, 0, sizeof *out);
-    if (labels > 8) labels = 8;
+    assert(labels >= 1 && labels <= NN_MAX_LABELS);
     uint32_t right = 0;
     for (int i = 0; i < n; i++) {
         const float *pi = p + (size_t)i * labels;

@@ -1,5 +1,6 @@
 /* exec_eval.c - the evaluation of one model: a float and an int8 artifact, how well each does on the
- * test part, what it computes, how large each is, and how fast each runs under the study's allocators.
+ * test part, and on the validation part, by which a reader of many results chooses among them; what it
+ * computes, how large each is, and how fast each runs under the study's allocators.
  *
  * Quantising and predicting run on any core; only the timing, in a cinch-lat child, needs a quiet
  * one, and while it lasts this thread counts as not computing.
@@ -81,26 +82,59 @@ static int convert(struct evaluation *e, int kind, struct quant_artifact *a)
     return quant_convert(a, e->model, e->unit->data, &opt, &e->job->error);
 }
 
-static int accuracy(struct evaluation *e, int kind, const struct quant_artifact *a)
+/* Names of the labels that have no AUROC on a part: all of its records have them, or none. */
+static json_t *undefined_labels(const struct ecg_dataset *d, const struct step_quality *q)
+{
+    json_t *list = json_array();
+    for (int l = 0; l < d->n_labels; l++)
+        if (!isfinite(q->auroc.per_label[l])) json_array_append_new(list, json_string(d->label[l]));
+    return list;
+}
+
+/* The test part's figures that a macro mean hides: label by label, class by class. */
+static void details(struct evaluation *e, int kind, const struct step_quality *q)
 {
     const struct ecg_dataset *d = e->unit->data;
-    struct step_scores r;
-    const char *label[ECG_MAX_LABELS];
-    int rc = step_artifact_scores(a->data, a->n, d, 1, &r, &e->job->error);
-    if (rc) return rc;
+    const char *label[NN_MAX_LABELS];
     json_t *per = json_object();
     for (int l = 0; l < d->n_labels; l++) {
         label[l] = d->label[l];
-        json_object_set_new(per, d->label[l], real_or_null(r.auroc.per_label[l]));
+        json_object_set_new(per, d->label[l], real_or_null(q->auroc.per_label[l]));
     }
-    set(e, "auroc_%s", kind, real_or_null(r.auroc.macro));
     set(e, kind == FLOAT ? "auroc_per_label" : "auroc_int8_per_label", kind, per);
-    if (kind == FLOAT) set(e, "macs", kind, json_integer((json_int_t)r.macs));
-    set(e, "macs_nonzero_%s", kind, json_integer((json_int_t)r.macs_nonzero));
-    if (d->task != ECG_ONE_LABEL) return 0;
-    set(e, "accuracy_%s", kind, json_real(r.classes.accuracy));
-    set(e, "macro_f1_%s", kind, json_real(r.classes.macro_f1));
-    set(e, "classes_%s", kind, classes_json(&r.classes, d->n_labels, label));
+    if (d->task == ECG_ONE_LABEL)
+        set(e, "classes_%s", kind, classes_json(&q->classes, d->n_labels, label));
+}
+
+/* One part's figures; `form` ends in what tells the parts apart. */
+static void quality(struct evaluation *e, int kind, const struct step_quality *q, const char *part)
+{
+    char form[48];
+    snprintf(form, sizeof form, "auroc_%%s%s", part);
+    set(e, form, kind, real_or_null(q->n ? q->auroc.macro : NAN));
+    if (e->unit->data->task != ECG_ONE_LABEL) return;
+    snprintf(form, sizeof form, "accuracy_%%s%s", part);
+    set(e, form, kind, real_or_null(q->n ? q->classes.accuracy : NAN));
+    snprintf(form, sizeof form, "macro_f1_%%s%s", part);
+    set(e, form, kind, real_or_null(q->n ? q->classes.macro_f1 : NAN));
+}
+
+static int accuracy(struct evaluation *e, int kind, const struct quant_artifact *a)
+{
+    const struct ecg_dataset *d = e->unit->data;
+    struct step_scores *r;
+    int rc = step_artifact_scores(a->data, a->n, d, 1, &r, &e->job->error);
+    if (rc) return rc;
+    quality(e, kind, &r->test, "");
+    quality(e, kind, &r->validation, "_validation");
+    details(e, kind, &r->test);
+    if (kind == FLOAT) {
+        set(e, "macs", kind, json_integer((json_int_t)r->macs));
+        set(e, "auroc_undefined", kind, undefined_labels(d, &r->test));
+        set(e, "auroc_undefined_validation", kind, undefined_labels(d, &r->validation));
+    }
+    set(e, "macs_nonzero_%s", kind, json_integer((json_int_t)r->macs_nonzero));
+    free(r);
     return 0;
 }
 
@@ -182,20 +216,27 @@ static int one_kind(struct evaluation *e, int kind)
     return rc;
 }
 
+static json_t *widths_of(const struct nn_net *net)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < net->n_widths; i++)
+        json_array_append_new(list, json_integer(net->width[i]));
+    return list;
+}
+
 static int facts(struct evaluation *e)
 {
     const struct nn_net *net = e->model->net;
-    size_t full;
+    struct nn_net *full = NULL;
     int rc = step_fits(net, e->unit->data, &e->job->error);
-    if (rc == 0) rc = step_full_params(&full, e->job->spec, e->unit->data, &e->job->error);
+    if (rc == 0) rc = step_full_net(&full, e->job->spec, e->unit->data, &e->job->error);
     if (rc) return rc;
-    json_t *widths = json_array();
-    for (int i = 0; i < net->n_widths; i++)
-        json_array_append_new(widths, json_integer(net->width[i]));
     json_object_set_new(e->metrics, "params", json_integer((json_int_t)net->n_params));
-    json_object_set_new(e->metrics, "params_full", json_integer((json_int_t)full));
-    json_object_set_new(e->metrics, "kept", json_real(step_kept(e->model, full)));
-    json_object_set_new(e->metrics, "widths", widths);
+    json_object_set_new(e->metrics, "params_full", json_integer((json_int_t)full->n_params));
+    json_object_set_new(e->metrics, "kept", json_real(step_kept(e->model, full->n_params)));
+    json_object_set_new(e->metrics, "widths", widths_of(net));
+    json_object_set_new(e->metrics, "widths_full", widths_of(full));
+    nn_net_destroy(full);
     return 0;
 }
 

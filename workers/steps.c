@@ -198,13 +198,25 @@ static void sweep_row(void *arg, int item, int thread)
                 s->scratch + (size_t)thread * s->scratch_bytes);
 }
 
-static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d, int threads,
-                 struct step_scores *out, struct cn_error *err)
+/* Predictions and truth to figures. y [n, labels] */
+static int judge(const struct sweep *s, const uint8_t *y, int n, struct step_quality *out,
+                 struct cn_error *err)
+{
+    const struct ecg_dataset *d = s->data;
+    out->n = n;
+    if (nn_auroc_all(s->p, y, n, d->n_labels, 0, &out->auroc))
+        return cn_fail(err, CN_ENOMEM, "out of memory for the AUROC of %d records", n);
+    if (d->task == ECG_ONE_LABEL) nn_classify(s->p, y, n, d->n_labels, &out->classes);
+    return 0;
+}
+
+static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d, enum ecg_part part,
+                 int threads, struct step_quality *out, struct cn_error *err)
 {
     struct sweep s = {.model = model, .data = d};
     uint32_t *rows = NULL;
     int n = 0;
-    int rc = ecg_dataset_part(d, ECG_TEST, &rows, &n, err);
+    int rc = ecg_dataset_part(d, part, &rows, &n, err);
     if (rc) return rc;
     size_t labels = (size_t)d->n_labels;
     /* Rounded up so that threads do not share a cache line. */
@@ -217,8 +229,7 @@ static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d,
     if (s.scratch && s.p && y && pool) {
         cn_pool_run(pool, n, sweep_row, &s);
         for (int i = 0; i < n; i++) memcpy(y + (size_t)i * labels, d->y + rows[i] * labels, labels);
-        nn_auroc_all(s.p, y, n, d->n_labels, 0, &out->auroc);
-        if (d->task == ECG_ONE_LABEL) nn_classify(s.p, y, n, d->n_labels, &out->classes);
+        rc = judge(&s, y, n, out, err);
     } else {
         rc = cn_fail(err, CN_ENOMEM, "out of memory for %d predictions", n);
     }
@@ -230,13 +241,29 @@ static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d,
     return rc;
 }
 
+static int score(const struct cinchrt_model *model, const struct ecg_dataset *d, int threads,
+                 struct step_scores **out, struct cn_error *err)
+{
+    struct step_scores *r = *out = calloc(1, sizeof *r);
+    if (!r) return cn_fail(err, CN_ENOMEM, "out of memory for scores");
+    int rc = sweep(model, d, ECG_TEST, threads, &r->test, err);
+    if (rc == 0) rc = sweep(model, d, ECG_VALIDATION, threads, &r->validation, err);
+    r->macs = cinchrt_info(model)->macs;
+    r->macs_nonzero = cinchrt_info(model)->macs_nonzero;
+    if (rc == 0) return 0;
+    free(r);
+    *out = NULL;
+    return rc;
+}
+
 int step_artifact_scores(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
-                         struct step_scores *out, struct cn_error *err)
+                         struct step_scores **out, struct cn_error *err)
 {
     size_t bytes;
     struct cinchrt_model *model;
     enum cinchrt_isa cap = CINCHRT_BEST;
     const char *isa = getenv("CINCH_ISA");
+    *out = NULL;
     if (isa && *isa && cinchrt_isa_parse(isa, &cap))
         return cn_fail(err, CN_EINVALID, "CINCH_ISA=%s: no such instruction set", isa);
     int bad = cinchrt_model_size(artifact, n, cap, &bytes);
@@ -245,11 +272,7 @@ int step_artifact_scores(const void *artifact, size_t n, const struct ecg_datase
     if (!bad) bad = cinchrt_load(&model, artifact, n, cap, memory, bytes);
     int rc = bad ? cn_fail(err, bad == CINCHRT_EISA ? CN_EINVALID : CN_ECORRUPT,
                            "the artifact cannot be loaded: %s", cinchrt_error_text(bad))
-                 : sweep(model, d, threads, out, err);
-    if (rc == 0) {
-        out->macs = cinchrt_info(model)->macs;
-        out->macs_nonzero = cinchrt_info(model)->macs_nonzero;
-    }
+                 : score(model, d, threads, out, err);
     free(memory);
     return rc;
 }

@@ -34,14 +34,22 @@ double step_kept(const struct nn_model *m, size_t full);
 /* CN_EINVALID when the net does not take this dataset's records or give its labels. */
 int step_fits(const struct nn_net *net, const struct ecg_dataset *d, struct cn_error *err);
 
-/* How good an artifact is on the test part, and what one inference takes. */
-struct step_scores {
+/* How good an artifact is on one part of the data. */
+struct step_quality {
+    int n; /* records; 0: all of the rest is undefined */
     struct nn_auroc_report auroc;
     struct nn_class_report classes; /* one-label data only */
-    uint64_t macs, macs_nonzero;    /* all, and those whose stored weight is not zero */
 };
-/* `threads` ≥ 1. */
+
+/* On the test part and on the validation part (what a choice among nets goes by), and what one
+ * inference takes. */
+struct step_scores {
+    struct step_quality test, validation;
+    uint64_t macs, macs_nonzero; /* all, and those whose stored weight is not zero */
+};
+/* `threads` ≥ 1. *out is malloc'ed, the caller's to free. CN_ECORRUPT: the artifact cannot be
+ * loaded. */
 int step_artifact_scores(const void *artifact, size_t n, const struct ecg_dataset *d, int threads,
-                         struct step_scores *out, struct cn_error *err);
+                         struct step_scores **out, struct cn_error *err);
 
 #endif

@@ -230,11 +230,13 @@ static void metrics_of(const struct job *j, char *out, size_t cap)
         snprintf(out, cap, "{\"best_score\":%.4f}", q);
     else
         snprintf(out, cap,
-                 "{\"auroc_float\":%.4f,\"auroc_int8\":%.4f,\"auroc_per_label\":{\"NORM\":0.9},"
+                 "{\"auroc_float\":%.4f,\"auroc_int8\":%.4f,\"auroc_float_validation\":%.4f,"
+                 "\"auroc_int8_validation\":%.4f,\"auroc_per_label\":{\"NORM\":0.9},"
                  "\"bytes_float\":1000,"
                  "\"bytes_int8\":300,\"params\":%.0f,\"kept\":%.3f,\"latency_float\":{},\"latency_"
                  "int8\":{},\"machine\":{}}",
-                 q, q - 0.01, 1000 * j->lease->spec->keep, j->lease->spec->keep);
+                 q, q - 0.01, j->state.b[1] / 255.0, j->state.b[2] / 255.0,
+                 1000 * j->lease->spec->keep, j->lease->spec->keep);
 }
 
 static int put_outputs(struct worker *w, struct job *j)
@@ -253,7 +255,7 @@ static void send_result(struct worker *w, struct job *j, int code)
 {
     static const char *const role[2][2] = {{"model", ""}, {"float", "int8"}};
     int eval = j->lease->spec->kind == CINCH__JOB_KIND__EVALUATE;
-    char metrics[512];
+    char metrics[640];
     Cinch__Blob b[2], *list[2];
     Cinch__Result r = CINCH__RESULT__INIT;
     metrics_of(j, metrics, sizeof metrics);

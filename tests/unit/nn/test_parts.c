@@ -43,8 +43,40 @@ static void undefined_labels(void **state)
     assert_true(r.ci95[0] <= r.ci95[1]);
     nn_auroc_all(p + 1, y + 1, 1, 3, 1, &r); /* one record: nothing is defined */
     assert_true(isnan(r.macro) && r.undefined == 3 && isnan(r.ci95[0]));
-    nn_auroc_all(p, y, 0, 3, 1, &r);
-    assert_true(isnan(r.macro));
+    assert_int_equal(nn_auroc_all(p, y, 0, 3, 1, &r), 0);
+    assert_true(isnan(r.macro) && r.undefined == 3);
+    const float broken[] = {0.1f, NAN, 0.3f, 0.2f};
+    const uint8_t truth[] = {0, 1, 1, 0};
+    assert_int_equal(nn_auroc_all(broken, truth, 2, 2, 0, &r), CN_EINVALID);
+    assert_true(isnan(r.per_label[1]) &&
+                r.per_label[0] == 1); /* said, not taken for a class missing */
+}
+
+/* As many labels as an artifact may have: each counted, none beyond its array. */
+static void many_labels(void **state)
+{
+    enum { N = 64, LABELS = NN_MAX_LABELS };
+    float *p = malloc(sizeof *p * N * LABELS);
+    uint8_t *y = malloc(N * LABELS), *one = calloc(N, LABELS);
+    struct nn_auroc_report r;
+    struct nn_class_report *k = malloc(sizeof *k);
+    for (int i = 0; i < N * LABELS; i++) {
+        y[i] = (i / LABELS + i % LABELS) % 2;
+        p[i] =
+            (float)y[i] * (i % LABELS == 100 ? -1 : 1); /* label 100 is told the wrong way round */
+    }
+    assert_int_equal(nn_auroc_all(p, y, N, LABELS, 1, &r), 0);
+    assert_true(r.undefined == 0 && r.per_label[127] == 1 && r.per_label[100] == 0);
+    assert_true(fabs(r.macro - 127.0 / 128) < 1e-12);
+    for (int i = 0; i < N; i++) one[i * LABELS + 2 * i] = 1;
+    for (int i = 0; i < N * LABELS; i++) p[i] = one[i];
+    nn_classify(p, one, N, LABELS, k);
+    assert_true(k->accuracy == 1 && k->confusion[126][126] == 1 && k->f1[127] == 0);
+    assert_true(fabs(k->macro_f1 - 0.5) < 1e-12);
+    free(p);
+    free(y);
+    free(one);
+    free(k);
 }
 
 /* Two thousand records: the interval is about ±2 standard errors (Hanley & McNeil) and the same
@@ -326,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(auroc_by_hand),
         cmocka_unit_test(undefined_labels),
+        cmocka_unit_test(many_labels),
         cmocka_unit_test(bootstrap_is_sensible),
         cmocka_unit_test(gathers_in_order),
         cmocka_unit_test(shuffles),

@@ -462,6 +462,13 @@ static void an_evaluation_measures_everything(void **state)
     assert_true(fabs(real(o, "auroc_float") - real(o, "auroc_int8")) < 0.05);
     assert_int_equal(json_object_size(json_object_get(o, "auroc_per_label")), 5);
     assert_int_equal(json_object_size(json_object_get(o, "auroc_int8_per_label")), 5);
+    for (int k = 0; k < 2; k++) { /* what a choice goes by is another part's figure */
+        double validation = real(o, k ? "auroc_int8_validation" : "auroc_float_validation");
+        assert_true(validation > 0.5 && validation != real(o, k ? "auroc_int8" : "auroc_float"));
+    }
+    assert_int_equal(json_array_size(json_object_get(o, "auroc_undefined")), 0);
+    assert_int_equal(json_array_size(json_object_get(o, "widths_full")),
+                     json_array_size(json_object_get(o, "widths")));
     assert_non_null(json_object_get(json_object_get(o, "machine"), "cpu"));
     assert_non_null(strstr(s.stages, "quantise"));
     json_decref(o);
@@ -519,6 +526,8 @@ static void beats_are_told_apart(void **state)
         assert_true(fabs(real(o, k ? "accuracy_int8" : "accuracy_float") - hits / n) < 1e-9);
         assert_true(fabs(real(o, k ? "macro_f1_int8" : "macro_f1_float") - f1) < 1e-9);
     }
+    assert_true(real(o, "accuracy_float_validation") > 0 &&
+                real(o, "macro_f1_int8_validation") > 0);
     assert_true(real(o, "macs") == 95770);
     assert_true(real(o, "macs_nonzero_float") == 95770);
     assert_true(real(o, "macs_nonzero_int8") <= 95770);
