@@ -58,7 +58,7 @@ BEATS = "nets: [beat]\nsplit: patient\nepochs: 1\nlatency: none\nprune: {unit: w
 
 def look_at_beats(home, url):
     """The coordinator has the state of a finished run: accuracy, F1 and multiplications, and the classes one by one."""
-    check(page(url, home), "beat, split patient", "accuracy F", "F1 Q", "40.27 % w", "kMAC F → Q", ">as S<", ">sensitivity<",
+    check(page(url, home), "beat, split patient", "accuracy F", "F1 Q", "40.27 % w", "kMAC F", ">as S<", ">sensitivity<",
           "F1: the mean over 5 classes", "patient, plain, keep 0.4 of weights, linear L1, round 1/1")
 
 
