@@ -76,6 +76,21 @@ int parse_id(const struct coordinator *c, const char *id, uint32_t *run, uint32_
     return cn_fail(err, CN_ENOTFOUND, "no run or job '%.60s' here; cinch ls lists the runs", id);
 }
 
+/* Of runs with one name a user means their own: as "r12" in out; what is no such name as it is. */
+static const char *own_named(const struct coordinator *c, const struct peer *p, const char *id,
+                             char out[16])
+{
+    struct cn_error none;
+    uint32_t run, job, user = sc_find_user(c->s, p->user);
+    if (parse_id(c, id, &run, &job, &none) || !run || strcmp(c->state.run[run].name, id)) return id;
+    for (uint32_t i = c->state.n_runs - 1; i >= 1; i--) {
+        if (c->s->run[i].user != user || strcmp(c->state.run[i].name, id)) continue;
+        snprintf(out, 16, "r%u", i);
+        return out;
+    }
+    return id;
+}
+
 /* ---- submit */
 
 /* What the grid would add to what its user keeps here. */
@@ -182,14 +197,26 @@ static uint32_t add_run(struct coordinator *c, const struct peer *p, const Cinch
     return d->name && d->dataset && op.text ? run : 0;
 }
 
+static bool room_for(struct sched *s, const struct ex_grid *g)
+{
+    uint32_t jobs = 0, bases = 0;
+    for (uint32_t i = 0; i < g->n; i++) jobs += !sc_find_job(s, &g->job[i].key);
+    for (uint32_t i = 0; i < g->n_bases; i++) bases += !sc_find_base(s, &g->base[i].hash);
+    return sc_reserve(s, g->n, jobs, bases);
+}
+
 static int submit_grid(struct coordinator *c, struct request *r, const Cinch__Submit *s,
                        const struct ex_grid *g, const struct cn_hash *fp, char name[16],
                        Cinch__Submitted *reply)
 {
     uint32_t *id = malloc((g->n + 1) * sizeof *id), *base = malloc((g->n_bases + 1) * sizeof *base);
     uint32_t nonce = s->fresh ? c->s->n_runs : 0;
-    int rc = id && base ? add_bases(c, g, base, &r->error)
-                        : cn_fail(&r->error, CN_ENOMEM, "out of memory");
+    if (!id || !base || !room_for(c->s, g)) { /* before anything has changed */
+        free(id);
+        free(base);
+        return cn_fail(&r->error, CN_ENOMEM, "no memory for a grid of %u jobs", g->n);
+    }
+    int rc = add_bases(c, g, base, &r->error);
     uint32_t before = c->s->n_jobs, run = 0;
     if (!rc) rc = add_jobs(c, g, base, nonce, id, &r->error);
     if (!rc && !(run = add_run(c, r->peer, s, g, fp)))
@@ -228,11 +255,13 @@ static int fingerprint_of(struct coordinator *c, const Cinch__Submit *s, struct 
 }
 
 /* The same submit again (its answer was lost): 1, with the run that it made. */
-static int submitted_before(const struct coordinator *c, const Cinch__Submit *s, char name[16],
-                            Cinch__Submitted *reply)
+static int submitted_before(const struct coordinator *c, const struct peer *p,
+                            const Cinch__Submit *s, char name[16], Cinch__Submitted *reply)
 {
+    uint32_t user = sc_find_user(c->s, p->user);
     for (uint32_t i = c->state.n_runs - 1; i >= 1; i--)
-        if (!memcmp(c->state.run[i].nonce, s->nonce.data, PR_INSTANCE_BYTES)) {
+        if (c->s->run[i].user == user &&
+            !memcmp(c->state.run[i].nonce, s->nonce.data, PR_INSTANCE_BYTES)) {
             snprintf(name, 16, "r%u", i);
             reply->run = name;
             reply->jobs = c->s->run[i].jobs;
@@ -350,7 +379,7 @@ int client_submit(struct coordinator *c, struct request *r)
     Cinch__Submitted reply = CINCH__SUBMITTED__INIT;
     struct cn_hash fp;
     char name[16];
-    if (!s->dry_run && submitted_before(c, s, name, &reply)) {
+    if (!s->dry_run && submitted_before(c, r->peer, s, name, &reply)) {
         net_reply(c, r, PR_SUBMITTED, &reply.base);
         return 0;
     }
@@ -358,7 +387,8 @@ int client_submit(struct coordinator *c, struct request *r)
     if (c->low_space && !s->dry_run)
         return cn_fail(&r->error, CN_ENOSPACE,
                        "the coordinator's disk is full; it accepts grids again when there is room");
-    int rc = fingerprint_of(c, s, &fp, &r->error);
+    int rc = given_submit(s, &r->error);
+    if (!rc) rc = fingerprint_of(c, s, &fp, &r->error);
     return rc ? rc : filing_begin(c, r, &fp);
 }
 
@@ -416,7 +446,8 @@ int client_query(struct coordinator *c, struct request *r)
         return cn_fail(&r->error, CN_ENOMEM, "out of memory");
     }
     l->v.what = (int)q->what;
-    snprintf(l->v.id, sizeof l->v.id, "%s", q->id);
+    char own[16];
+    snprintf(l->v.id, sizeof l->v.id, "%s", own_named(c, r->peer, q->id, own));
     t->state = l;
     t->step = looking_step;
     t->end = looking_end;
@@ -483,7 +514,8 @@ int client_watch(struct coordinator *c, struct request *r)
     struct watcher w = {
         .peer = *r->peer, .id = r->h.id, .after = q->after ? q->after : c->next_seq};
     uint32_t job, n = 0, here = 0;
-    int rc = *q->id ? parse_id(c, q->id, &w.run, &job, &r->error) : 0;
+    char own[16];
+    int rc = *q->id ? parse_id(c, own_named(c, r->peer, q->id, own), &w.run, &job, &r->error) : 0;
     if (rc) return rc;
     if (*q->id && !w.run) return cn_fail(&r->error, CN_EINVALID, "watch takes a run, not a job");
     w.deadline = cn_mono_ms() + q->timeout_ms;
@@ -706,7 +738,8 @@ int client_control(struct coordinator *c, struct request *r)
     if (q->what == CINCH__CONTROL__WHAT__DRAIN || q->what == CINCH__CONTROL__WHAT__UNDRAIN) {
         rc = drain(c, r, q, &o.changed);
     } else {
-        rc = parse_id(c, q->id, &run, &job, &r->error);
+        char own[16];
+        rc = parse_id(c, own_named(c, r->peer, q->id, own), &run, &job, &r->error);
         if (!rc) rc = run ? control_run(c, r, q, run, &o) : control_job(c, r, q, job, &o);
     }
     if (rc) return rc;

@@ -257,6 +257,15 @@ int entries_key(const struct coordinator *c, struct cn_error *err);
 int entries_watcher(const struct coordinator *c, const struct peer *p, struct cn_error *err);
 int entries_worker(const struct coordinator *c, const struct peer *p, struct cn_error *err);
 
+/* ---- given.c: JSON inside messages. 0, or CN_EINVALID. */
+enum { GIVEN_DEPTH = 32, GIVEN_ENGINES = 512 };
+int given_object(const char *what, const char *text, struct cn_error *err); /* "" passes */
+/* Text for people that may be JSON: if so, with clean strings. */
+int given_text(const char *what, const char *text, struct cn_error *err);
+int given_submit(const Cinch__Submit *s, struct cn_error *err); /* recipes and options */
+/* The kernel choices of a worker, only what is known of them; malloc'ed, NULL: none that make sense. */
+char *given_engines(const char *text);
+
 /* ---- client.c again */
 void client_forget_watches(struct coordinator *c, const struct peer *p);
 /* The grid that was expanded aside goes on. */

@@ -156,8 +156,10 @@ static int read_dataset(const struct coordinator *c, struct request *r, struct s
 
 int client_data_add(struct coordinator *c, struct request *r)
 {
+    const Cinch__DataAdd *q = (const void *)r->body;
     struct st_op to = {0};
-    int rc = read_dataset(c, r, &to);
+    int rc = given_text("data_add: info", q->info, &r->error);
+    if (!rc) rc = read_dataset(c, r, &to);
     if (!rc) rc = may_add(c, r, &to);
     if (!rc) rc = keep_dataset(c, r, &to);
     if (rc) return rc;

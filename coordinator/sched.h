@@ -226,6 +226,8 @@ struct sched {
     uint32_t n_bases, cap_bases;
     struct sc_shape *shape;
     uint32_t n_shapes, cap_shapes;
+    uint32_t *shape_table; /* shape by what it is, open addressing */
+    uint32_t shape_table_size;
     struct sc_queue *queue;
     uint32_t n_queues, cap_queues;
     uint32_t *busy; /* queues that hold something: the choice looks at these only */
@@ -272,6 +274,9 @@ uint32_t sc_time_limit(const struct sched *s, uint32_t job);
 struct sc_job *sc_job_of(const struct sched *s, uint64_t id); /* NULL: no such job */
 
 /* ---- filling (submit and restart) */
+/* Room for one more run that wants so many jobs, some of them new, so that adding it needs little
+ * more: false, and nothing has changed, when there is not that much memory. */
+bool sc_reserve(struct sched *s, uint32_t wanted, uint32_t jobs, uint32_t bases);
 uint32_t sc_run_add(struct sched *s, uint32_t user, int priority, bool paused,
                     uint32_t time_limit_s);
 /* A new job in state WAITING that no run wants yet; parents must exist. j->state etc. are taken as

@@ -1,7 +1,6 @@
 /* coordinator/service.c - the workers' half of the handler table, hello, and blob traffic. What
  * people ask for is in client.c. Which role may send what stands in proto/message.h; net.c has
  * checked it before anything here runs. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,7 +229,9 @@ static int on_heartbeat(struct coordinator *c, struct request *r)
     if (!held) return cn_fail(&r->error, CN_ENOMEM, "out of memory");
     sc_on_heartbeat(c->s, r->peer->worker, held, (uint32_t)h->n_held, cn_mono_ms());
     free(held);
-    if (*h->engines) sc_on_engines(c->s, r->peer->worker, h->engines);
+    char *engines = *h->engines ? given_engines(h->engines) : NULL;
+    if (engines) sc_on_engines(c->s, r->peer->worker, engines);
+    free(engines);
     uint32_t cores[64];
     Cinch__HeartbeatReply reply = CINCH__HEARTBEAT_REPLY__INIT; /* drops are pushed by effects */
     reply.n_reserved_cores = service_reserved(c, w->host, cores, 64);
@@ -313,18 +314,6 @@ static int on_checkpoint(struct coordinator *c, struct request *r)
     return empty(c, r);
 }
 
-static int check_metrics(const Cinch__Result *p, struct request *r)
-{
-    if (!*p->metrics) return 0;
-    json_error_t e;
-    json_t *j = json_loads(p->metrics, JSON_REJECT_DUPLICATES, &e);
-    int ok = json_is_object(j);
-    json_decref(j);
-    return ok ? 0
-              : cn_fail(&r->error, CN_EINVALID, "result: metrics are not a JSON object: %.100s",
-                        e.text);
-}
-
 static void keep_outputs(struct coordinator *c, uint32_t job, uint32_t worker,
                          const Cinch__Result *p)
 {
@@ -369,7 +358,7 @@ static int on_result(struct coordinator *c, struct request *r)
     uint32_t worker = r->peer->worker, job = (uint32_t)p->job;
     enum sc_outcome outcome = outcome_of(c, p);
     if (!sc_live(c->s, worker, p->job, p->attempt)) {
-        int rc = check_metrics(p, r);
+        int rc = given_object("result: its metrics", p->metrics, &r->error);
         for (size_t i = 0; !rc && i < p->n_outputs; i++) rc = need_blob(c, p->outputs[i], r);
         if (rc) return rc;
         if (outcome == SC_OK)

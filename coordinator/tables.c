@@ -65,6 +65,7 @@ void sc_destroy(struct sched *s)
     free(s->table);
     free(s->base);
     free(s->shape);
+    free(s->shape_table);
     free(s->queue);
     free(s->busy);
     free(s->run);
@@ -152,6 +153,41 @@ uint32_t sc_base(struct sched *s, const struct sc_base *base)
     return s->n_bases++;
 }
 
+static bool same_shape(const struct sc_shape *a, const struct sc_shape *b)
+{
+    return a->base == b->base && a->rounds == b->rounds && a->round == b->round &&
+           a->training == b->training && a->kind == b->kind &&
+           !memcmp(&a->keep, &b->keep, sizeof a->keep);
+}
+
+/* The place of a shape, or the free one where it belongs. */
+static uint32_t *shape_place(const struct sched *s, const struct sc_shape *want)
+{
+    uint64_t h, keep;
+    memcpy(&keep, &want->keep, sizeof keep);
+    h = want->base + 0x9e3779b97f4a7c15u * (keep ^ (uint64_t)want->rounds << 40 ^
+                                            (uint64_t)want->round << 16 ^
+                                            (uint64_t)want->kind << 8 ^ want->training);
+    h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9u;
+    uint32_t mask = s->shape_table_size - 1, at = (uint32_t)(h >> 32) & mask;
+    while (s->shape_table[at] && !same_shape(&s->shape[s->shape_table[at]], want))
+        at = (at + 1) & mask;
+    return &s->shape_table[at];
+}
+
+static bool shape_room(struct sched *s)
+{
+    if (s->n_shapes * 2 < s->shape_table_size) return true;
+    uint32_t size = s->shape_table_size ? s->shape_table_size * 2 : 256;
+    uint32_t *table = calloc(size, sizeof *table);
+    if (!table) return false;
+    free(s->shape_table);
+    s->shape_table = table;
+    s->shape_table_size = size;
+    for (uint32_t i = 1; i < s->n_shapes; i++) *shape_place(s, &s->shape[i]) = i;
+    return true;
+}
+
 uint32_t sc__shape(struct sched *s, const struct sc_job *j)
 {
     bool training = j->kind == CINCH__JOB_KIND__TRAIN || j->kind == CINCH__JOB_KIND__DISTILL;
@@ -161,15 +197,12 @@ uint32_t sc__shape(struct sched *s, const struct sc_job *j)
                             .training = training,
                             .kind = training ? 0 : j->kind,
                             .keep = training ? 1 : j->keep};
-    for (uint32_t i = s->n_shapes - 1; i >= 1; i--) { /* neighbours on submit are alike */
-        const struct sc_shape *h = &s->shape[i];
-        if (h->base == want.base && h->rounds == want.rounds && h->round == want.round &&
-            h->training == want.training && h->kind == want.kind && h->keep == want.keep)
-            return i;
-    }
-    if (!sc__grow(&s->shape, &s->cap_shapes, s->n_shapes + 1, sizeof *s->shape)) return 0;
+    if (!shape_room(s) || !sc__grow(&s->shape, &s->cap_shapes, s->n_shapes + 1, sizeof *s->shape))
+        return 0;
+    uint32_t *place = shape_place(s, &want);
+    if (*place) return *place;
     s->shape[s->n_shapes] = want;
-    return s->n_shapes++;
+    return *place = s->n_shapes++;
 }
 
 /* ---- key table: linear probing, the key's own first bytes are the hash */
@@ -199,8 +232,9 @@ static void table_put(struct sched *s, uint32_t id)
 
 static bool table_room(struct sched *s, uint32_t jobs)
 {
-    if ((uint64_t)jobs * 4 <= (uint64_t)s->table_size * 3) return true;
-    uint32_t size = s->table_size ? s->table_size * 2 : 1024;
+    uint32_t size = s->table_size ? s->table_size : 1024;
+    while ((uint64_t)jobs * 4 > (uint64_t)size * 3) size *= 2;
+    if (size == s->table_size) return true;
     uint32_t *old = s->table, *table = calloc(size, sizeof *table);
     if (!table) return false;
     s->table = table;
@@ -209,6 +243,19 @@ static bool table_room(struct sched *s, uint32_t jobs)
         if (!s->job[i].broken) table_put(s, i);
     free(old);
     return true;
+}
+
+bool sc_reserve(struct sched *s, uint32_t wanted, uint32_t jobs, uint32_t bases)
+{
+    return table_room(s, s->n_jobs + jobs) && shape_room(s) &&
+           sc__grow(&s->job, &s->cap_jobs, s->n_jobs + jobs, sizeof *s->job) &&
+           sc__grow(&s->edge, &s->cap_edges, s->n_edges + 2 * jobs, sizeof *s->edge) &&
+           sc__grow(&s->want, &s->cap_wants, s->n_wants + wanted, sizeof *s->want) &&
+           sc__grow(&s->base, &s->cap_bases, s->n_bases + bases, sizeof *s->base) &&
+           sc__grow(&s->dataset, &s->cap_datasets, s->n_datasets + bases, sizeof *s->dataset) &&
+           sc__grow(&s->run, &s->cap_runs, s->n_runs + 1, sizeof *s->run) &&
+           sc__grow(&s->user, &s->cap_users, s->n_users + 1, sizeof *s->user) &&
+           sc__grow(&s->effect, &s->cap_effects, s->n_effects + jobs, sizeof *s->effect);
 }
 
 static bool edge_add(struct sched *s, uint32_t parent, uint32_t child)

@@ -170,6 +170,30 @@ static void orders_reach_no_further_than_ones_own(void **state)
     fixture_close(&f);
 }
 
+/* Of two runs with one name each user means their own; a nonce is one's own too. */
+static void names_mean_ones_own_run(void **state)
+{
+    struct fixture f;
+    char *json;
+    fixture_open(&f, &tcp);
+    struct pr_client *anna = user(&f, "anna", "submit"), *bob = user(&f, "bob", "submit");
+    struct grid g = {.seeds = 1, .name = "study"}, h = {.seeds = 2, .name = "study"};
+    assert_int_equal(submit_grid(anna, &g, NULL, &f.err), 0);
+    assert_int_equal(submit_grid(bob, &h, NULL, &f.err), 0);
+    assert_int_equal(pr_query(anna, CINCH__QUERY__WHAT__SHOW, "study", &json, &f.err), 0);
+    assert_non_null(strstr(json, "\"run\":\"r1\""));
+    free(json);
+    assert_int_equal(pr_query(f.client, CINCH__QUERY__WHAT__SHOW, "study", &json, &f.err), 0);
+    assert_non_null(strstr(json, "\"run\":\"r2\"")); /* who has none: the latest */
+    free(json);
+    assert_int_equal(order(anna, CINCH__CONTROL__WHAT__CANCEL, "study"), 0);
+    expect_state(&f, "r1", "cancelled");
+    expect_state(&f, "r2", "waiting");
+    pr_client_close(anna);
+    pr_client_close(bob);
+    fixture_close(&f);
+}
+
 static int submit_as(struct pr_client *c, const struct grid *g)
 {
     struct cn_error err = {0};
@@ -318,6 +342,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(datasets_are_their_owners),
+        cmocka_unit_test(names_mean_ones_own_run),
         cmocka_unit_test(orders_reach_no_further_than_ones_own),
         cmocka_unit_test(entries_are_counted_whatever_became_of_them),
         cmocka_unit_test(rows_that_make_no_sense_are_set_aside),
