@@ -1,7 +1,7 @@
 /* ecg/annotation.c - reading MIT-format annotation files; see annotation.h.
  *
- * The file is a row of 16-bit little-endian words, code << 10 | interval. A code from 0 to 58 is an
- * annotation, `interval` counts after the one before. The others belong to the format:
+ * The file is a row of 16-bit little-endian words, code << 10 | interval. A code from 1 to 58 is an
+ * annotation, `interval` counts after the one before; code 0 (NOTQRS) only moves the time. The others belong to the format:
  *     59 SKIP  the next four bytes are a signed 32-bit interval, high word first, added to the time
  *     60 NUM   `interval` becomes the number of this annotation and of those that follow
  *     61 SUB   `interval` is the subtype of the annotation before
@@ -212,6 +212,15 @@ static enum note kind_of_note(const char *text)
     return strcmp(text, "## end of definitions") ? OTHER : END;
 }
 
+/* Words of code 0 were kept so that a modifier behind one changes no other annotation. */
+static void drop_empty(struct ecg_annotations *a)
+{
+    int kept = 0;
+    for (int i = 0; i < a->n; i++)
+        if (a->of[i].code) a->of[kept++] = a->of[i];
+    a->n = kept;
+}
+
 /* Takes the notes about the file off the list; other notes among them stay. */
 static int take_notes(struct ecg_annotations *a, const char *file, struct cn_error *err)
 {
@@ -272,7 +281,10 @@ int ecg_annotations_parse(struct ecg_annotations *a, const char *file, const uin
     struct reader r = {.file = file, .data = data, .n = n};
     memset(a, 0, sizeof *a);
     int rc = parse(a, &r, err);
-    if (!rc) rc = take_notes(a, file, err);
+    if (!rc) {
+        drop_empty(a);
+        rc = take_notes(a, file, err);
+    }
     if (!rc) rc = place(a, file, of, err);
     if (rc)
         ecg_annotations_clear(a);

@@ -16,7 +16,7 @@
 
 struct ecg_annotation {
     int64_t sample;
-    uint8_t code;    /* 0-58; see ecg_code_symbol */
+    uint8_t code;    /* 1-58; see ecg_code_symbol */
     int8_t subtype;  /* SUB, of this annotation alone */
     uint8_t channel; /* CHN, holds until changed */
     int8_t number;   /* NUM, holds until changed */
