@@ -120,15 +120,18 @@ static int refuse(const struct ecg_record *r, int s, int64_t missing, const stru
                   double seconds, struct cn_error *err)
 {
     double hz = r->header.hz;
-    char how[96] = "bridge short gaps with --gaps interpolate";
+    char how[160] = "bridge short gaps with --gaps interpolate";
     if (seconds > 0)
-        snprintf(how, sizeof how, "only gaps of up to %g s inside a record are bridged", seconds);
+        snprintf(how, sizeof how,
+                 "only gaps of up to %g s inside a record are bridged (--gaps interpolate:SECONDS)",
+                 seconds);
     return cn_fail(
         err, CN_EINVALID,
-        "%s: lead %s: %lld samples are missing in %lld gaps; of those that remain the first "
-        "is at %g s, the longest %g s: leave the record out; %s",
+        "%s: lead %s: %lld samples are missing in %lld gap%s; the first%s is at %g s, the "
+        "longest %g s: leave the record out; %s",
         r->path, r->header.signal[s].name, (long long)missing, (long long)l->gaps,
-        (double)l->first / hz, (double)l->longest / hz, how);
+        l->gaps == 1 ? "" : "s", seconds > 0 ? " that stays" : "", (double)l->first / hz,
+        (double)l->longest / hz, how);
 }
 
 int64_t ecg_signal_whole(const struct ecg_record *r, int s, const struct ecg_gaps *g, double *out,
@@ -139,7 +142,8 @@ int64_t ecg_signal_whole(const struct ecg_record *r, int s, const struct ecg_gap
     int64_t most = ecg_sample_at(g->bridge, r->header.hz);
     struct lack l = bridge(out, r->header.n_samples, most);
     if (l.first >= 0) return refuse(r, s, missing, &l, g->bridge, err);
-    cn_warn("ecg", "%s: lead %s: %lld missing samples in %lld gaps bridged", r->path,
-            r->header.signal[s].name, (long long)l.bridged, (long long)l.gaps);
+    cn_warn("ecg", "%s: lead %s: %lld missing samples in %lld gap%s bridged", r->path,
+            r->header.signal[s].name, (long long)l.bridged, (long long)l.gaps,
+            l.gaps == 1 ? "" : "s");
     return l.bridged;
 }

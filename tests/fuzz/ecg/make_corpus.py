@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Writes corpus/cache/*.bin: small cache files, made from the format's specification in ecg/cache.c and
-from nothing else, with the zeros that fill the header left out. Standard library only."""
+from nothing else, with the zeros that fill the header left out; corpus/record/*: whole records with
+annotations, as fuzz_record.c takes them; corpus/header/all-*.hea and corpus/atr/notes.atr. Standard
+library only."""
 import hashlib
 import os
 import struct
@@ -35,7 +37,52 @@ def cache(task, leads, samples, labels, rows):
     return hashed + padded(b"".join(x)) + tables
 
 
+def word(code, interval):
+    return struct.pack("<H", code << 10 | interval)
+
+
+def note(text):
+    return word(22, 0) + word(63, len(text)) + text + bytes(len(text) % 2)
+
+
+NOTES = (note(b"## time resolution: 250") + note(b"## annotation type definitions") + note(b"42 TP peak of T") +
+         note(b"## end of definitions"))
+
+
+def record(fmt, body, length=True, resolution=True):
+    header = f"r 1 360{' 400' if length else ''}\nr.dat {fmt} 200(3)/mV 12 0 0\n".encode()
+    atr = (NOTES if resolution else b"") + word(1, 100) + word(42, 5) + word(59, 0) + b"\0\0\x14\0" + word(5, 1) + bytes(2)
+    return header + b"\0" + struct.pack("<H", len(body)) + body + atr
+
+
+def records():
+    wave = [(t * 37) % 1000 - 500 for t in range(400)]
+    gap = [-32768 if 100 <= t < 120 else v for t, v in enumerate(wave)]
+    pairs = b"".join(bytes([a & 255, (a >> 8 & 15) | (b >> 4 & 0xf0), b & 255]) for a, b in zip(wave[::2], wave[1::2]))
+    return {
+        "16": record("16", struct.pack("<400h", *wave)),
+        "gap": record("16:2+0", struct.pack("<400h", *gap), resolution=False),
+        "212": record("212", pairs, length=False),
+        "8": record("8", bytes(t % 256 for t in range(400)), resolution=False),
+    }
+
+
+def headers():
+    lines = [f"a{i}.dat {fmt} 200(-3)/{unit} 12 5 7 9 0 {name}" for i, (fmt, unit, name) in enumerate([
+        ("8", "mV", "I"), ("16x1:2+24", "uV", "II"), ("24", "V", "II"), ("32", "nV", "II (2)"), ("61", "kV", "D\xe9"),
+        ("80", "\xb5V", ""), ("160", "mV", "a,b"), ("310", "mV", 'c"d'), ("311", "mV", "e\tf")])]
+    head = "\xef\xbb\xbf \t# indented\r\nall/x 9\nall 9 360/72.5(-1) 0 10:11:12 1/2/2003\r\n"
+    text = head.replace("all/x 9\n", "") + "\r\n".join(lines) + "\n"
+    return {"all-formats.hea": text.encode("latin-1"), "all-segments.hea": head.encode("latin-1")}
+
+
 def main():
+    for folder, files in (("record", records()), ("header", headers()),
+                          ("atr", {"notes.atr": NOTES + word(1, 500) + word(0, 3) + word(50, 1) + bytes(2)})):
+        os.makedirs(os.path.join(HERE, "corpus", folder), exist_ok=True)
+        for name, data in files.items():
+            with open(os.path.join(HERE, "corpus", folder, name), "wb") as f:
+                f.write(data)
     folder = os.path.join(HERE, "corpus", "cache")
     os.makedirs(folder, exist_ok=True)
     files = {
