@@ -55,7 +55,8 @@ static int add(struct cli *c, json_t *list, const struct measure_spec *spec,
                const struct measure_result *r)
 {
     for (int i = 0; i < 2 && spec->file[i]; i++) {
-        json_t *o = json_pack("{s:s}", "file", spec->file[i]), *f = measure_figures_json(r, i);
+        json_t *o = json_pack("{s:o}", "file", cli_json_text(spec->file[i])),
+               *f = measure_figures_json(r, i);
         if (!o || !f || json_object_update(o, f)) {
             json_decref(o);
             json_decref(f);
@@ -86,8 +87,8 @@ static void add_missing(json_t *list, const struct measure_spec *spec, const cha
                                           "p50_low_us", "p50_high_us", "p90_us",
                                           "p99_us",     "std_us",      NULL};
     for (int i = 0; i < 2 && spec->file[i]; i++) {
-        json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:s}", "file", spec->file[i], "engine",
-                              measure_engine_names[spec->engine], "allocator",
+        json_t *o = json_pack("{s:o, s:s, s:s, s:i, s:s}", "file", cli_json_text(spec->file[i]),
+                              "engine", measure_engine_names[spec->engine], "allocator",
                               allocators[spec->allocator], "n", 0, "missing", why);
         for (int k = 0; figures[k]; k++) json_object_set_new(o, figures[k], json_null());
         json_array_append_new(list, o);

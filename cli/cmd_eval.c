@@ -91,11 +91,12 @@ static int answer_json(struct cli *c, const struct result *r)
         if (!isfinite(r->auroc.per_label[i]))
             json_array_append_new(undefined, json_string(r->m->label[i]));
     }
-    json_t *doc = json_pack(
-        "{s:s, s:s, s:s, s:i, s:{s:o, s:o, s:[o, o], s:i, s:o}, s:f}", "file", r->m->path, "net",
-        r->m->name, "kind", r->m->kind, "n", r->n, "auroc", "macro", cli_json_real(r->auroc.macro),
-        "per_label", per, "ci95", cli_json_real(r->auroc.ci95[0]), cli_json_real(r->auroc.ci95[1]),
-        "undefined", r->auroc.undefined, "undefined_labels", undefined, "seconds", r->seconds);
+    json_t *doc =
+        json_pack("{s:o, s:s, s:s, s:i, s:{s:o, s:o, s:[o, o], s:i, s:o}, s:f}", "file",
+                  cli_json_text(r->m->path), "net", r->m->name, "kind", r->m->kind, "n", r->n,
+                  "auroc", "macro", cli_json_real(r->auroc.macro), "per_label", per, "ci95",
+                  cli_json_real(r->auroc.ci95[0]), cli_json_real(r->auroc.ci95[1]), "undefined",
+                  r->auroc.undefined, "undefined_labels", undefined, "seconds", r->seconds);
     if (r->d->task == ECG_ONE_LABEL) {
         json_t *k = classes_json(&r->classes, r->m->labels, r->m->label);
         json_object_set_new(k, "accuracy", json_real(r->classes.accuracy));

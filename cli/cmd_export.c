@@ -104,9 +104,10 @@ int cmd_export(struct cli *c, int argc, char **argv)
     rc = artifact_bytes(c, &a, &m, &converted, &own, &data, &n);
     if (!rc) rc = write_form(c, &a, data, n, &written);
     if (!rc && c->json)
-        rc = cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:s, s:I}", "path", a.out.path, "form",
-                                          a.onnx ? "onnx" : "c", "net", m.name, "kind", m.kind,
-                                          "bytes", (json_int_t)written));
+        rc = cli_answer_json(c, json_pack("{s:o, s:s, s:s, s:s, s:I}", "path",
+                                          cli_json_text(a.out.path), "form", a.onnx ? "onnx" : "c",
+                                          "net", m.name, "kind", m.kind, "bytes",
+                                          (json_int_t)written));
     else if (!rc && !c->quiet)
         cli_print(cli_out_words(&a.out), "%s: %s of a %s %s, %zu bytes\n", a.out.path,
                   a.onnx ? "ONNX model" : "C source", m.kind, m.name, written);

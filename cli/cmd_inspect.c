@@ -57,12 +57,12 @@ static json_t *describe(const struct cli_model *m)
 {
     json_t *labels = json_array(), *widths = json_array();
     for (int i = 0; i < m->labels; i++) json_array_append_new(labels, json_string(m->label[i]));
-    json_t *doc =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:[i, i], s:o, s:o}", "file", m->path, "net",
-                  m->name, "kind", m->kind, "params", (json_int_t)m->params, "macs",
-                  (json_int_t)m->macs, "macs_nonzero", (json_int_t)m->macs_nonzero, "bytes",
-                  (json_int_t)m->bytes, "input", m->leads, m->samples, "labels", labels, "layers",
-                  m->rt ? artifact_layers(m->rt) : checkpoint_layers(m->net));
+    json_t *doc = json_pack("{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:[i, i], s:o, s:o}", "file",
+                            cli_json_text(m->path), "net", m->name, "kind", m->kind, "params",
+                            (json_int_t)m->params, "macs", (json_int_t)m->macs, "macs_nonzero",
+                            (json_int_t)m->macs_nonzero, "bytes", (json_int_t)m->bytes, "input",
+                            m->leads, m->samples, "labels", labels, "layers",
+                            m->rt ? artifact_layers(m->rt) : checkpoint_layers(m->net));
     if (m->rt) {
         json_object_set_new(doc, "isa", json_string(cinchrt_isa_name(cinchrt_info(m->rt)->isa)));
         json_decref(widths);

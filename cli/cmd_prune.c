@@ -162,10 +162,11 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
         for (int i = 0; i < net->n_widths; i++)
             json_array_append_new(widths, json_integer(net->width[i]));
         return cli_answer_json(
-            c, json_pack("{s:s, s:s, s:I, s:f, s:o, s:i, s:s, s:s, s:o, s:o}", "path", a->out.path,
-                         "net", net->name, "params", (json_int_t)net->n_params, "kept", kept,
-                         "widths", widths, "rounds", a->rounds, "unit", unit_names[a->unit],
-                         "schedule", schedule_names[a->schedule], "norm",
+            c, json_pack("{s:o, s:s, s:I, s:f, s:o, s:i, s:s, s:s, s:o, s:o}", "path",
+                         cli_json_text(a->out.path), "net", net->name, "params",
+                         (json_int_t)net->n_params, "kept", kept, "widths", widths, "rounds",
+                         a->rounds, "unit", unit_names[a->unit], "schedule",
+                         schedule_names[a->schedule], "norm",
                          a->unit == WEIGHT ? json_null() : json_string(norm_names[a->norm]),
                          "best_score", cli_json_real(w->best_score)));
     }

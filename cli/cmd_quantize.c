@@ -100,9 +100,10 @@ static int answer(struct cli *c, const struct args *a, const struct nn_model *m,
     json_t *report = text ? json_loads(text, 0, NULL) : NULL;
     free(text);
     if (!report) return cn_fail(&c->err, CN_EINTERNAL, "the quantiser's report is not JSON");
-    return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:I, s:o}", "path", a->out.path, "net",
-                                        m->net->name, "mode", quant_mode_names[a->mode], "bytes",
-                                        (json_int_t)art->n, "report", report));
+    return cli_answer_json(c, json_pack("{s:o, s:s, s:s, s:I, s:o}", "path",
+                                        cli_json_text(a->out.path), "net", m->net->name, "mode",
+                                        quant_mode_names[a->mode], "bytes", (json_int_t)art->n,
+                                        "report", report));
 }
 
 static int quantize(struct cli *c, const struct args *a, const struct nn_model *m,

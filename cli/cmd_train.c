@@ -109,12 +109,13 @@ static int answer(struct cli *c, const struct args *a, const struct work *w,
 {
     if (c->json)
         return cli_answer_json(
-            c, json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:o, s:o}", "path", a->out.path,
-                         "net", w->model->net->name, "params", (json_int_t)w->model->net->n_params,
-                         "seed", (json_int_t)a->seed, "epochs", w->recipe.epochs, "best_epoch",
-                         t->best_epoch, "best_score", cli_json_real(t->best_score), "distilled",
-                         w->teacher != NULL, "seconds", cli_json_real(t->seconds), "records_per_s",
-                         cli_json_real(t->records_per_s)));
+            c,
+            json_pack("{s:o, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:o, s:o}", "path",
+                      cli_json_text(a->out.path), "net", w->model->net->name, "params",
+                      (json_int_t)w->model->net->n_params, "seed", (json_int_t)a->seed, "epochs",
+                      w->recipe.epochs, "best_epoch", t->best_epoch, "best_score",
+                      cli_json_real(t->best_score), "distilled", w->teacher != NULL, "seconds",
+                      cli_json_real(t->seconds), "records_per_s", cli_json_real(t->records_per_s)));
     FILE *to = cli_out_words(&a->out);
     const struct nn_net *net = w->model->net;
     if (!w->recipe.epochs)

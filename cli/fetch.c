@@ -113,7 +113,7 @@ static int fetch_file(struct cli *c, struct pr_client *client, struct cli_outdir
     int rc = cli_outdir_may(c, dir, name, &hash, &there);
     if (!rc) rc = cli_outdir_note(c, dir, name, &hash);
     if (!rc && !there) rc = pr_blob_get_file(client, &hash, path, &stop, &c->err);
-    if (!rc) json_object_set_new(a, key, json_string(path));
+    if (!rc) json_object_set_new(a, key, cli_json_text(path));
     return rc;
 }
 
