@@ -263,15 +263,15 @@ static void print_choice(const struct report *r, int group, FILE *to)
     int chosen, blind;
     if (!count_choices(r, group, &chosen, &blind)) return;
     if (chosen)
-        fprintf(to,
-                "selection: of several variants the one with the best %s, float by float and "
-                "int8 by int8\n",
-                by);
+        cli_print(to,
+                  "selection: of several variants the one with the best %s, float by float and "
+                  "int8 by int8\n",
+                  by);
     if (blind)
-        fprintf(to,
-                "selection: none (no %s) in %s, which an older worker measured: the variant of "
-                "fewest rounds\nstands there, marked ?, and the list below has all\n",
-                by, chosen ? "some cells" : "this table");
+        cli_print(to,
+                  "selection: none (no %s) in %s, which an older worker measured: the variant of "
+                  "fewest rounds\nstands there, marked ?, and the list below has all\n",
+                  by, chosen ? "some cells" : "this table");
 }
 
 /* Seeds, and what is missing of what was asked for. */
@@ -283,8 +283,8 @@ static void print_counts(const struct report *r, int group, FILE *to)
         asked++;
         missing += !r->row[i].measured;
     }
-    fprintf(to, "n = %d seed%s", seeds, seeds == 1 ? "" : "s");
-    if (missing) fprintf(to, "; %d of %d measurements are missing (-)", missing, asked);
+    cli_print(to, "n = %d seed%s", seeds, seeds == 1 ? "" : "s");
+    if (missing) cli_print(to, "; %d of %d measurements are missing (-)", missing, asked);
     fputc('\n', to);
 }
 
@@ -296,9 +296,9 @@ static void print_setups(const struct report *r, int group, FILE *to)
         int number = setup_number(r, group, i);
         setup_text(&r->setup[i], text);
         if (number)
-            fprintf(to, "us #%d: %s\n", number, text);
+            cli_print(to, "us #%d: %s\n", number, text);
         else if (*text)
-            fprintf(to, "us: %s\n", text);
+            cli_print(to, "us: %s\n", text);
     }
 }
 
@@ -321,8 +321,8 @@ static void print_undefined(const struct report *r, int group, const char *key, 
     if (json_object_size(seen)) {
         int n = 0;
         fputs("macro-AUROC leaves out", to);
-        json_object_foreach(seen, name, label) fprintf(to, "%s %s", n++ ? "," : "", name);
-        fprintf(to, ": all records of the %s part have it, or none (n/a)\n", part);
+        json_object_foreach(seen, name, label) cli_print(to, "%s %s", n++ ? "," : "", name);
+        cli_print(to, ": all records of the %s part have it, or none (n/a)\n", part);
     }
     json_decref(seen);
 }
@@ -433,8 +433,8 @@ static void print_variants(const struct report *r, int group, FILE *to)
     struct cli_table *t = variants_table(r, group);
     group_variants(r, group, &from, &end);
     for (int i = from; i < end; i++) add_variant(r, i, t);
-    fprintf(to, "\n%s, every variant: %s on the validation and on the test part\n",
-            r->group[group].label, r->group[group].classes ? "accuracy and F1" : "AUROC");
+    cli_print(to, "\n%s, every variant: %s on the validation and on the test part\n",
+              r->group[group].label, r->group[group].classes ? "accuracy and F1" : "AUROC");
     cli_table_print_folded(t, to, cli_table_width(to));
     cli_table_destroy(t);
 }
@@ -464,8 +464,8 @@ static void print_disturbed(const struct report *r, FILE *to)
         if (!n++) example = r->timing[i].disturbed_by;
     }
     if (n)
-        fprintf(to, "~: %d of %d times were taken under disturbance; the first: %s.\n", n,
-                r->n_timings, example);
+        cli_print(to, "~: %d of %d times were taken under disturbance; the first: %s.\n", n,
+                  r->n_timings, example);
 }
 
 static void print_legend(const struct report *r, FILE *to)
@@ -482,7 +482,7 @@ static void print_legend(const struct report *r, FILE *to)
     }
     fputc('\n', to);
     if (scores) fputs("macro-AUROC", to);
-    if (classes) fprintf(to, "%sacc accuracy, F1 the mean F1 of all classes", scores ? "; " : "");
+    if (classes) cli_print(to, "%sacc accuracy, F1 the mean F1 of all classes", scores ? "; " : "");
     fputs(" on the test part, mean(deviation in 1e-4) over seeds;\ncolumns: parameters left", to);
     if (weights) fputs(" (w: single weights held at zero, the net's shape stays)", to);
     if (scans) fputs(" (s: a scan shares out what is removed, each net has its own layers)", to);
@@ -504,7 +504,7 @@ static void print_failed(const struct report *r, FILE *to)
 {
     const json_t *list = json_object_get(r->doc, "failed");
     size_t n = json_array_size(list);
-    if (n) fprintf(to, "\n%zu job%s failed:\n", n, n == 1 ? "" : "s");
+    if (n) cli_print(to, "\n%zu job%s failed:\n", n, n == 1 ? "" : "s");
     for (size_t i = 0; i < n; i++) {
         const json_t *f = json_array_get(list, i);
         cli_print(to, "  %s: %s\n", text_of(f, "job"), text_of(f, "reason"));
@@ -528,6 +528,6 @@ void report_print(const struct report *r, FILE *to)
     if (any)
         print_legend(r, to);
     else
-        fprintf(to, "nothing measured yet\n");
+        cli_print(to, "nothing measured yet\n");
     print_failed(r, to);
 }

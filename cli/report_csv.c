@@ -1,12 +1,12 @@
 /* cli/report_csv.c - a report for spreadsheets: one line a measured net, one more for each further
  * allocator or machine that it was timed under, and one for each that is asked for and missing. The
- * columns stand in the first line; new ones are added at the end. RFC 4180: a text with a comma, a
- * quote or a line's end stands in quotes, with quotes doubled. */
+ * columns stand in the first line; new ones are added at the end. */
 #include <math.h>
-#include <string.h>
 
+#include "base/text.h"
 #include "cli/report.h"
 #include "cli/report_rows.h"
+#include "ecg/csv.h"
 
 static const char *const heads =
     "net,split,seed,distilled,unit,schedule,rounds,norm,keep,finetune_epochs,kept,params,macs,"
@@ -20,18 +20,12 @@ static const char *const heads =
     "latency_int8_p50_us,latency_int8_p50_low_us,latency_int8_p50_high_us,"
     "latency_int8_processes,latency_int8_disturbed_by";
 
-static void put_text(FILE *to, const char *text)
+/* Names and reasons come from files and messages of others: what would move a terminal is shown. */
+static void put_text(FILE *to, const char *value)
 {
-    if (!strpbrk(text, ",\"\r\n")) {
-        fputs(text, to);
-        return;
-    }
-    fputc('"', to);
-    for (const char *p = text; *p; p++) {
-        if (*p == '"') fputc('"', to);
-        fputc(*p, to);
-    }
-    fputc('"', to);
+    char shown[1024];
+    cn_text_show(shown, sizeof shown, value);
+    if (*shown) ecg_csv_put(to, shown); /* nothing told: nothing, not an empty text in quotes */
 }
 
 static void text(FILE *to, const char *value)

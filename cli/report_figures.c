@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "cli/report.h"
 #include "cli/report_rows.h"
 
@@ -99,8 +100,10 @@ static void put_data(const struct report *r, enum figure f, int group, const str
 /* What gnuplot reads as it stands in single quotes. */
 static void put_quoted(FILE *to, const char *text)
 {
+    char shown[512];
+    cn_text_show(shown, sizeof shown, text);
     fputc('\'', to);
-    for (const char *p = text; *p; p++) fputc(*p == '\'' ? '"' : *p, to);
+    for (const char *p = shown; *p; p++) fputc(*p == '\'' ? '"' : *p, to);
     fputc('\'', to);
 }
 
@@ -118,6 +121,7 @@ static void put_plot(const struct report *r, enum figure f, int group, const str
     if (l->disturbed)
         fprintf(to,
                 ", \\\n     '%s-%s.dat' index %d using 1:($5 > 0 ? $2 : NaN) with points pt 6 ps 2 "
+                "lc rgb 'gray40' "
                 "title '~ disturbed'",
                 r->group[group].stem, ends[f], index);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "cli/report_rows.h"
 
 /* One way of pruning of one group; its rows are the seeds. */
@@ -252,6 +253,7 @@ static void group_name(const struct group *g, char out[320])
         snprintf(out, 320, "%.100s%s%.50s", f->net, *f->split ? ", split " : "", f->split);
     else
         snprintf(out, 320, "%s", g->label);
+    cn_text_show_in_place(out, 320);
 }
 
 static void put_name(const struct group *g, FILE *to)

@@ -266,6 +266,19 @@ static void setups_are_told_apart(void **state)
 /* A text with a comma or a quote is one field. */
 static void csv_quotes(void **state)
 {
+    /* what would move a terminal comes out shown, in the tables too */
+    const char *nasty =
+        "{\"artifacts\": [{\"net\":\"a\\u001b[2J\",\"kept\":1,\"params\":1,\"auroc_float\":0.5,"
+        "\"auroc_undefined\":[\"x\\u009b\"]}],\"failed\":[{\"job\":\"j1\",\"reason\":\"b\\u001b\"}]"
+        "}";
+    char *text = printed(make(nasty), report_print), *lines = printed(make(nasty), report_csv);
+    assert_null(strpbrk(text, "\033"));
+    assert_null(strpbrk(lines, "\033"));
+    assert_null(strstr(text, "\xc2\x9b"));
+    assert_non_null(strstr(text, "a\\x1b[2J"));
+    assert_non_null(strstr(text, "j1: b\\x1b\n"));
+    free(text);
+    free(lines);
     char *csv = printed(make("{\"artifacts\": [{\"net\":\"a,b\\\"c\",\"kept\":1,\"params\":1}]}"),
                         report_csv);
     assert_non_null(strstr(csv, "\n\"a,b\"\"c\",,0,"));
