@@ -5,108 +5,14 @@ HOSTILE=1000 for the long form. Speaks ZMTP itself, with nothing but the standar
 import os
 import random
 import resource
-import shutil
 import signal
 import socket
-import struct
-import subprocess
 import sys
-import tempfile
 import time
 
-BIN = os.environ.get("CINCH_BIN", "build/bin")
-HELLO, ERROR, BLOB_HAVE, BLOB_PUT, BLOB_GET, SUBMIT, QUERY, WATCH = 1, 4, 20, 22, 23, 30, 32, 33
-LIST, REPORT, JOBS = 1, 6, 7
-MB = 1 << 20
+from zmtp import *
+
 MOST = 256 * MB
-READY = b"\x05READY\x0bSocket-Type\0\0\0\x06DEALER"
-
-
-def varint(n):
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes(out + bytearray([n]))
-
-
-def pb(*pairs):
-    """pb(number, value, ..): numbers are varints, text and bytes themselves."""
-    out = b""
-    for k, v in zip(pairs[::2], pairs[1::2]):
-        if isinstance(v, int):
-            out += varint(k << 3) + varint(v)
-        else:
-            v = v.encode() if isinstance(v, str) else v
-            out += varint(k << 3 | 2) + varint(len(v)) + v
-    return out
-
-
-def frame(data, more=False, command=False):
-    flags = more | command << 2
-    if len(data) < 256:
-        return bytes([flags, len(data)]) + data
-    return bytes([flags | 2]) + struct.pack(">Q", len(data)) + data
-
-
-def head(kind, number=1):
-    return struct.pack("<4sHhQ", b"CNH1", kind, 0, number)
-
-
-class Peer:
-    """A connection on ipc; it says hello unless told otherwise."""
-
-    def __init__(self, path, user=None, timeout=10.0):
-        self.s = socket.socket(socket.AF_UNIX)
-        self.s.settimeout(timeout)
-        self.s.connect(path)
-        self.s.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32) + frame(READY, command=True))
-        self.buf = b""
-        self._take(64)
-        self.n = 1
-        if user:
-            self.call(HELLO, pb(1, 1, 2, "test", 3, user))
-
-    def _take(self, n):
-        while len(self.buf) < n:
-            got = self.s.recv(MB)
-            if not got:
-                raise ConnectionError("the connection was ended")
-            self.buf += got
-        out, self.buf = self.buf[:n], self.buf[n:]
-        return out
-
-    def frame(self):
-        flags = self._take(1)[0]
-        n = struct.unpack(">Q", self._take(8))[0] if flags & 2 else self._take(1)[0]
-        return flags, self._take(n)
-
-    def ask(self, kind, body=b"", data=None):
-        self.n += 1
-        self.s.sendall(frame(head(kind, self.n), True) + frame(body, data is not None) + (frame(data) if data is not None else b""))
-        return self.n
-
-    def call(self, kind, body=b"", data=None):
-        want = self.ask(kind, body, data)
-        while True:
-            message, more = [], True
-            while more:
-                flags, part = self.frame()
-                if flags & 4:
-                    break
-                message.append(part)
-                more = flags & 1
-            if len(message) > 1 and struct.unpack("<Q", message[0][8:])[0] == want:
-                return struct.unpack("<h", message[0][6:8])[0], message[1]
-
-    def close(self):
-        self.s.close()
-
-
-def submit(user_seeds, dry, paused=False):
-    seeds = b"".join(map(varint, user_seeds))
-    net = pb(1, "cnn", 3, '{"epochs":1}')
-    return pb(1, os.urandom(16), 2, "hostile", 4, "ptbxl", 5, bytes(range(32)), 6, net, 7, seeds, 15, int(dry), 16, int(paused))
 
 
 # ---- what they do; each is called again and again with its connection until it is closed
@@ -188,11 +94,6 @@ def attack(where, share, until):
     os._exit(0)
 
 
-def memory(pid):
-    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
-        return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmRSS"))
-
-
 def visit(path):
     """A client that comes, looks and sends a small blob; the seconds that the look took."""
     began = time.monotonic()
@@ -205,34 +106,20 @@ def visit(path):
     return took
 
 
-def watch_it(pid, path, until):
+def watch_it(daemon, until):
     most, times = 0, []
     while time.monotonic() < until:
-        most = max(most, memory(pid))
-        times.append(visit(path))
+        most = max(most, daemon.memory())
+        times.append(visit(daemon.path))
         time.sleep(0.02)
     return most, sorted(times)
-
-
-def start(home):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    with open(home + "/log", "w", encoding="utf-8") as log:
-        p = subprocess.Popen([os.path.join(BIN, "cinchd"), "--state", home + "/state", "--listen", f"ipc://{home}/s", "--listen",
-                              f"tcp://127.0.0.1:{port}", "--quiet"], stdout=log, stderr=log)
-    for _ in range(100):
-        if os.path.exists(home + "/s"):
-            return p, ("127.0.0.1", port)
-        time.sleep(0.1)
-    raise SystemExit("cinchd did not start")
 
 
 def prepare(path):
     """A long list, a blob of 1 MiB, and the grid of the dry runs."""
     import hashlib
     owner = Peer(path, "owner", 60.0)
-    code, answer = owner.call(SUBMIT, submit(range(20000), False, True))
+    code, answer = owner.call(SUBMIT, submit(range(20000), paused=True))
     if code:
         raise SystemExit(f"the grid is refused: {answer}")
     blob = random.Random(1).randbytes(MB)
@@ -241,41 +128,38 @@ def prepare(path):
     if code:
         raise SystemExit(f"the blob is refused: {answer}")
     owner.close()
-    return {"path": path, "blob": name, "grid": submit(range(300000), True)}
+    return {"path": path, "blob": name, "grid": submit(range(300000), dry=True)}
 
 
 def main():
     count, seconds = int(os.environ.get("HOSTILE", "300")), float(os.environ.get("HOSTILE_SECONDS", "12"))
-    home = tempfile.mkdtemp(prefix="cinch-h-")
-    daemon, tcp = start(home)
+    daemon = Daemon()
     children = []
     try:
-        where = dict(prepare(home + "/s"), tcp=tcp)
-        calm = memory(daemon.pid)
+        where = dict(prepare(daemon.path), tcp=daemon.tcp)
+        calm = daemon.memory()
         until = time.monotonic() + seconds
-        for i in range(4):
+        for _ in range(4):
             child = os.fork()
             if not child:
                 attack(where, count // 4, until + 5)
             children.append(child)
-        most, times = watch_it(daemon.pid, home + "/s", until)
-        if daemon.poll() is not None:
-            raise SystemExit("cinchd has ended")
+        most, times = watch_it(daemon, until)
         print(f"{count} hostile connections: cinchd went from {calm / MB:.0f} to {most / MB:.0f} MiB; {len(times)} visitors, the list of runs took "
               f"{1000 * times[len(times) // 2]:.0f} ms (median), {1000 * times[int(0.99 * (len(times) - 1))]:.0f} ms (p99)")
         if most > MOST:
             raise SystemExit("that is too much")
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        children = []
+        visit(daemon.path)
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        alive = daemon.poll() is None
-        if alive:
-            visit(home + "/s")
-        daemon.terminate()
-        daemon.wait(timeout=60)
-        shutil.rmtree(home, ignore_errors=True)
-    return 0 if alive else 1
+        daemon.stop()
+    return 0
 
 
 if __name__ == "__main__":

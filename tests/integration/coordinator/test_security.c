@@ -258,6 +258,86 @@ static void revoking_acts_on_live_connections(void **state)
     fixture_close(&s.f);
 }
 
+/* Says hello as a worker that can take any job of the test's grids. */
+static void hello_worker(void *socket)
+{
+    uint8_t instance[PR_INSTANCE_BYTES] = {9}, fp[CN_HASH_BYTES] = {7};
+    ProtobufCBinaryData have = {sizeof fp, fp};
+    Cinch__JobKind kinds[] = {CINCH__JOB_KIND__TRAIN};
+    Cinch__WorkerInfo w = CINCH__WORKER_INFO__INIT;
+    Cinch__Hello h = CINCH__HELLO__INIT;
+    w.instance = (ProtobufCBinaryData){sizeof instance, instance};
+    w.name = w.host = (char *)"w";
+    w.slots = w.prefetch = 1;
+    w.engine = PR_ENGINE;
+    w.n_kinds = w.n_datasets = 1;
+    w.kinds = kinds;
+    w.datasets = &have;
+    h.version = PR_VERSION;
+    h.worker = &w;
+    assert_int_equal(talk(socket, PR_HELLO, &h.base, NULL, 3000), 0);
+}
+
+static bool shows(struct secure *s, Cinch__Query__What what, const char *id, const char *part,
+                  int ms)
+{
+    bool found = false;
+    for (int64_t until = cn_mono_ms() + ms; !found && cn_mono_ms() < until; cn_sleep_ms(20)) {
+        char *json = ask(&s->f, what, id);
+        found = strstr(json, part) != NULL;
+        free(json);
+    }
+    return found;
+}
+
+static void revoking_ends_leases_and_watches(void **state)
+{
+    struct secure s;
+    void *zmq = zmq_ctx_new(), *worker, *watcher;
+    secure_open(&s, NULL); /* a lost worker keeps its leases for 3 s here */
+    assert_int_equal(pr_dealer(&worker, zmq, s.tcp, &s.key[2], &s.f.err), 0);
+    assert_int_equal(pr_dealer(&watcher, zmq, s.tcp, &s.key[0], &s.f.err), 0);
+    hello_worker(worker);
+    hello_on(watcher, 0);
+    struct grid g = {.seeds = 1, .never = true};
+    pr_free(fixture_submit(&s.f, &g));
+    assert_true(shows(&s, CINCH__QUERY__WHAT__SHOW, "j1", "\"state\":\"leased\"", 10000));
+    Cinch__Watch q = CINCH__WATCH__INIT;
+    q.timeout_ms = 30000;
+    assert_int_equal(talk(watcher, PR_WATCH, &q.base, NULL, 200), 1); /* waits */
+    Cinch__KeyRevoke r = CINCH__KEY_REVOKE__INIT;
+    r.key = (char *)"read0";
+    assert_int_equal(pr_call(s.f.client, PR_KEY_REVOKE, &r, PR_JSON, NULL, &s.f.err), 0);
+    r.key = (char *)"worker2";
+    assert_int_equal(pr_call(s.f.client, PR_KEY_REVOKE, &r, PR_JSON, NULL, &s.f.err), 0);
+    char *json = ask(&s.f, CINCH__QUERY__WHAT__SHOW, "j1"); /* at once */
+    assert_non_null(strstr(json, "\"state\":\"ready\""));
+    free(json);
+    assert_true(shows(&s, CINCH__QUERY__WHAT__STATUS, NULL, "\"connections\":1,", 5000));
+    struct pr_message m;
+    cn_sleep_ms(100);
+    assert_int_equal(pr_recv(watcher, &m, NULL), 0); /* what happened was not told */
+    zmq_close(worker);
+    zmq_close(watcher);
+    zmq_ctx_term(zmq);
+    fixture_close(&s.f);
+}
+
+static void who_revokes_its_own_key_is_answered(void **state)
+{
+    struct secure s;
+    struct pr_client *admin;
+    struct cn_error err;
+    secure_open(&s, NULL);
+    assert_int_equal(open_client(&s, 3, &admin, &err), 0);
+    Cinch__KeyRevoke q = CINCH__KEY_REVOKE__INIT;
+    q.key = (char *)"admin3";
+    assert_int_equal(pr_call(admin, PR_KEY_REVOKE, &q, PR_JSON, NULL, &err), 0);
+    assert_int_equal(pr_query(admin, CINCH__QUERY__WHAT__LIST, NULL, NULL, &err), CN_EREFUSED);
+    pr_client_close(admin);
+    fixture_close(&s.f);
+}
+
 static void runs_belong_to_their_owner(void **state)
 {
     struct secure s;
@@ -543,8 +623,8 @@ static void http_needs_the_token(void **state)
         snprintf(text, sizeof text, "/api/v1/status?token=%s", token);
         assert_int_equal(http_get(s.http, text, LOCAL, out, sizeof out), 200);
         assert_null(strstr(out, "Set-Cookie")); /* only pages set it */
-        snprintf(text, sizeof text, LOCAL "\r\nCookie: cinch-%d=%s",
-                 atoi(strrchr(s.http, ':') + 1), token); /* the cookie is another secret */
+        snprintf(text, sizeof text, LOCAL "\r\nCookie: cinch-%d=%s", atoi(strrchr(s.http, ':') + 1),
+                 token); /* the cookie is another secret */
         assert_int_equal(http_get(s.http, "/api/v1/status", text, out, sizeof out), 401);
         free(token);
         fixture_close(&s.f);
@@ -605,6 +685,8 @@ int main(void)
         cmocka_unit_test(workers_need_the_role_and_their_own_instance),
         cmocka_unit_test(keys_open_doors_and_nothing_else_does),
         cmocka_unit_test(revoking_acts_on_live_connections),
+        cmocka_unit_test(revoking_ends_leases_and_watches),
+        cmocka_unit_test(who_revokes_its_own_key_is_answered),
         cmocka_unit_test(runs_belong_to_their_owner),
         cmocka_unit_test(oversized_frames_cost_the_sender_its_connection),
         cmocka_unit_test(malformed_frames_are_answered_or_dropped),
