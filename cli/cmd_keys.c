@@ -71,8 +71,9 @@ static int keys_create(struct cli *c, int argc, char **argv)
     pr_client_close(client);
     if (rc) return rc;
     if (c->json)
-        return cli_answer_json(c, json_pack("{s:s, s:s, s:s, s:s}", "name", name, "role",
-                                            roles[role], "public", public_key, "file", path));
+        return cli_answer_json(c,
+                               json_pack("{s:s, s:s, s:s, s:o}", "name", name, "role", roles[role],
+                                         "public", public_key, "file", cli_json_text(path)));
     cli_print(stdout, "%s: key of %s (%s); hand it over safely, it is secret\n", path, name,
               roles[role]);
     return 0;
