@@ -1,4 +1,5 @@
 /* cli/cmd_data.c - `cinch data`: datasets by name, their health, and single records to look at. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -342,7 +343,7 @@ static int show_record(struct cli *c, const struct show *a, const char *record)
 
 static int data_show(struct cli *c, int argc, char **argv)
 {
-    struct show a = {.stage = ECG_RAW};
+    struct show a = {.stage = ECG_RAW, .seconds = NAN};
     const struct cli_option options[] = {
         OPT_TEXT("data", 0, &a.data, "DIR", "the folder or known name that holds the record"),
         OPT_GAPS(c),
@@ -363,6 +364,9 @@ static int data_show(struct cli *c, int argc, char **argv)
     int rc = cli_parse(c, &use, argc, argv);
     if (!rc && a.csv && a.svg)
         rc = cn_fail(&c->err, CN_EINVALID, "--csv and --svg exclude each other");
+    if (!rc && a.seconds <= 0)
+        rc = cn_fail(&c->err, CN_EINVALID, "--seconds is a length of time; %g is none", a.seconds);
+    if (isnan(a.seconds)) a.seconds = 0; /* the default of what draws it */
     a.out.path = a.svg ? a.svg : a.csv;
     return rc ? rc : show_record(c, &a, use.word[0]);
 }
