@@ -154,7 +154,8 @@ static void print_macro(const struct result *r)
         cli_print(stdout, " (95 %% interval %.4f .. %.4f)", a->ci95[0], a->ci95[1]);
     putchar('\n');
     if (a->undefined)
-        printf(
+        cli_print(
+            stdout,
             "the mean leaves out %d of %d labels, which all of these records have or none (n/a)\n",
             a->undefined, r->m->labels);
 }
