@@ -211,6 +211,7 @@ int cmd_eval(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     rc = cli_model_open(c, a.file, &m);
     if (!rc) rc = cli_dataset_open_as(c, a.data, &a.parting, &d);
+    if (!rc) cli_model_adopt(c, &m, d);
     if (!rc) rc = cli_model_fits(c, &m, d);
     struct result r = {.m = &m, .d = d};
     if (!rc) rc = evaluate(c, &a, &r);

@@ -101,7 +101,8 @@ int cmd_export(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     rc = cli_model_open(c, a.file, &m);
     if (rc) return rc;
-    rc = artifact_bytes(c, &a, &m, &converted, &own, &data, &n);
+    rc = cli_model_normalises(c, &m);
+    if (!rc) rc = artifact_bytes(c, &a, &m, &converted, &own, &data, &n);
     if (!rc) rc = write_form(c, &a, data, n, &written);
     if (!rc && c->json)
         rc = cli_answer_json(c, json_pack("{s:o, s:s, s:s, s:s, s:I}", "path",

@@ -70,7 +70,7 @@ static int answer(struct cli *c, const struct infer_args *a, const struct cli_mo
     struct cli_table *t = cli_table_create("RECORD", "l");
     for (int l = 0; l < m->labels; l++) cli_table_column(t, 'r', "%s", m->label[l]);
     for (int i = 0; i < a->n; i++) {
-        const float *own = p + i * m->labels;
+        const float *own = p + (size_t)i * (size_t)m->labels;
         cli_table_add(t, "%s", a->record[i]);
         for (int l = 0; l < m->labels; l++) cli_table_set(t, i, l + 1, "%.3f", (double)own[l]);
         json_array_append_new(
@@ -150,7 +150,8 @@ int cmd_infer(struct cli *c, int argc, char **argv)
     a.n = use.n_words - 1;
     rc = cli_model_open(c, use.word[0], &m);
     if (rc) return rc;
-    rc = infer(c, &a, &m);
+    rc = cli_model_normalises(c, &m);
+    if (!rc) rc = infer(c, &a, &m);
     cli_model_close(&m);
     return rc;
 }

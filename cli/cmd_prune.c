@@ -110,7 +110,9 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
     if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
     if (!rc) rc = cli_dataset_open_as(c, a->data, &a->parting, &w->data);
-    return rc ? rc : cli_dataset_fits(c, w->data, w->model->net);
+    if (!rc) rc = cli_dataset_fits(c, w->data, w->model->net);
+    if (!rc && w->model->unsaid) nn_model_adopt(w->model, w->data);
+    return rc;
 }
 
 /* Removes what round k of the plan removes. */

@@ -136,6 +136,12 @@ int cmd_quantize(struct cli *c, int argc, char **argv)
     rc = nn_model_load(&m, a.model, &c->err);
     if (!rc && a.data) rc = cli_dataset_open_as(c, a.data, &a.parting, &d);
     if (!rc && d) rc = cli_dataset_fits(c, d, m->net);
+    if (!rc && m->unsaid && d) nn_model_adopt(m, d);
+    if (!rc && m->unsaid)
+        rc = cn_fail(
+            &c->err, CN_EINVALID,
+            "%s names no normalisation; --data DIR takes that of the dataset it was trained on",
+            a.model);
     if (!rc) rc = quantize(c, &a, m, d);
     nn_model_destroy(m);
     ecg_dataset_close(d);

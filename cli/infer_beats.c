@@ -58,7 +58,7 @@ static int infer_record(struct cli *c, const struct infer_args *a, const struct 
 {
     struct ecg_beats b = {0};
     char path[4096];
-    int count[ECG_MAX_LABELS] = {0};
+    int count[NN_MAX_LABELS] = {0};
     struct ecg_gaps gaps;
     int rc = ecg_gaps_parse(&gaps, c->gaps, &c->err);
     if (!rc) rc = ecg_record_locate(a->data, name, path, sizeof path, &c->err);

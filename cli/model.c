@@ -60,9 +60,6 @@ static int open_artifact(struct cli *c, const struct cn_map *file, struct cli_mo
     m->params = info->weights;
     m->macs = info->macs;
     m->macs_nonzero = info->macs_nonzero;
-    if (m->labels > ECG_MAX_LABELS || m->leads > ECG_MAX_LEADS)
-        return cn_fail(&c->err, CN_ECORRUPT, "%s: %d leads and %d labels; at most %d and %d",
-                       m->path, m->leads, m->labels, ECG_MAX_LEADS, ECG_MAX_LABELS);
     for (int i = 0; i < m->labels; i++) m->label[i] = info->label[i];
     return 0;
 }
@@ -78,13 +75,30 @@ static int open_checkpoint(struct cli *c, const struct cn_map *file, struct cli_
     m->samples = net->n_samples;
     m->labels = net->n_labels;
     m->softmax = net->loss == NN_CROSS_ENTROPY;
-    m->hz = m->net->hz;
-    m->mean = m->net->mean;
-    m->std = m->net->std;
     m->params = net->n_params;
     m->macs = nn_net_macs(net, NULL);
     m->macs_nonzero = nn_model_macs_nonzero(m->net, NULL);
+    m->mean = m->net->mean;
+    m->std = m->net->std;
+    m->hz = m->net->hz;
     for (int i = 0; i < m->labels; i++) m->label[i] = m->net->label[i];
+    return 0;
+}
+
+/* Reports have a column per label, JSON a key: numbers stand in for absent names, and two labels cannot
+ * share one. */
+static int name_labels(struct cli *c, struct cli_model *m)
+{
+    for (int i = 0; i < m->labels; i++) {
+        if (!*m->label[i]) {
+            snprintf(m->number[i], sizeof m->number[i], "#%d", i + 1);
+            m->label[i] = m->number[i];
+        }
+        for (int k = 0; k < i; k++)
+            if (!strcmp(m->label[k], m->label[i]))
+                return cn_fail(&c->err, CN_ECORRUPT, "%s: labels %d and %d are both called '%s'",
+                               m->path, k + 1, i + 1, m->label[i]);
+    }
     return 0;
 }
 
@@ -130,9 +144,31 @@ int cli_model_open(struct cli *c, const char *path, struct cli_model *m)
                      "artifact (.cinch)",
                      path);
     cn_map_close(&file);
+    if (!rc) rc = name_labels(c, m);
     if (!rc) rc = check_names(c, m);
     if (rc) cli_model_close(m);
     return rc;
+}
+
+void cli_model_adopt(struct cli *c, struct cli_model *m, const struct ecg_dataset *d)
+{
+    if (!m->net || !m->net->unsaid || m->leads != d->n_leads || m->labels != d->n_labels) return;
+    nn_model_adopt(m->net, d);
+    m->hz = m->net->hz;
+    for (int i = 0; i < m->labels; i++) m->label[i] = m->net->label[i];
+    cli_say(c, "%s names no normalisation: that of dataset %s is taken", m->path, d->name);
+}
+
+int cli_model_normalises(struct cli *c, const struct cli_model *m)
+{
+    if (!m->net || !m->net->unsaid) return 0;
+    if (m->softmax && m->leads == 1) return 0; /* each beat is normalised by itself */
+    return cn_fail(
+        &c->err, CN_EINVALID,
+        "%s names no normalisation (mean and std of each lead, mV), without which raw records "
+        "cannot be read; `cinch quantize %s --mode float --data DIR -o ART.cinch` adds that "
+        "of the dataset it was trained on",
+        m->path, m->path);
 }
 
 void cli_model_close(struct cli_model *m)
@@ -168,9 +204,10 @@ struct job {
     const uint32_t *idx;
     float *out;
     bool renormalise;
-    int base;      /* first row of this chunk */
-    float *x;      /* [threads, leads * samples] */
-    char *scratch; /* [threads, scratch_bytes] */
+    int base;             /* first row of this chunk */
+    struct cn_error *bad; /* [CHUNK] what each row of the chunk failed with */
+    float *x;             /* [threads, leads * samples] */
+    char *scratch;        /* [threads, scratch_bytes] */
     size_t scratch_bytes;
 };
 
@@ -202,8 +239,22 @@ static void run_row(void *arg, int item, int thread)
         renormalise(j->m, j->d, x, own);
         x = own;
     }
-    cinchrt_run(j->m->rt, x, NULL, j->out + (size_t)row * (size_t)j->m->labels,
-                j->scratch + (size_t)thread * j->scratch_bytes);
+    float *p = j->out + (size_t)row * (size_t)j->m->labels;
+    j->bad[item].code = 0;
+    if (nn_check_input(x, j->idx[row], j->m->leads, j->m->samples, &j->bad[item])) return;
+    cinchrt_run(j->m->rt, x, NULL, p, j->scratch + (size_t)thread * j->scratch_bytes);
+    nn_check_probability(p, j->idx[row], j->m->labels, &j->bad[item]);
+}
+
+/* The first row's failure, if any. */
+static int chunk_result(struct cli *c, const struct job *j, int rows)
+{
+    for (int i = 0; i < rows; i++) {
+        if (!j->bad[i].code) continue;
+        c->err = j->bad[i];
+        return c->err.code;
+    }
+    return 0;
 }
 
 static int predict_artifact(struct cli *c, struct job *j, int n, int threads)
@@ -215,15 +266,18 @@ static int predict_artifact(struct cli *c, struct job *j, int n, int threads)
     j->scratch_bytes = (cinchrt_scratch_size(j->m->rt) + 127) / 64 * 64; /* no shared cache line */
     j->scratch = malloc((size_t)threads * j->scratch_bytes);
     j->x = malloc((size_t)threads * floats * sizeof *j->x);
-    if (!pool || !j->scratch || !j->x) rc = cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    j->bad = calloc(CHUNK, sizeof *j->bad);
+    if (!pool || !j->scratch || !j->x || !j->bad) rc = cn_fail(&c->err, CN_ENOMEM, "out of memory");
     cli_progress_start(&bar, c, "inference", "records");
     for (j->base = 0; !rc && j->base < n; j->base += CHUNK) {
         int rows = n - j->base < CHUNK ? n - j->base : CHUNK;
         cn_pool_run(pool, rows, run_row, j);
+        rc = chunk_result(c, j, rows);
         cli_progress_update(&bar, j->base + rows, n, NULL);
     }
     cli_progress_end(&bar);
     cn_pool_destroy(pool);
+    free(j->bad);
     free(j->scratch);
     free(j->x);
     return rc;
@@ -267,5 +321,6 @@ int cli_model_predict(struct cli *c, const struct cli_model *m, const struct ecg
     struct job j = {
         .m = m, .d = d, .idx = idx, .out = out, .renormalise = !same_normalisation(m, d)};
     if (threads <= 0) threads = cli_cores();
-    return m->rt ? predict_artifact(c, &j, n, threads) : predict_checkpoint(c, &j, n, threads);
+    int rc = m->rt ? predict_artifact(c, &j, n, threads) : predict_checkpoint(c, &j, n, threads);
+    return rc ? cn_fail_prefix(&c->err, "%s", m->path) : 0;
 }

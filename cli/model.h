@@ -19,14 +19,21 @@ struct cli_model {
     const char *kind; /* "float", "int8" */
     int leads, samples, labels, softmax;
     float hz;
-    const float *mean, *std; /* [leads], mV */
-    const char *label[ECG_MAX_LABELS];
+    const float *mean, *std;          /* [leads], mV */
+    const char *label[NN_MAX_LABELS]; /* every label has a name of its own */
+    char number[NN_MAX_LABELS][8];    /* "#3", where the file names none */
     uint64_t params, macs, macs_nonzero;
 };
 
 /* CN_ENOTFOUND, or CN_ECORRUPT for a damaged file of either kind or neither. */
 int cli_model_open(struct cli *c, const char *path, struct cli_model *m);
 void cli_model_close(struct cli_model *m); /* accepts a zeroed one */
+
+/* A checkpoint that names no normalisation takes the dataset's, with its labels, if the shapes are the
+ * same; says so. Else nothing. */
+void cli_model_adopt(struct cli *c, struct cli_model *m, const struct ecg_dataset *d);
+/* CN_EINVALID for a checkpoint that names no normalisation: raw records need one. */
+int cli_model_normalises(struct cli *c, const struct cli_model *m);
 
 /* Shapes and labels must be the dataset's. */
 int cli_model_fits(struct cli *c, const struct cli_model *m, const struct ecg_dataset *d);

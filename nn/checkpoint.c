@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nn/check.h"
 #include "nn/safetensors.h"
 
 #define CHECKPOINT_VERSION 1
@@ -228,6 +229,8 @@ static int read_counters(struct nn_state *s, const json_t *o, int epochs, struct
     if (!rc) rc = read_real(plateau, "best", INFINITY, &s->plateau.best, err);
     if (!rc) rc = read_real(o, "best_score", NAN, &s->best_score, err);
     if (!rc) rc = read_real(o, "best_loss", INFINITY, &s->best_loss, err);
+    if (!rc && !isfinite(loss_sum)) rc = damaged(err, "loss_sum");
+    if (!rc && !isfinite(s->plateau.lr)) rc = damaged(err, "lr");
     if (rc) return rc;
     s->epoch = (int)epoch;
     s->batch = (int)batch;
@@ -238,25 +241,37 @@ static int read_counters(struct nn_state *s, const json_t *o, int epochs, struct
     return 0;
 }
 
-static int read_vector(const struct nn_st *st, const char *name, float *v, size_t n,
+/* least: of its values. */
+static int read_vector(const struct nn_st *st, const char *name, float *v, size_t n, double least,
                        struct cn_error *err)
 {
     const struct nn_st_tensor *t = nn_st_find(st, name);
-    if (!t || t->count != n) return damaged(err, name);
-    memcpy(v, t->data, n * sizeof *v);
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i])) return damaged(err, name);
-    return 0;
+    if (!t || t->count != n || t->dtype != NN_ST_F32) return damaged(err, name);
+    int rc = nn_st_read(t, "checkpoint", v, err);
+    for (size_t i = 0; !rc && i < n; i++)
+        if (!isfinite(v[i]) || (double)v[i] < least)
+            return cn_fail(err, CN_ECORRUPT, "checkpoint: '%s': value %zu of %zu is %g, %s", name,
+                           i, n, (double)v[i],
+                           isfinite(v[i]) ? "which it cannot be" : "not a finite number");
+    return rc;
+}
+
+/* A vector of all the net's floats. */
+static int read_floats(const struct nn_st *st, const char *name, const struct nn_net *net, float *v,
+                       struct cn_error *err)
+{
+    int rc = read_vector(st, name, v, net->n_floats, -INFINITY, err);
+    return rc ? rc : nn_params_check(net, v, net->n_floats, "checkpoint", err);
 }
 
 static int read_vectors(struct nn_state *s, const struct nn_net *net, const struct nn_st *st,
                         struct cn_error *err)
 {
-    int rc = read_vector(st, "params", s->params, net->n_floats, err);
-    if (!rc) rc = read_vector(st, "average", s->average, net->n_floats, err);
-    if (!rc) rc = read_vector(st, "moment1", s->m1, net->n_params, err);
-    if (!rc) rc = read_vector(st, "moment2", s->m2, net->n_params, err);
-    if (!rc && s->best_epoch) rc = read_vector(st, "best", s->best, net->n_floats, err);
+    int rc = read_floats(st, "params", net, s->params, err);
+    if (!rc) rc = read_floats(st, "average", net, s->average, err);
+    if (!rc) rc = read_vector(st, "moment1", s->m1, net->n_params, -INFINITY, err);
+    if (!rc) rc = read_vector(st, "moment2", s->m2, net->n_params, 0, err);
+    if (!rc && s->best_epoch) rc = read_floats(st, "best", net, s->best, err);
     return rc;
 }
 

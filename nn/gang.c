@@ -48,8 +48,8 @@ static int put_dataset(struct nn_gang *g)
 static int put_class_weights(struct nn_gang *g)
 {
     int labels = g->data->n_labels;
-    double count[ECG_MAX_LABELS] = {0}, sum = 0;
-    float weight[ECG_MAX_LABELS];
+    double count[NN_MAX_LABELS] = {0}, sum = 0;
+    float weight[NN_MAX_LABELS];
     if (!g->recipe->class_weights || g->data->task != ECG_ONE_LABEL) return 0;
     for (int i = 0; i < g->n_train; i++)
         for (int l = 0; l < labels; l++) count[l] += g->data->y[g->rows_train[i] * labels + l];

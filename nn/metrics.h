@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#define NN_MAX_LABELS 128 /* as many as an artifact may have */
+#include "nn/net.h"
 
 /* AUROC of one label by ranks (Mann-Whitney), ties count half. NaN when a class is absent. p:
  * scores, y: 0/1; both with `stride` elements between records. */

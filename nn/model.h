@@ -7,16 +7,20 @@
 #ifndef CINCH_NN_MODEL_H
 #define CINCH_NN_MODEL_H
 
+#include <stdbool.h>
+
 #include "ecg/dataset.h"
 #include "nn/net.h"
 
 struct nn_model {
-    struct nn_net *net;        /* owned */
-    float *params;             /* owned: [net->n_floats], tensors at their offsets */
-    float mean[ECG_MAX_LEADS]; /* normalisation of the input, per lead, mV */
-    float std[ECG_MAX_LEADS];
+    struct nn_net *net;       /* owned */
+    float *params;            /* owned: [net->n_floats], tensors at their offsets */
+    float mean[NN_MAX_LEADS]; /* normalisation of the input, per lead, mV */
+    float std[NN_MAX_LEADS];
     float hz;
-    char label[ECG_MAX_LABELS][8];
+    char label[NN_MAX_LABELS][8];
+    bool
+        unsaid; /* the file (another tool's) names no normalisation; mean 0 and std 1 stand there */
     char *meta; /* owned JSON object text, may be NULL. Training writes {"recipe": {..}, "seed":
                    "n", "history": [{"epoch", "train_loss", "val_loss", "val_score", "lr"}..],
                    "best_epoch", "best_score"}; undefined scores are null */
@@ -27,6 +31,10 @@ struct nn_model {
  * NULL. */
 int nn_model_create(struct nn_model **out, struct nn_net *net /* taken */, uint64_t seed,
                     const struct ecg_dataset *d, struct cn_error *err);
+/* Takes labels, rate and normalisation from the dataset. */
+void nn_model_adopt(struct nn_model *m, const struct ecg_dataset *d);
+/* A model without parameters' values; takes `net`, on failure too. */
+int nn_model_alloc(struct nn_model **out, struct nn_net *net, struct cn_error *err);
 int nn_model_copy(struct nn_model **out, const struct nn_model *m, struct cn_error *err);
 void nn_model_destroy(struct nn_model *m); /* accepts NULL */
 
@@ -35,11 +43,14 @@ void nn_model_destroy(struct nn_model *m); /* accepts NULL */
  * left by structured pruning counts in both. */
 uint64_t nn_model_macs_nonzero(const struct nn_model *m, uint64_t *layer_macs);
 
+/* Reads a file of cinch's or another tool's: docs/training.md says which names and types of numbers are
+ * understood. Every number is checked: what it describes exists, it is finite, sums with it stay so.
+ * CN_ECORRUPT, CN_EUNSUPPORTED, CN_EINVALID with the file, the tensor and the value's index. */
 int nn_model_load(struct nn_model **out, const char *path, struct cn_error *err);
 int nn_model_parse(struct nn_model **out, const char *name, const void *data, size_t n,
                    struct cn_error *err);
 int nn_model_save(const struct nn_model *m, const char *path, struct cn_error *err);
-/* malloc'ed *data of *n bytes; the caller frees. Same model, same bytes. */
+/* CN_ECORRUPT: a parameter is not finite. malloc'ed *data of *n bytes; the caller frees. Same model, same bytes. */
 int nn_model_bytes(const struct nn_model *m, void **data, size_t *n, struct cn_error *err);
 
 #endif

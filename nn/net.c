@@ -234,11 +234,12 @@ static int check_widths(const struct nn_zoo_entry *z, const int *widths, int n,
 
 static int check_shape(const char *name, const struct nn_net *net, struct cn_error *err)
 {
-    if (net->n_leads < 1 || net->n_leads > 64 || net->n_samples < 1 ||
-        net->n_samples > MAX_SAMPLES || net->n_labels < 1 || net->n_labels > 64)
+    if (net->n_leads < 1 || net->n_leads > NN_MAX_LEADS || net->n_samples < 1 ||
+        net->n_samples > MAX_SAMPLES || net->n_labels < 1 || net->n_labels > NN_MAX_LABELS)
         return cn_fail(err, CN_EINVALID,
-                       "net %s: %d leads, %d samples, %d labels; possible are 1-64, 1-%d, 1-64",
-                       name, net->n_leads, net->n_samples, net->n_labels, MAX_SAMPLES);
+                       "net %s: %d leads, %d samples, %d labels; possible are 1-%d, 1-%d, 1-%d",
+                       name, net->n_leads, net->n_samples, net->n_labels, NN_MAX_LEADS, MAX_SAMPLES,
+                       NN_MAX_LABELS);
     return 0;
 }
 

@@ -22,15 +22,57 @@ static int device_failed(const struct nn_backend *be, struct cn_error *err)
     return be->error.code;
 }
 
-static int predict_batch(struct predictor *p, const struct ecg_dataset *d, const uint32_t *idx,
-                         int b, float *out)
+size_t nn_not_finite(const float *v, size_t n)
+{
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64) { /* in vectors: records pass here */
+        uint32_t u[64], bad = 0;
+        memcpy(u, v + i, sizeof u);
+        for (int k = 0; k < 64; k++) bad |= (u[k] & 0x7f800000) == 0x7f800000;
+        if (bad) break;
+    }
+    while (i < n && isfinite(v[i])) i++;
+    return i;
+}
+
+int nn_check_input(const float *x, uint32_t row, int leads, int samples, struct cn_error *err)
+{
+    size_t all = (size_t)leads * (size_t)samples, at = nn_not_finite(x, all);
+    if (at == all) return 0;
+    return cn_fail(err, CN_EINVALID, "input %u: sample %zu of lead %zu is %g, not a finite number",
+                   row + 1, at % (size_t)samples + 1, at / (size_t)samples + 1, (double)x[at]);
+}
+
+static int copy_rows(struct predictor *p, const struct ecg_dataset *d, const uint32_t *idx, int b,
+                     struct cn_error *err)
+{
+    size_t record = (size_t)p->net->n_leads * p->net->n_samples;
+    int rc = 0;
+    for (int r = 0; r < b && !rc; r++) {
+        const float *x = d->x + idx[r] * record;
+        rc = nn_check_input(x, idx[r], p->net->n_leads, p->net->n_samples, err);
+        memcpy(p->rows + (size_t)r * record, x, record * sizeof(float));
+    }
+    return rc;
+}
+
+int nn_check_probability(const float *p, uint32_t row, int labels, struct cn_error *err)
+{
+    size_t at = nn_not_finite(p, (size_t)labels);
+    if (at == (size_t)labels) return 0;
+    return cn_fail(
+        err, CN_EINVALID,
+        "input %u: the probability of label %zu is %g, not a finite number: the weights or the "
+        "input are too large for sums in float",
+        row + 1, at + 1, (double)p[at]);
+}
+
+static int predict_batch(struct predictor *p, int b, float *out)
 {
     size_t record = (size_t)p->net->n_leads * p->net->n_samples;
     size_t labels = (size_t)p->net->n_labels;
     struct nn_exec_pass pass = {.params = p->params, .b = b};
     pass.stride = (int64_t)p->net->n_floats;
-    for (int r = 0; r < b; r++)
-        memcpy(p->rows + (size_t)r * record, d->x + idx[r] * record, record * sizeof(float));
     float *z = nn_exec_logits(p->ex);
     struct nn_probability q = {b, (int)labels, p->net->loss == NN_CROSS_ENTROPY, z, z};
     const struct nn_backend_ops *ops = p->be->ops;
@@ -70,8 +112,12 @@ int nn_predict(struct nn_backend *be, const struct nn_model *m, const struct ecg
     int rc = predictor_open(&p, m, batch, err);
     for (int at = 0; at < n && !rc; at += batch) {
         int b = n - at < batch ? n - at : batch;
-        if (predict_batch(&p, d, idx + at, b, out + (size_t)at * p.net->n_labels))
-            rc = device_failed(be, err);
+        float *own = out + (size_t)at * p.net->n_labels;
+        rc = copy_rows(&p, d, idx + at, b, err);
+        if (!rc && predict_batch(&p, b, own)) rc = device_failed(be, err);
+        for (int r = 0; r < b && !rc; r++)
+            rc = nn_check_probability(own + (size_t)r * p.net->n_labels, idx[at + r],
+                                      p.net->n_labels, err);
     }
     be->ops->release(be, p.params);
     nn_exec_destroy(p.ex);

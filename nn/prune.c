@@ -185,6 +185,7 @@ static int shrunken(struct nn_model **out, const struct nn_model *m, const int *
     memcpy((*out)->mean, m->mean, sizeof m->mean);
     memcpy((*out)->std, m->std, sizeof m->std);
     memcpy((*out)->label, m->label, sizeof m->label);
+    (*out)->unsaid = m->unsaid;
     (*out)->hz = m->hz;
     if (!m->meta || ((*out)->meta = strdup(m->meta))) return 0;
     nn_model_destroy(*out);

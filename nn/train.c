@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "nn/check.h"
 #include "nn/gang.h"
 #include "nn/metrics.h"
 
@@ -201,6 +202,9 @@ static int finish_member(struct group *g, int i)
     m->best_score = s->best_score;
     m->best_epoch = s->best_epoch;
     if (s->best_epoch) memcpy(m->model->params, s->best, m->model->net->n_floats * sizeof(float));
+    if (nn_params_check(m->model->net, m->model->params, m->model->net->n_floats,
+                        "the weights kept", &m->error))
+        return m->error.code = CN_EDIVERGED;
     char *meta = meta_text(g, m, s);
     if (!meta) return cn_fail(&m->error, CN_ENOMEM, "out of memory");
     free(m->model->meta);

@@ -80,8 +80,16 @@ struct nn_need {
 /* For the first m members of a gang. */
 int nn_train_need(const struct nn_train *run, int m, struct nn_need *out, struct cn_error *err);
 
-/* Probabilities [n, labels] of the model on rows `idx` of the dataset; out is the caller's. */
+/* Probabilities [n, labels] of the model on rows `idx` of the dataset; out is the caller's. CN_EINVALID: a
+ * sample or a probability is not finite (which, of which row). */
 int nn_predict(struct nn_backend *be, const struct nn_model *m, const struct ecg_dataset *d,
                const uint32_t *idx, int n, float *out, struct cn_error *err);
+
+/* The place of the first of n numbers that is not finite; n: none. */
+size_t nn_not_finite(const float *v, size_t n);
+/* The two borders of an inference, for engines besides nn_predict: row `row` of samples x [leads,
+ * samples], and its probabilities p [labels]. CN_EINVALID. */
+int nn_check_input(const float *x, uint32_t row, int leads, int samples, struct cn_error *err);
+int nn_check_probability(const float *p, uint32_t row, int labels, struct cn_error *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include "cpu/rt/cinchrt.h"
 #include "nn/prune.h"
 #include "nn/sensitivity.h"
+#include "nn/train.h"
 
 int step_full_net(struct nn_net **out, const Cinch__JobSpec *s, const struct ecg_dataset *d,
                   struct cn_error *err)
@@ -187,15 +188,29 @@ struct sweep {
     float *p;      /* [n, labels] */
     char *scratch; /* [threads, scratch_bytes] */
     size_t scratch_bytes;
+    struct cn_error *bad; /* [threads] the first failure of each */
 };
 
 static void sweep_row(void *arg, int item, int thread)
 {
     struct sweep *s = arg;
-    size_t floats = (size_t)s->data->n_leads * (size_t)s->data->n_samples;
-    cinchrt_run(s->model, s->data->x + s->rows[item] * floats, NULL,
-                s->p + (size_t)item * (size_t)s->data->n_labels,
-                s->scratch + (size_t)thread * s->scratch_bytes);
+    const struct ecg_dataset *d = s->data;
+    const float *x = d->x + s->rows[item] * ((size_t)d->n_leads * (size_t)d->n_samples);
+    float *p = s->p + (size_t)item * (size_t)d->n_labels;
+    struct cn_error *bad = &s->bad[thread];
+    if (bad->code || nn_check_input(x, s->rows[item], d->n_leads, d->n_samples, bad)) return;
+    cinchrt_run(s->model, x, NULL, p, s->scratch + (size_t)thread * s->scratch_bytes);
+    nn_check_probability(p, s->rows[item], d->n_labels, bad);
+}
+
+static int sweep_result(const struct sweep *s, int threads, struct cn_error *err)
+{
+    for (int i = 0; i < threads; i++) {
+        if (!s->bad[i].code) continue;
+        if (err) *err = s->bad[i];
+        return s->bad[i].code;
+    }
+    return 0;
 }
 
 /* Predictions and truth to figures. y [n, labels] */
@@ -224,17 +239,20 @@ static int sweep(const struct cinchrt_model *model, const struct ecg_dataset *d,
     s.rows = rows;
     s.scratch = malloc(s.scratch_bytes * (size_t)threads);
     s.p = malloc(((size_t)n * labels + 1) * sizeof(float));
+    s.bad = calloc((size_t)threads, sizeof *s.bad);
     uint8_t *y = malloc((size_t)n * labels + 1);
     struct cn_pool *pool = cn_pool_create(threads);
-    if (s.scratch && s.p && y && pool) {
+    if (s.scratch && s.p && s.bad && y && pool) {
         cn_pool_run(pool, n, sweep_row, &s);
+        rc = sweep_result(&s, threads, err);
         for (int i = 0; i < n; i++) memcpy(y + (size_t)i * labels, d->y + rows[i] * labels, labels);
-        rc = judge(&s, y, n, out, err);
+        if (!rc) rc = judge(&s, y, n, out, err);
     } else {
         rc = cn_fail(err, CN_ENOMEM, "out of memory for %d predictions", n);
     }
     cn_pool_destroy(pool);
     free(y);
+    free(s.bad);
     free(s.p);
     free(s.scratch);
     free(rows);

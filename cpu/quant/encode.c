@@ -334,11 +334,10 @@ static void write_head(struct encoder *e)
     int leads = e->p->g->n_leads, labels = e->p->g->n_labels;
     e->header.file_bytes = (uint32_t)e->size;
     at += put(at, &e->header, sizeof e->header);
-    for (int i = 0; i < leads; i++)
-        at += put_f32(at, i < ECG_MAX_LEADS ? (double)e->m->mean[i] : 0);
-    for (int i = 0; i < leads; i++) at += put_f32(at, i < ECG_MAX_LEADS ? (double)e->m->std[i] : 1);
+    for (int i = 0; i < leads; i++) at += put_f32(at, (double)e->m->mean[i]);
+    for (int i = 0; i < leads; i++) at += put_f32(at, (double)e->m->std[i]);
     for (int i = 0; i < labels; i++, at += 8)
-        if (i < ECG_MAX_LABELS) memcpy(at, e->m->label[i], strnlen(e->m->label[i], 8));
+        memcpy(at, e->m->label[i], strnlen(e->m->label[i], 8));
     put(at, e->layer, sizeof e->layer[0] * (size_t)e->p->g->n);
 }
 
