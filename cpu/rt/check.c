@@ -245,7 +245,7 @@ static int check_sums_conv(const struct rt_layer *l, const uint8_t *block)
         if (most >= (int64_t)1 << 31) return CINCHRT_ERANGE;
         if (l->f.flags & CINCHRT_LOGITS) {
             float scale = rt_f32(b.mult + 4 * o);
-            if (!(scale > 0) || !finite_f32(scale)) return CINCHRT_ERANGE;
+            if (!(scale > 0) || !(scale < 1e24f)) return CINCHRT_ERANGE; /* times a sum of 2^31 */
         } else if (!requant_fits(most, rt_u32(b.mult + 4 * o), 0)) {
             return CINCHRT_ERANGE;
         }
@@ -394,6 +394,8 @@ static int read_layer(struct reader *r, int i)
     if ((code = place_block(r, l)) < 0) return code;
     if ((code = make_edge(r, l)) < 0) return code;
     if ((code = check_block(l, r->file + f->offset)) < 0) return code;
+    if (f->op >= CINCHRT_CONV_F32 && (code = rt_reach(r->m, l, r->file + f->offset)) < 0)
+        return code;
     count_work(r->m, l, r->file + f->offset);
     return 0;
 }
@@ -412,6 +414,7 @@ int rt_check(struct cinchrt_model *m, const uint8_t *file, size_t n)
     in->zero = r.h.in_zero;
     in->qmax = r.h.in_qmax;
     in->scale = r.h.in_scale;
+    in->reach = RT_REACH_INPUT;
     in->first = in->last = -1;
     for (i = 0; i < m->n_layers; i++)
         if ((code = read_layer(&r, i)) < 0) return code;

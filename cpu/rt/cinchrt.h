@@ -29,7 +29,8 @@ extern "C" {
     X(EVERSION, -4, "a .cinch file of another version than this runtime reads")                    \
     X(ECRC, -5, "the file is damaged: its CRC does not match")                                     \
     X(EFORMAT, -6, "the file contradicts itself: see cpu/rt/format.h")                             \
-    X(ERANGE, -7, "weights, scales or sums of a layer are out of the format's range")              \
+    X(ERANGE, -7,                                                                                  \
+      "weights, scales or sums of a layer are out of the format's range, or not finite")           \
     X(EISA, -8, "this CPU or this build lacks the instruction set asked for")                      \
     X(EMEMORY, -9, "the memory given is smaller than cinchrt_model_size asked for")
 

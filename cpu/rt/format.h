@@ -47,6 +47,9 @@
  *     LSTM_DYN       f32 bias[4H], f32 scale_ih, f32 scale_hh, i8 w_ih[4H][cin], i8 w_hh[4H][H]
  *     LINEAR_DYN     f32 bias[cout], f32 scale, i8 w[cout][cin * time]
  *
+ * Floats are finite, and small enough that no sum of a float layer leaves 1e34 for inputs of up to
+ * 1000 standard deviations (reach.c).
+ *
  * SPARSE LAYERS. Matrices (the arrays w..., which end every block that has any) hold W weights, 1 or 4
  * bytes wide, in the order above. In a layer with the flag SPARSE their place is taken by
  *

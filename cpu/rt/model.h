@@ -30,6 +30,7 @@ struct rt_edge {
     int pad;
     int zero, qmax;
     float scale;
+    double reach;    /* float edges: no value is larger, for inputs up to RT_REACH_INPUT */
     int first, last; /* the steps (layer index; -1: before the first layer)
                       between which it lives */
     size_t offset;   /* bytes into the scratch, of row 0 */
@@ -91,6 +92,10 @@ struct cinchrt_model {
     char label_text[CINCHRT_MAX_LABELS][9];
     const char *label[CINCHRT_MAX_LABELS];
 };
+
+/* reach.c: sets the reach of a float layer's output. CINCHRT_ERANGE: sums could leave float's range. */
+#define RT_REACH_INPUT 1000.0
+int rt_reach(struct cinchrt_model *m, const struct rt_layer *l, const uint8_t *block);
 
 /* check.c: fills net facts, layers and edges (but offsets and kernels) from a
  * hostile file. */

@@ -13,7 +13,7 @@ import tempfile
 
 ROOT = os.environ.get("CINCH_SOURCE_DIR") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
 RT = "cpu/rt/"
-SOURCES = [RT + f for f in ("format.c", "isa.c", "check.c", "load.c", "run.c", "ref_i8.c", "ref_lstm_i8.c", "ref_f32.c",
+SOURCES = [RT + f for f in ("format.c", "isa.c", "check.c", "reach.c", "load.c", "run.c", "ref_i8.c", "ref_lstm_i8.c", "ref_f32.c",
                             "ref_dyn.c", "table__portable.c")]
 FILES = ["tests/unit/rt/rt_make.c", "tests/integration/rt/rt_print.c"]
 

@@ -119,6 +119,34 @@ static void test_sums_that_overflow(void **state)
     free(file);
 }
 
+/* Finite numbers of which no finite sums come: the first of the first or the last layer's block. */
+static void test_float_sums_that_overflow(void **state)
+{
+    static const char *const nets[] = {"cnn", "rnn", "resnet", "beat"};
+    static const int widths[9] = {3, 2, 3, 2, 3, 1, 2, 3, 2};
+    for (int i = 0; i < 4; i++)
+        for (int kind = 0; kind <= CINCHRT_KIND_DYNAMIC; kind += CINCHRT_KIND_DYNAMIC)
+            for (int at = 0; at < 2; at++) {
+                if (kind && strcmp(nets[i], "rnn") != 0) continue;
+                size_t n;
+                uint8_t *file = rt_make_net(nets[i], kind, widths, 255, 3, &n);
+                struct cinchrt_file_header h;
+                struct cinchrt_file_layer l;
+                float huge = -3e38f, large = 1e5f;
+                memcpy(&h, file, sizeof h);
+                size_t table = sizeof h + 8u * h.leads + 8u * h.labels;
+                memcpy(&l, file + table + sizeof l * (at ? h.layers - 1u : 0u), sizeof l);
+                assert_int_equal(verdict(file, n), 0);
+                memcpy(file + l.offset, &large, 4);
+                rt_make_seal(file, n);
+                assert_int_equal(verdict(file, n), 0);
+                memcpy(file + l.offset, &huge, 4);
+                rt_make_seal(file, n);
+                assert_int_equal(verdict(file, n), CINCHRT_ERANGE);
+                free(file);
+            }
+}
+
 static void test_caller_mistakes(void **state)
 {
     size_t n, bytes;
@@ -225,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_header_lies),
         cmocka_unit_test(test_layer_lies),
         cmocka_unit_test(test_sums_that_overflow),
+        cmocka_unit_test(test_float_sums_that_overflow),
         cmocka_unit_test(test_caller_mistakes),
         cmocka_unit_test(test_macs_nonzero),
         cmocka_unit_test(test_isa_names),
