@@ -16,9 +16,8 @@
 #define NN_MAX_LAYERS 64
 #define NN_MAX_TENSORS 96
 #define NN_MAX_WIDTHS 16
-#define NN_MAX_LEADS 64 /* as the artifact's format */
-#define NN_MAX_LABELS                                                                              \
-    128 /* as the artifact's format: whatever has one entry a label has this room */
+#define NN_MAX_LEADS 64   /* as the artifact's format */
+#define NN_MAX_LABELS 128 /* as the artifact's format; what has an entry a label has this room */
 
 enum nn_op {
     NN_CONV1D,    /* weight [Cout, Cin, K], no bias unless `bias`; zero padding `pad` both sides;

@@ -266,10 +266,11 @@ static int check_length(const char *name, size_t n, uint64_t header, struct cn_e
             "header",
             name, n);
     if (header > NN_ST_MAX_HEADER)
-        return cn_fail(err, CN_ELIMIT,
-                       "%s: its header would take %llu bytes, of which %zu are read at most; not a "
-                       "safetensors file, or not a net's",
-                       name, (unsigned long long)header, NN_ST_MAX_HEADER);
+        return cn_fail(
+            err, CN_ECORRUPT,
+            "%s: not a safetensors file, or not a net's: its header would take %llu bytes, of "
+            "which %zu are read at most",
+            name, (unsigned long long)header, NN_ST_MAX_HEADER);
     if (header > n - 8)
         return cn_fail(err, CN_ECORRUPT,
                        "%s: truncated within its header, which ends at byte %llu, but the file has "
