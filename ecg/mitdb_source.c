@@ -104,7 +104,7 @@ static int find_records(struct impl *impl, const char *dir, struct cn_error *err
 static int check_list(const struct impl *impl, const char *dir, struct cn_error *err)
 {
     char path[PATH_MAX], *text = NULL, *rest = NULL;
-    if (snprintf(path, sizeof path, "%s/RECORDS", dir) >= (int)sizeof path || !cn_file_exists(path))
+    if (snprintf(path, sizeof path, "%s/RECORDS", dir) >= (int)sizeof path || access(path, F_OK))
         return 0;
     int rc = cn_file_read(path, 1 << 20, &text, NULL, err), line = 0;
     for (char *w = rc ? NULL : strtok_r(text, "\r\n", &rest); w;

@@ -33,7 +33,7 @@ static bool annotated(const char *dir, const char *header)
     int stem = (int)strlen(header) - 4;
     if (snprintf(path, sizeof path, "%s/%.*s.atr", dir, stem, header) >= (int)sizeof path)
         return false;
-    return !access(path, F_OK); /* of any kind: what is no file is refused when it is read */
+    return !access(path, F_OK);
 }
 
 static bool is_header(const char *name)
@@ -45,8 +45,8 @@ static bool is_header(const char *name)
 enum ecg_kind ecg_folder_kind(const char *dir)
 {
     char path[PATH_MAX];
-    if (join(path, sizeof path, dir, "ptbxl_database.csv", "") && cn_file_exists(path))
-        return ECG_PTBXL;
+    if (join(path, sizeof path, dir, "ptbxl_database.csv", "") && !access(path, F_OK))
+        return ECG_PTBXL; /* of any kind: what is no file is refused when it is read */
     DIR *d = opendir(dir);
     if (!d) return ECG_NO_DATA;
     enum ecg_kind kind = ECG_NO_DATA;

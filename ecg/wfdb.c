@@ -26,6 +26,8 @@
 
 #include "base/text.h"
 
+#define HZ_LEAST 1e-6
+#define HZ_MOST 1e6
 /* ADC units per physical unit: beyond these no voltage of a body can be meant */
 #define GAIN_LEAST 1e-12
 #define GAIN_MOST 1e12
@@ -109,7 +111,8 @@ static int frequency_word(struct ecg_header *h, struct cursor *c, const char *w,
 {
     char *end;
     h->hz = strtod(w, &end);
-    if (end == w || !(h->hz > 0 && h->hz < 1e6)) return bad(c, err, "bad sampling frequency", w);
+    if (end == w || !(h->hz >= HZ_LEAST && h->hz < HZ_MOST))
+        return bad(c, err, "bad sampling frequency", w);
     if (*end == '/') {
         const char *counter = end + 1;
         if (!isfinite(strtod(counter, &end)) || end == counter)

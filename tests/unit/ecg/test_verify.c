@@ -53,6 +53,18 @@ static int agree(const char *dir, const struct ecg_gaps *gaps, const char *recor
     return built;
 }
 
+/* A folder that cannot even be listed: both say why in their errors. */
+static int both_refuse(const char *dir, const char *part)
+{
+    struct ecg_dataset *d;
+    struct ecg_verified out;
+    struct cn_error build_err = {0}, verify_err = {0};
+    struct ecg_build b = {.dir = dir, .cache_dir = dir};
+    struct ecg_verify v = {.dir = dir, .cache_dir = dir};
+    return ecg_verify(&v, &out, &verify_err) < 0 && ecg_dataset_open(&d, &b, &build_err) < 0 &&
+           strstr(verify_err.text, part) && strstr(build_err.text, part);
+}
+
 static const struct ecg_gaps refuse, bridge = {0.2};
 
 /* --- every kind of fault --------------------------------------------------------------------- */
@@ -140,6 +152,20 @@ static void files_that_are_none(void **state)
         if (i == 1)
             assert_true(agree(dir, &refuse, "102") < 0); /* the others leave the record out */
     }
+    static const char *const table[] = {"ptbxl_database.csv", "scp_statements.csv"};
+    for (int i = 0; i < 2; i++) {
+        fake_folder(dir, "none");
+        fake_ptbxl(dir, 10);
+        snprintf(path, sizeof path, "%s/%s", dir, table[i]);
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        assert_true(both_refuse(dir, table[i]));
+    }
+    fake_folder(dir, "none");
+    two_beat_records(dir);
+    snprintf(path, sizeof path, "%s/RECORDS", dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_true(both_refuse(dir, "RECORDS: a named pipe"));
     fake_folder(dir, "none");
     fake_beats(dir, "101", 3000, "MLII", "V1", "\1");
     fake_beats(dir, "caf\xe9", 3000, "MLII", "V1", "\1");

@@ -93,6 +93,7 @@ static void malformed_headers(void **state)
         {"r 1 100 10\nr.dat 16x4\n", CN_EUNSUPPORTED, "4 samples per frame"},
         {"r 1 100 10\nr.dat 16:-2\n", CN_EINVALID, "bad signal format"},
         {"r 1 100 10\nr.dat 16+-2\n", CN_EINVALID, "bad signal format"},
+        {"r 1 1e-300 10\nr.dat 16\n", CN_EINVALID, "bad sampling frequency"},
         {"r 1 100/ 10\nr.dat 16\n", CN_EINVALID, "bad counter frequency"},
         {"r 1 100/50(x) 10\nr.dat 16\n", CN_EINVALID, "bad base counter value"},
         {"r 1 100/50(0 10\nr.dat 16\n", CN_EINVALID, "bad base counter value"},
