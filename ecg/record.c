@@ -137,7 +137,7 @@ int ecg_record_read(struct ecg_record **out, const char *path, struct cn_error *
     char name[ECG_PATH_MAX];
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     size_t n = strlen(base);
-    if (ends_with(base, ".hea") || ends_with(base, ".dat")) n -= 4;
+    if (ends_with(base, ".hea") || ends_with(base, ".dat") || ends_with(base, ".mat")) n -= 4;
     *out = NULL;
     if (strlen(path) + 5 > sizeof name) return cn_fail(err, CN_EINVALID, "%s: path too long", path);
     snprintf(dir.path, sizeof dir.path, "%.*s", (int)(base - path), path);

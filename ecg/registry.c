@@ -273,12 +273,14 @@ int ecg_data_dir(const char *data, char *dir, size_t cap, struct cn_error *err)
 
 /* --- records --------------------------------------------------------------------------------- */
 
-/* Whether `path` (with or without .hea or .dat) is a record; if so, without the ending in out. */
+/* Whether `path` (with or without .hea, .dat or .mat) is a record; if so, without the ending in out. */
 static bool is_record(const char *path, char *out, size_t cap)
 {
     char header[PATH_MAX];
     size_t n = strlen(path);
-    if (n > 4 && (!strcmp(path + n - 4, ".hea") || !strcmp(path + n - 4, ".dat"))) n -= 4;
+    if (n > 4 && (!strcmp(path + n - 4, ".hea") || !strcmp(path + n - 4, ".dat") ||
+                  !strcmp(path + n - 4, ".mat")))
+        n -= 4;
     if (n + 5 > sizeof header || n + 1 > cap) return false;
     snprintf(header, sizeof header, "%.*s.hea", (int)n, path);
     if (!cn_file_exists(header)) return false;

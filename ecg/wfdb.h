@@ -107,7 +107,7 @@ struct ecg_files {
 int ecg_record_load(struct ecg_record **out, const char *header, const struct ecg_files *files,
                     struct cn_error *err);
 
-/* The same from a folder of files: `path` is the record's path with or without ".hea" or ".dat". */
+/* The same from a folder of files: `path` is the record's path with or without ".hea", ".dat" or ".mat". */
 int ecg_record_read(struct ecg_record **out, const char *path, struct cn_error *err);
 void ecg_record_destroy(struct ecg_record *r); /* accepts NULL */
 
