@@ -674,6 +674,7 @@ static int control_run(struct coordinator *c, struct request *r, const Cinch__Co
     static const char *const verb[] = {"",        "cancelled", "retried", "paused",
                                        "resumed", "",          "",        "reprioritised"};
     int rc = own(c, r, run, &r->error);
+    if (!rc) rc = entries_order(c, r->peer, c->s->run[run].jobs, &r->error);
     if (rc) return rc;
     const struct sc_run before = c->s->run[run];
     o->changed = order(c, q, run);
@@ -716,7 +717,8 @@ static int control_job(struct coordinator *c, struct request *r, const Cinch__Co
     if (!cancel && q->what != CINCH__CONTROL__WHAT__RETRY)
         return cn_fail(&r->error, CN_EINVALID,
                        "that is for runs; a job can be cancelled and retried");
-    int rc = cancel ? own_everywhere(c, r, job, &r->error) : retry_job(c, r, job, o);
+    int rc = entries_order(c, r->peer, 1, &r->error);
+    if (!rc) rc = cancel ? own_everywhere(c, r, job, &r->error) : retry_job(c, r, job, o);
     if (rc) return rc;
     if (cancel) o->changed = sc_cancel_job(c->s, job, cn_mono_ms());
     if (cancel && !o->changed)

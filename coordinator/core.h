@@ -252,6 +252,10 @@ unsigned key_roles(const struct coordinator *c, const char *public_key, char nam
 /* A run of `jobs` more; text: bytes of its grid's text and recipes. */
 int entries_run(const struct coordinator *c, const struct peer *p, uint32_t jobs, uint32_t bases,
                 uint64_t text, struct cn_error *err);
+/* An order to a run of so many jobs. */
+int entries_order(struct coordinator *c, const struct peer *p, uint32_t jobs, struct cn_error *err);
+/* ... to a job, which turned out to move so many. */
+void entries_touched(struct coordinator *c, const struct peer *p, uint32_t jobs);
 int entries_dataset(const struct coordinator *c, const struct peer *p, struct cn_error *err);
 int entries_key(const struct coordinator *c, struct cn_error *err);
 int entries_watcher(const struct coordinator *c, const struct peer *p, struct cn_error *err);

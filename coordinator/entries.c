@@ -5,10 +5,12 @@
  * place in a table for good, because runs are never forgotten. So everything that is kept counts,
  * whatever became of it: to submit and cancel again and again leads to the limit too. What counts is
  * in the tables that a start loads, so a restart changes nothing. What has succeeded counts less: it
- * cost its user the time of a worker.
+ * cost its user the time of a worker. Orders that touch many jobs are counted by those, and forgiven with
+ * time: to cancel and retry a large run again and again would fill the log and delay everybody.
  */
 #include <string.h>
 
+#include "base/clock.h"
 #include "coordinator/core.h"
 
 enum {
@@ -21,7 +23,10 @@ enum {
     DATASETS = 256,
     KEYS = 4096, /* of everybody, revoked ones too: names must stay clear */
     WATCHERS = 256,
-    WORKERS = 4096, /* of everybody */
+    WORKERS = 4096,    /* of everybody */
+    TOUCHED = 2000000, /* jobs that the orders of one user may touch at once ... */
+    TOUCHED_A_SECOND =
+        500, /* ... and, in the long run, in a second: each leaves a line in the log */
 };
 
 static uint32_t most_runs(const struct coordinator *c)
@@ -76,6 +81,28 @@ int entries_run(const struct coordinator *c, const struct peer *p, uint32_t jobs
     if (u->text + text > TEXT)
         return over(err, p, u->text + text, "bytes of recipes and grids", TEXT);
     return 0;
+}
+
+int entries_order(struct coordinator *c, const struct peer *p, uint32_t jobs, struct cn_error *err)
+{
+    uint32_t id = sc_find_user(c->s, p->user);
+    struct sc_user *u = &c->s->user[id]; /* 0: whoever has filed nothing, admins mostly */
+    int64_t now = cn_mono_ms();
+    double left = u->touched - (double)(now - u->touched_at) * 1e-3 * TOUCHED_A_SECOND;
+    u->touched = left > 0 ? left : 0;
+    u->touched_at = now;
+    if (u->touched > 0 && u->touched + jobs > TOUCHED)
+        return cn_fail(
+            err, CN_ELIMIT,
+            "the orders of %s have touched %.0f jobs lately, the limit is %d; wait a while",
+            p->user, u->touched, TOUCHED);
+    u->touched += jobs;
+    return 0;
+}
+
+void entries_touched(struct coordinator *c, const struct peer *p, uint32_t jobs)
+{
+    c->s->user[sc_find_user(c->s, p->user)].touched += jobs;
 }
 
 int entries_dataset(const struct coordinator *c, const struct peer *p, struct cn_error *err)

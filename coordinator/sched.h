@@ -158,6 +158,9 @@ struct sc_user {
     uint32_t runs, bases;
     uint64_t jobs; /* of all their runs */
     uint64_t text; /* bytes of recipes and grids */
+    /* jobs that their orders touched lately, and until when that was reckoned (entries.c) */
+    double touched;
+    int64_t touched_at;
 };
 
 struct sc_dataset {

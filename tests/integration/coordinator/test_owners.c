@@ -238,6 +238,30 @@ static void entries_are_counted_whatever_became_of_them(void **state)
     fixture_close(&f);
 }
 
+/* To cancel and retry a large run in a loop comes to an end; small runs may go on. */
+static void orders_are_counted_by_what_they_touch(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, &tcp);
+    struct pr_client *anna = user(&f, "anna", "submit"), *bob = user(&f, "bob", "submit");
+    pr_client_timeout(anna, 120000);
+    struct grid g = {.seeds = 300000, .never = true, .paused = true}, h = {.seeds = 1};
+    assert_int_equal(submit_grid(anna, &g, NULL, &f.err), 0);
+    assert_int_equal(submit_grid(bob, &h, NULL, &f.err), 0);
+    int n = 0;
+    while (n < 20 &&
+           !order(anna, n % 2 ? CINCH__CONTROL__WHAT__PAUSE : CINCH__CONTROL__WHAT__RESUME, "r1"))
+        n++;
+    assert_int_equal(n, 6);
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(
+            order(bob, i % 2 ? CINCH__CONTROL__WHAT__RETRY : CINCH__CONTROL__WHAT__CANCEL, "r2"),
+            0);
+    pr_client_close(anna);
+    pr_client_close(bob);
+    fixture_close(&f);
+}
+
 static void sql(const char *state, const char *text)
 {
     char path[160], *err = NULL;
@@ -345,6 +369,7 @@ int main(void)
         cmocka_unit_test(names_mean_ones_own_run),
         cmocka_unit_test(orders_reach_no_further_than_ones_own),
         cmocka_unit_test(entries_are_counted_whatever_became_of_them),
+        cmocka_unit_test(orders_are_counted_by_what_they_touch),
         cmocka_unit_test(rows_that_make_no_sense_are_set_aside),
         cmocka_unit_test(what_is_set_aside_can_be_done_anew),
     };
