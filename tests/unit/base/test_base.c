@@ -165,6 +165,55 @@ static void write_is_all_or_nothing(void **state)
     assert_false(cn_dir_exists(dir));
 }
 
+static void content_is(const char *path, const char *expected)
+{
+    char *back;
+    size_t n;
+    assert_int_equal(cn_file_read(path, 100, &back, &n, NULL), 0);
+    assert_string_equal(back, expected);
+    free(back);
+}
+
+static void writing_keeps_what_is_there(void **state)
+{
+    char dir[] = "/tmp/cinch-test-XXXXXX";
+    struct cn_error err;
+    struct stat st;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(chdir(dir), 0);
+
+    /* links, also of links and to what is not there yet */
+    assert_int_equal(mkdir("disk", 0777) | symlink("disk/f", "a") | symlink("a", "b"), 0);
+    assert_int_equal(cn_file_write_new("b", "new", 3, &err), 0);
+    content_is("disk/f", "new");
+    assert_int_equal(cn_file_write("a", "newer", 5, &err), 0);
+    content_is("disk/f", "newer");
+    assert_true(!lstat("a", &st) && S_ISLNK(st.st_mode) && !lstat("b", &st) && S_ISLNK(st.st_mode));
+    assert_int_equal(symlink("round", "round"), 0);
+    assert_true(cn_file_write("round", "", 0, &err) < 0);
+
+    /* nothing is replaced by what must be new */
+    assert_int_equal(cn_file_write_new("b", "other", 5, &err), CN_EEXISTS);
+    content_is("b", "newer");
+
+    /* what is no file */
+    assert_int_equal(mkfifo("pipe", 0666), 0);
+    assert_int_equal(cn_file_write("disk", "", 0, &err), CN_EINVALID);
+    assert_int_equal(cn_file_write("/dev/null", "x", 1, &err), 0);
+    assert_true(!stat("/dev/null", &st) && S_ISCHR(st.st_mode));
+    assert_int_equal(cn_file_write("/dev/full", "x", 1, &err), CN_ENOSPACE);
+
+    /* a probe finds out, leaves nothing, and waits for no reader of a pipe */
+    assert_int_equal(cn_file_probe("b", &err) | cn_file_probe("g", &err), 0);
+    assert_int_equal(cn_file_probe("pipe", &err), 0);
+    assert_int_equal(cn_file_probe("no/f", &err), CN_ENOTFOUND);
+    assert_true(cn_file_probe("disk/f/g", &err) < 0);
+    assert_true(cn_file_probe("disk", &err) < 0);
+    content_is("b", "newer");
+    assert_int_equal(unlink("disk/f") | rmdir("disk"), 0); /* nothing else is in it */
+    assert_int_equal(chdir("/") | cn_rmtree(dir, &err), 0);
+}
+
 static void hash_round_trip(void **state)
 {
     struct cn_hash a, b;
@@ -253,6 +302,7 @@ int main(void)
         cmocka_unit_test(yaml_is_one_plain_tree),
         cmocka_unit_test(yaml_refuses_depth),
         cmocka_unit_test(write_is_all_or_nothing),
+        cmocka_unit_test(writing_keeps_what_is_there),
         cmocka_unit_test(hash_round_trip),
         cmocka_unit_test(pool_runs_each_item_once),
         cmocka_unit_test(error_texts),
