@@ -390,14 +390,25 @@ static void write_carried(struct source *s)
     }
 }
 
+/* A blank and a name out of the file, of which nothing can end the comment. */
+static void put_in_comment(struct export_text *out, const char *name)
+{
+    export_printf(out, " ");
+    for (const char *p = name; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        int plain = c >= 0x80 || isalnum(c) || strchr("_-+.:", c);
+        export_printf(out, "%c", plain ? c : '_');
+    }
+}
+
 static void write_top(struct source *s)
 {
     const struct export_artifact *a = s->a;
     char net[17] = {0};
     memcpy(net, a->h.net, sizeof a->h.net);
-    export_printf(
-        s->out,
-        "/* The net '%s' as C99, made by `cinch export --c`. Needs no library, no malloc.\n", net);
+    export_printf(s->out, "/* The net");
+    put_in_comment(s->out, net);
+    export_printf(s->out, " as C99, made by `cinch export --c`. Needs no library, no malloc.\n");
     export_printf(s->out, " *     uint64_t scratch[(%s_SCRATCH_BYTES + 7) / 8];\n", s->symbol);
     export_printf(s->out, " *     %s_run(x, logits, probability, scratch);\n", s->symbol);
     export_printf(s->out, " * x: [%d leads][%d samples], (mV - mean) / std per lead:\n *   mean",
@@ -406,7 +417,7 @@ static void write_top(struct source *s)
     export_printf(s->out, "\n *   std ");
     for (int i = 0; i < a->h.leads; i++) export_printf(s->out, " %.9g", (double)a->std[i]);
     export_printf(s->out, "\n * logits, probability: [%d]", a->h.labels);
-    for (int i = 0; i < a->h.labels; i++) export_printf(s->out, " %s", a->label[i]);
+    for (int i = 0; i < a->h.labels; i++) put_in_comment(s->out, a->label[i]);
     export_printf(s->out, "; either may be NULL.\n");
     export_printf(s->out, " * Compile with -std=c99 (or -ffp-contract=off), so that no "
                           "multiply-add is fused.\n */\n");

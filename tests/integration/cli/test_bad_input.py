@@ -1,4 +1,5 @@
 """Bad input gets a clear error with its place, exit code 1 or 2, and nothing half-written."""
+import json
 import os
 import resource
 import struct
@@ -235,6 +236,21 @@ class Files(harness.Case):
             for form in ([], ["--json"]):
                 out, err = self.cinch("submit", self.write("g.yaml", grid + "\n"), "--dry-run", "--connect", "ipc:///nowhere", *form, code=2)
                 self.assertNotRegex(out + err, "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]")
+
+    def test_labels_stay_in_the_comment_of_c_source(self):
+        """What a stranger's checkpoint calls a label is no code of those who export and compile it."""
+        data = harness.read(self.model)
+        n = int.from_bytes(data[:8], "little")
+        head = json.loads(data[8:8 + n])
+        about = json.loads(head["__metadata__"]["cinch"])
+        about["labels"][0] = "*/x;/*"
+        head["__metadata__"]["cinch"] = json.dumps(about)
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
+        with open(self.path("evil.safetensors"), "wb") as f:
+            f.write(len(text).to_bytes(8, "little") + text + data[8 + n:])
+        self.cinch("export", "evil.safetensors", "--c", "-o", "evil.c")
+        subprocess.run(["cc", "-std=c99", "-Wall", "-Werror", "-c", self.path("evil.c"), "-o", self.path("evil.o")], check=True)
 
     def test_unknown_isa(self):
         art = self.path("m.cinch")
