@@ -274,6 +274,28 @@ static void print_choice(const struct report *r, int group, FILE *to)
                   by, chosen ? "some cells" : "this table");
 }
 
+/* "3 waiting, 2 blocked": where the missing measurements of a group are. */
+static void print_states(const struct report *r, int group, FILE *to)
+{
+    json_t *all = json_object(), *n;
+    const char *state;
+    const json_t *last = NULL;
+    for (int i = 0; i < r->n; i++) {
+        const struct row *row = &r->row[i];
+        if (row->group != group || row->measured || row->artifact == last) continue;
+        last = row->artifact; /* an entry has a row for each seed */
+        json_object_foreach(json_object_get(last, "states"), state, n)
+        {
+            json_int_t before = json_integer_value(json_object_get(all, state));
+            json_object_set_new(all, state, json_integer(before + json_integer_value(n)));
+        }
+    }
+    int said = 0;
+    json_object_foreach(all, state, n)
+        cli_print(to, "%s %lld %s", said++ ? "," : ":", (long long)json_integer_value(n), state);
+    json_decref(all);
+}
+
 /* Seeds, and what is missing of what was asked for. */
 static void print_counts(const struct report *r, int group, FILE *to)
 {
@@ -284,7 +306,10 @@ static void print_counts(const struct report *r, int group, FILE *to)
         missing += !r->row[i].measured;
     }
     cli_print(to, "n = %d seed%s", seeds, seeds == 1 ? "" : "s");
-    if (missing) cli_print(to, "; %d of %d measurements are missing (-)", missing, asked);
+    if (missing) {
+        cli_print(to, "; %d of %d measurements are missing (-)", missing, asked);
+        print_states(r, group, to);
+    }
     fputc('\n', to);
 }
 

@@ -71,7 +71,7 @@ def choice_and_marks():
     missing = [{**net(0, 1, "L1", 0.125, None, None), "kept": None, "seeds": [0, 1], "states": {"blocked": 2}}]
     text = shown({"artifacts": artifacts, "missing": missing, "failed": [{"job": "j9", "reason": "loss is not finite"}]})
     check(text, "cnn [8, 4]\t100 %\t50.00 %\tkeep 0.125", "F\t0.9000(000) \t0.8000(000) 1/L1\t-", "µs F\t11.0 [10.0-14.0]~\t-\t-",
-          "n = 2 seeds; 2 of 9 measurements are missing (-)", "best validation AUROC", "leaves out HYP", "70.00 % 2/L1 after 1",
+          "n = 2 seeds; 2 of 9 measurements are missing (-): 2 blocked", "best validation AUROC", "leaves out HYP", "70.00 % 2/L1 after 1",
           "50.00 % 5/L2\t2", "cnn [4, 8]\t100 %\nF\t0.6000", "j9: loss is not finite")
 
 

@@ -234,7 +234,7 @@ static void missing_and_undefined(void **state)
                  "F     0.9000 n=1  -\n"
                  "Q     n/a         -\n"
                  "KB F  1.000       -\n"
-                 "n = 2 seeds; 3 of 4 measurements are missing (-)\n"
+                 "n = 2 seeds; 3 of 4 measurements are missing (-): 1 waiting, 2 blocked\n"
                  "macro-AUROC leaves out HYP, CD: all records of the test part have it, or none\n");
     assert_null(strstr(text, "validation part have it"));
     assert_null(strstr(text, "nan"));

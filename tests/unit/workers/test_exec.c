@@ -478,6 +478,44 @@ static void an_evaluation_measures_everything(void **state)
     free(g.recipe);
 }
 
+/* A label that no record of the test part has is named, null in the list, and not in the mean. */
+static void a_label_of_one_class_is_named(void **state)
+{
+    struct fixture f, g;
+    struct exec_job first;
+    struct seen s = {0};
+    struct ecg_dataset poor = ecg.d;
+    uint8_t *y = malloc((size_t)poor.n * 5);
+    train(&f, 60, &first);
+    fixture_init(&g, CINCH__JOB_KIND__EVALUATE, 60);
+    memcpy(y, ecg.d.y, (size_t)poor.n * 5);
+    for (int i = 0; i < poor.n; i++)
+        if (poor.part[i] == ECG_TEST) y[5 * i + 2] = 0;
+    poor.y = y;
+    struct exec_job job = {.spec = &g.spec};
+    give(&job, "model", &first.out[0]);
+    records = &poor;
+    run(&job, 1, &s);
+    records = &ecg.d;
+    must(&job);
+    json_t *o = json_loads(job.metrics, 0, NULL), *per = json_object_get(o, "auroc_per_label"), *v;
+    const json_t *undefined = json_object_get(o, "auroc_undefined");
+    const char *label;
+    double sum = 0;
+    assert_int_equal(json_array_size(undefined), 1);
+    assert_string_equal(json_string_value(json_array_get(undefined, 0)), poor.label[2]);
+    assert_true(json_is_null(json_object_get(per, poor.label[2])));
+    json_object_foreach(per, label, v) sum += json_number_value(v);
+    assert_true(fabs(real(o, "auroc_float") - sum / 4) < 1e-9);
+    assert_int_equal(json_array_size(json_object_get(o, "auroc_undefined_validation")), 0);
+    json_decref(o);
+    exec_job_clear(&first);
+    exec_job_clear(&job);
+    free(f.recipe);
+    free(g.recipe);
+    free(y);
+}
+
 /* Beats: classes that exclude each other. The figures must be those of nn_classify on cinchrt's
  * predictions, which the confusion matrix alone determines. */
 static void beats_are_told_apart(void **state)
@@ -674,6 +712,7 @@ int main(void)
         cmocka_unit_test(single_weights_are_pruned_by_a_mask),
         cmocka_unit_test(sensitivity_meets_the_total),
         cmocka_unit_test(an_evaluation_measures_everything),
+        cmocka_unit_test(a_label_of_one_class_is_named),
         cmocka_unit_test(beats_are_told_apart),
         cmocka_unit_test(bad_specs_fail_with_a_reason),
     };
