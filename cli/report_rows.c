@@ -550,7 +550,9 @@ void setup_text(const struct setup *s, char out[256])
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
         if (!*part[i]) continue;
         n += (size_t)snprintf(out + n, 256 - n, "%s%.60s", n ? ", " : "", part[i]);
-        if (i == 0 && *s->version) n += (size_t)snprintf(out + n, 256 - n, " %.40s", s->version);
+        if (i == 0 && *s->version) /* "5.3.0-0-g54ea..": the release says enough */
+            n += (size_t)snprintf(out + n, 256 - n, " %.*s", (int)strcspn(s->version, "-"),
+                                  s->version);
     }
 }
 
