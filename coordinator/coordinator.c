@@ -165,6 +165,8 @@ static bool commit(struct coordinator *c, int64_t now)
     if (c->broken && now < c->broken_next) return false;
     struct cn_error err;
     int rc = st_commit(c->st, &err);
+    c->writing = rc == ST_PART;
+    if (c->writing) return false;
     if (rc) {
         if (!c->broken)
             cn_err("coordinator", "%s; nothing new is accepted until it works again", err.text);
@@ -192,8 +194,7 @@ static void settle(struct coordinator *c)
 {
     int64_t now = cn_mono_ms();
     if (!c->broken && !c->low_space) sc_assign(c->s, now);
-    effects_apply(c);
-    bool committed = commit(c, now);
+    bool all = effects_apply(c), committed = commit(c, now) && all;
     if (committed) effects_after_commit(c);
     client_wake_watchers(c, now);
     net_flush(c, committed);
@@ -214,7 +215,7 @@ static int wait_for_work(struct coordinator *c, bool busy)
 
 int co_step(struct coordinator *c, bool *busy, struct cn_error *err)
 {
-    if (wait_for_work(c, *busy || (c->door && door_busy(c->door))))
+    if (wait_for_work(c, *busy || c->writing || c->s->n_effects || (c->door && door_busy(c->door))))
         return cn_fail(err, CN_EIO, "coordinator: %s", zmq_strerror(zmq_errno()));
     *busy = net_turns(c, BATCH);
     client_expanded(c);

@@ -170,6 +170,7 @@ struct coordinator {
     int broken;      /* 0, or why the last commit failed */
     int64_t broken_next, last_tick, last_space;
     bool low_space;
+    bool writing;        /* a transaction goes on in the next round */
     bool cores_reserved; /* some worker has reserved a core since the start */
     uint64_t n_messages, n_refused, n_commits, n_results;
     struct http *http;
@@ -220,7 +221,8 @@ uint32_t service_reserved(const struct coordinator *c, const char *host, uint32_
                           uint32_t cap);
 
 /* ---- effects.c */
-void effects_apply(struct coordinator *c);        /* scheduler's effects → operations, messages */
+/* The scheduler's effects → operations, messages; some thousand at once. False: there are more. */
+bool effects_apply(struct coordinator *c);
 void effects_after_commit(struct coordinator *c); /* leases out, needless blobs away */
 void note(struct coordinator *c, struct st_op op);
 void note_event(struct coordinator *c, struct happening h);

@@ -9,6 +9,8 @@
 #include "coordinator/core.h"
 #include "proto/client.h"
 
+enum { PART = 5000 }; /* effects in one round */
+
 const char *why_text(int why)
 {
     static const char *const text[SC_WHYS] = {
@@ -147,10 +149,11 @@ static void changed(struct coordinator *c, const struct sc_effect *e)
     note_event(c, h);
 }
 
-void effects_apply(struct coordinator *c)
+bool effects_apply(struct coordinator *c)
 {
     struct sched *s = c->s;
-    for (uint32_t i = 0; i < s->n_effects; i++) {
+    uint32_t n = s->n_effects < PART ? s->n_effects : PART;
+    for (uint32_t i = 0; i < n; i++) {
         const struct sc_effect *e = &s->effect[i];
         if (e->what == SC_DO_DROP) {
             send_drop(c, e);
@@ -163,7 +166,9 @@ void effects_apply(struct coordinator *c)
         else
             s->nomem = true;
     }
-    s->n_effects = 0;
+    s->n_effects -= n;
+    memmove(s->effect, s->effect + n, s->n_effects * sizeof *s->effect);
+    return !s->n_effects;
 }
 
 /* ---- leases: put together after the commit, when their parents' outputs can be read */

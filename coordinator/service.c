@@ -162,7 +162,7 @@ static void welcome(struct coordinator *c, const struct peer *p, uint64_t id)
         w.reserved_cores = cores;
     }
     struct pr_header h = {.type = PR_WELCOME, .id = id};
-    net_send(c, p, h, &w.base, NULL, net_must_wait(c));
+    net_send(c, p, h, &w.base, NULL, p->worker && net_must_wait(c)); /* a worker was noted */
 }
 
 void service_hello(struct coordinator *c, int socket, const void *identity, size_t n,

@@ -272,6 +272,8 @@ static int write_key(struct store *st, const struct st_op *op)
     return finish(q);
 }
 
+enum { PARTLY = 1, PART = 3000 /* rows in one part of a transaction */ };
+
 static int write_range(struct store *st, const struct st_op *op)
 {
     if (op->kind == ST_WANT) {
@@ -281,8 +283,12 @@ static int write_range(struct store *st, const struct st_op *op)
         sqlite3_bind_int64(q, 3, op->last);
         return finish(q);
     }
-    for (uint32_t id = op->first; id <= op->last; id++)
+    for (uint32_t id = op->first + st->row; id <= op->last && st->left; id++, st->row++) {
         if (write_new_job(st, id)) return -1;
+        st->left--;
+    }
+    if (op->first + st->row <= op->last) return PARTLY;
+    st->row = 0;
     return 0;
 }
 
@@ -361,17 +367,38 @@ bool st_pending(const struct store *st)
     return st->n_ops != 0;
 }
 
+static int give_up(struct store *st, struct cn_error *err)
+{
+    int rc = st_fail(st->db, err, "writing the queue");
+    if (!sqlite3_get_autocommit(st->db)) finish(st->q[Q_ROLLBACK]);
+    st->written = st->row = 0;
+    st->begun = false;
+    return rc;
+}
+
+/* Operations from where the last part ended: 0 all, PARTLY, negative. */
+static int write_part(struct store *st)
+{
+    int rc = 0;
+    for (st->left = PART; st->written < st->n_ops && !rc; st->written += !rc) {
+        if (!st->left) return PARTLY;
+        rc = write_op(st, &st->op[st->written]);
+        st->left -= st->left > 0;
+    }
+    return rc;
+}
+
 int st_commit(struct store *st, struct cn_error *err)
 {
     if (!st->n_ops) return 0;
-    int bad = finish(st->q[Q_BEGIN]);
-    for (uint32_t i = 0; !bad && i < st->n_ops; i++) bad = write_op(st, &st->op[i]);
-    if (!bad) bad = finish(st->q[Q_COMMIT]);
-    if (bad) {
-        int rc = st_fail(st->db, err, "writing the queue");
-        if (!sqlite3_get_autocommit(st->db)) finish(st->q[Q_ROLLBACK]);
-        return rc;
-    }
+    int rc = st->begun ? 0 : finish(st->q[Q_BEGIN]);
+    st->begun = !rc;
+    if (!rc) rc = write_part(st);
+    if (rc == PARTLY) return ST_PART;
+    if (!rc) rc = finish(st->q[Q_COMMIT]);
+    if (rc) return give_up(st, err);
+    st->begun = false;
+    st->written = st->row = 0;
     free_ops(st);
     if (st->cap_ops > 65536) { /* a huge submit should not be remembered in memory */
         free(st->op);

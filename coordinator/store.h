@@ -90,6 +90,9 @@ void st_state_clear(struct st_state *state);
 int st_note(struct store *st, struct st_op op);
 bool st_pending(const struct store *st);
 /* Writes what was noted. On failure everything stays noted: CN_ENOSPACE, CN_EBUSY, CN_EIO. */
+enum { ST_PART = 1 };
+/* Writes some thousand rows. ST_PART: there are more, call again; only then is anything on the disk.
+ * What is noted meanwhile joins them. */
 int st_commit(struct store *st, struct cn_error *err);
 uint64_t st_next_event(const struct store *st); /* sequence number that the next noted event gets */
 

@@ -47,7 +47,10 @@ struct store {
     struct st_state *state;
     struct st_op *op;
     uint32_t n_ops, cap_ops;
-    uint64_t last_event; /* noted */
+    bool begun;            /* a transaction is open: */
+    uint32_t written, row; /* ... operations in it, rows of the next one */
+    uint32_t left;         /* rows that this part may still write */
+    uint64_t last_event;   /* noted */
     char path[4096];
     /* the thread that moves the write-ahead log into the database */
     pthread_t thread;
