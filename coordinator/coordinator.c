@@ -194,7 +194,7 @@ static void settle(struct coordinator *c)
 {
     int64_t now = cn_mono_ms();
     if (!c->broken && !c->low_space) sc_assign(c->s, now);
-    bool all = effects_apply(c), committed = commit(c, now) && all;
+    bool all = effects_apply(c), committed = !c->filing && commit(c, now) && all;
     if (committed) effects_after_commit(c);
     client_wake_watchers(c, now);
     net_flush(c, committed);
@@ -215,7 +215,8 @@ static int wait_for_work(struct coordinator *c, bool busy)
 
 int co_step(struct coordinator *c, bool *busy, struct cn_error *err)
 {
-    if (wait_for_work(c, *busy || c->writing || c->s->n_effects || (c->door && door_busy(c->door))))
+    if (wait_for_work(c, *busy || c->writing || c->filing || c->s->n_effects ||
+                             (c->door && door_busy(c->door))))
         return cn_fail(err, CN_EIO, "coordinator: %s", zmq_strerror(zmq_errno()));
     *busy = net_turns(c, BATCH);
     client_expanded(c);

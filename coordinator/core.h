@@ -134,6 +134,7 @@ struct coordinator {
     struct accounts accounts;
     struct aside *aside;
     struct task *expanding; /* what the aside works for */
+    struct task *filing;    /* whose grid enters the queue; nothing is committed meanwhile */
     struct task *abandoned; /* it does, but the asker has gone */
     uint64_t end_after;     /* a connection that ends once its reply is out */
     char *endpoint[CO_MAX_LISTEN];
@@ -156,6 +157,7 @@ struct coordinator {
     uint32_t n_out, cap_out;
     struct peer **peer_of; /* by worker id; NULL: not connected */
     uint32_t cap_peer_of;
+    uint32_t next_effect;    /* of the scheduler's, to be applied in the next round */
     struct sc_effect *grant; /* to be sent after the commit */
     uint32_t n_grants, cap_grants;
     struct cn_hash *stale; /* blobs that may have become needless */
@@ -274,6 +276,9 @@ char *given_engines(const char *text);
 
 /* ---- client.c again */
 void client_forget_watches(struct coordinator *c, const struct peer *p);
+/* ---- filing.c */
+/* The connection of a task ends: true when the task goes on without it, or is freed later. */
+bool client_keeps(struct coordinator *c, struct task *t);
 /* The grid that was expanded aside goes on. */
 void client_expanded(struct coordinator *c);
 void client_wake_watchers(struct coordinator *c, int64_t now);

@@ -152,8 +152,8 @@ static void changed(struct coordinator *c, const struct sc_effect *e)
 bool effects_apply(struct coordinator *c)
 {
     struct sched *s = c->s;
-    uint32_t n = s->n_effects < PART ? s->n_effects : PART;
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t i = c->next_effect, end = s->n_effects - i < PART ? s->n_effects : i + PART;
+    for (; i < end; i++) {
         const struct sc_effect *e = &s->effect[i];
         if (e->what == SC_DO_DROP) {
             send_drop(c, e);
@@ -166,8 +166,8 @@ bool effects_apply(struct coordinator *c)
         else
             s->nomem = true;
     }
-    s->n_effects -= n;
-    memmove(s->effect, s->effect + n, s->n_effects * sizeof *s->effect);
+    c->next_effect = end < s->n_effects ? end : 0;
+    if (!c->next_effect) s->n_effects = 0;
     return !s->n_effects;
 }
 

@@ -200,16 +200,8 @@ static void forget(struct coordinator *c, struct peer *p)
 static void gone(void *arg, struct conn *k)
 {
     struct coordinator *c = arg;
-    if (k->task) {
-        if (k->task->parked && c->aside) {
-            as_stop(c->aside); /* it reads the body: the task is freed when it has ended */
-            c->abandoned = k->task;
-            c->expanding = NULL;
-        } else {
-            free_task(c, k->task);
-        }
-        k->task = NULL;
-    }
+    if (k->task && !client_keeps(c, k->task)) free_task(c, k->task);
+    k->task = NULL;
     if (k->peer) forget(c, k->peer);
     k->peer = NULL;
 }

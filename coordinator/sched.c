@@ -214,16 +214,23 @@ bool sc__revive(struct sched *s, uint32_t id, int64_t now)
     return true;
 }
 
-void sc_on_submit(struct sched *s, uint32_t run, int64_t now)
+bool sc_on_submit_part(struct sched *s, uint32_t run, uint32_t *want, uint32_t n, int64_t now)
 {
     /* Jobs of a run stand in an order where parents come first. */
-    for (uint32_t w = s->run[run].want; w; w = s->want[w].next_of_run) {
-        uint32_t id = s->want[w].job;
+    for (; *want && n; *want = s->want[*want].next_of_run, n--) {
+        uint32_t id = s->want[*want].job;
         if (s->job[id].state == SC_FAILED || s->job[id].state == SC_CANCELLED)
             sc__revive(s, id, now);
         settle(s, id, now);
         if (s->job[id].state == SC_READY) sc__enqueue(s, id); /* this run may rank higher */
     }
+    return *want != 0;
+}
+
+void sc_on_submit(struct sched *s, uint32_t run, int64_t now)
+{
+    uint32_t want = s->run[run].want;
+    sc_on_submit_part(s, run, &want, UINT32_MAX, now);
 }
 
 void sc_on_restart(struct sched *s, int64_t now)

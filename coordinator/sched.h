@@ -288,6 +288,8 @@ uint32_t sc_job_add(struct sched *s, const struct sc_job *j, bool restored);
 int sc_want_add(struct sched *s, uint32_t run, uint32_t job);
 /* After all jobs and wants of a submit: retries what had failed, settles states, fills queues. */
 void sc_on_submit(struct sched *s, uint32_t run, int64_t now);
+/* The same for n jobs of it, from *want on (at first the run's `want`); true: there are more. */
+bool sc_on_submit_part(struct sched *s, uint32_t run, uint32_t *want, uint32_t n, int64_t now);
 /* After everything was restored: waits, queues, and leases of workers that have not called yet. */
 void sc_on_restart(struct sched *s, int64_t now);
 
