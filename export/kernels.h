@@ -230,9 +230,10 @@ static void net_mean_f32(int c, int t, const float *x, float *y)
 {
     int i, j;
     for (i = 0; i < c; i++) {
-        float sum = 0;
-        for (j = 0; j < t; j++) sum += x[(long)j * c + i];
-        y[i] = sum / (float)t;
+        float sum[2] = {0, 0}, scale = 1.0f / (float)t; /* of even and odd steps */
+        for (j = 0; j < t; j++) sum[j & 1] = sum[j & 1] + x[(long)j * c + i];
+        sum[0] = sum[0] + sum[1];
+        y[i] = sum[0] * scale;
     }
 }
 #endif
@@ -285,13 +286,10 @@ static void net_norm_f32(const struct net_norm_f32 *l, const float *x, float *y)
     for (t = 0; t < l->tout; t++, y += n) {
         for (i = 0; i < n; i++) y[i] = -3.4e38f;
         for (j = 0; j < l->pool; j++, x += n) {
-            double mean = 0, var = 0, rstd;
-            for (i = 0; i < n; i++) mean += x[i];
-            mean /= n;
-            for (i = 0; i < n; i++) var += (x[i] - mean) * (x[i] - mean);
-            rstd = rt_rsqrt(var / n + 1e-5);
+            float mean, rstd;
+            rt_norm_moments(x, n, &mean, &rstd);
             for (i = 0; i < n; i++) {
-                float v = (float)((x[i] - mean) * rstd) * l->gamma[i] + l->beta[i];
+                float v = rt_norm_value(x[i], mean, rstd, l->gamma[i], l->beta[i]);
                 if (v > y[i]) y[i] = v;
             }
         }

@@ -1,6 +1,7 @@
-/* cpu/rt/real.h - exp, sigmoid, tanh and 1/sqrt in plain C, because the runtime
- * links no libm. Accuracy near 1e-15 relative; used at the float ends of a net
- * and by the portable float kernels.
+/* cpu/rt/real.h - exp, sigmoid, tanh, 1/sqrt and rounding in plain C, because
+ * the runtime links no libm, and LayerNorm's steps in float. exp and what is made
+ * of it have an accuracy near 1e-15 relative. Used at the float ends of a net, by
+ * the portable float kernels and by the C export.
  */
 #ifndef CINCHRT_REAL_H
 #define CINCHRT_REAL_H
@@ -75,6 +76,53 @@ static inline float rt_rootf(float x)
     if (middle * middle < (double)x) return up;
     middle = ((double)r + (double)down) / 2;
     return middle * middle > (double)x ? down : r;
+}
+
+#define RT_NORM_LANES 16 /* sums: channel c belongs to number c % 16, whatever the vectors' width */
+
+static inline float rt_lanes_sum(float s[RT_NORM_LANES])
+{
+    int n, i;
+    for (n = RT_NORM_LANES / 2; n; n /= 2)
+        for (i = 0; i < n; i++) {
+            float two = s[i] + s[i + n];
+            s[i] = two;
+        }
+    return s[0];
+}
+
+/* LayerNorm in float, one rounding per step: the mean and reciprocal standard deviation of a row. The vector
+ * kernels have the same bits. */
+static inline void rt_norm_moments(const float *x, int n, float *mean, float *rstd)
+{
+    float sum[RT_NORM_LANES] = {0}, square[RT_NORM_LANES] = {0}, v, mu, root;
+    int c;
+    for (c = 0; c < n; c++) {
+        v = sum[c % RT_NORM_LANES] + x[c];
+        sum[c % RT_NORM_LANES] = v;
+    }
+    v = rt_lanes_sum(sum);
+    mu = v / (float)n;
+    for (c = 0; c < n; c++) {
+        float d = x[c] - mu, d2 = d * d;
+        v = square[c % RT_NORM_LANES] + d2;
+        square[c % RT_NORM_LANES] = v;
+    }
+    v = rt_lanes_sum(square);
+    v = v / (float)n;
+    v = v + 1e-5f;
+    root = rt_rootf(v);
+    *mean = mu;
+    *rstd = 1.0f / root;
+}
+
+static inline float rt_norm_value(float x, float mean, float rstd, float gamma, float beta)
+{
+    float v = x - mean;
+    v = v * rstd;
+    v = v * gamma;
+    v = v + beta;
+    return v;
 }
 
 /* Round to the nearest integer, ties to even; |x| < 2^22. Two roundings to

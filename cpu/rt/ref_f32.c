@@ -143,43 +143,6 @@ static void lstm_run(const struct cinchrt_model *m, const struct rt_layer *l, ui
 const struct rt_kernel rt_f32_lstm__portable = {"f32_lstm__portable", copy_size, copy_block,
                                                 lstm_scratch, lstm_run};
 
-#define NORM_LANES 16 /* sums: channel c belongs to number c % 16, whatever the vectors' width */
-
-static float lanes_sum(float s[NORM_LANES])
-{
-    int n, i;
-    for (n = NORM_LANES / 2; n; n /= 2)
-        for (i = 0; i < n; i++) {
-            float two = s[i] + s[i + n];
-            s[i] = two;
-        }
-    return s[0];
-}
-
-/* One step's mean and reciprocal standard deviation. */
-static void norm_moments(const float *x, int n, float *mean, float *rstd)
-{
-    float sum[NORM_LANES] = {0}, square[NORM_LANES] = {0}, v, mu, root;
-    int c;
-    for (c = 0; c < n; c++) {
-        v = sum[c % NORM_LANES] + x[c];
-        sum[c % NORM_LANES] = v;
-    }
-    v = lanes_sum(sum);
-    mu = v / (float)n;
-    for (c = 0; c < n; c++) {
-        float d = x[c] - mu, d2 = d * d;
-        v = square[c % NORM_LANES] + d2;
-        square[c % NORM_LANES] = v;
-    }
-    v = lanes_sum(square);
-    v = v / (float)n;
-    v = v + 1e-5f;
-    root = rt_rootf(v);
-    *mean = mu;
-    *rstd = 1.0f / root;
-}
-
 static void layernorm_run(const struct cinchrt_model *m, const struct rt_layer *l, uint8_t *scratch)
 {
     const struct rt_edge *in = &m->edge[l->in], *out = &m->edge[l->out];
@@ -190,12 +153,9 @@ static void layernorm_run(const struct cinchrt_model *m, const struct rt_layer *
     for (t = 0; t < l->tout; t++, y += out->stride) {
         for (c = 0; c < out->stride; c++) y[c] = c < n ? -3.4e38f : 0;
         for (j = 0; j < l->f.pool; j++, x += in->stride) {
-            norm_moments(x, n, &mean, &rstd);
+            rt_norm_moments(x, n, &mean, &rstd);
             for (c = 0; c < n; c++) {
-                float v = x[c] - mean;
-                v = v * rstd;
-                v = v * gamma[c];
-                v = v + beta[c];
+                float v = rt_norm_value(x[c], mean, rstd, gamma[c], beta[c]);
                 if (v > y[c]) y[c] = v;
             }
         }

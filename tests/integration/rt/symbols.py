@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 MAY = {"memcpy", "memset", "memmove", "memcmp", "strcmp", "_GLOBAL_OFFSET_TABLE_"}
-# sanitizers, stack protector, 64-bit division of 32-bit targets
-FROM_COMPILER = re.compile(r"^(__asan|__odr_asan|__ubsan|__tsan|__sanitizer|__stack_chk|__udivdi3|__divdi3|__umoddi3|__moddi3)")
+# sanitizers, stack protector, fortified calls (this build's options, not the runtime's), 64-bit division of 32-bit targets
+FROM_COMPILER = re.compile(r"^(__asan|__odr_asan|__ubsan|__tsan|__sanitizer|__stack_chk|__mem(cpy|set|move)_chk$|__udivdi3|__divdi3|__umoddi3|__moddi3)")
 
 
 def main():
