@@ -40,7 +40,7 @@ struct record {
 };
 
 struct impl {
-    int n;
+    int n, cap;
     struct record *record; /* [n], by name */
     enum ecg_split split;
     uint64_t seed;
@@ -70,8 +70,9 @@ static int add_record(struct impl *impl, const char *dir, const char *name, size
         cn_warn("ecg", "%s: no such file; its record is left out", path);
         return 0;
     }
-    if (impl->n % 64 == 0) {
-        void *grown = realloc(impl->record, ((size_t)impl->n + 64) * sizeof *impl->record);
+    if (impl->n == impl->cap) {
+        impl->cap = impl->cap ? 2 * impl->cap : 64;
+        void *grown = realloc(impl->record, (size_t)impl->cap * sizeof *impl->record);
         if (!grown) return cn_fail(err, CN_ENOMEM, "%s: out of memory", dir);
         impl->record = grown;
     }

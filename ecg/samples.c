@@ -21,6 +21,7 @@
  */
 #include <string.h>
 
+#include "base/log.h"
 #include "ecg/wfdb.h"
 
 struct format {
@@ -216,6 +217,12 @@ int ecg_dat_decode(const struct ecg_header *h, int first, int count, const struc
                        "signals x %lld samples in format %d); fetch it again",
                        dat->path, dat->n, h->record, (long long)need, count,
                        (long long)h->n_samples, sig->format);
+    int64_t there = samples_of(f, (int64_t)dat->n - sig->offset) / count;
+    if (there > h->n_samples)
+        cn_warn("ecg",
+                "%s: holds %lld samples per signal; the %lld that the header of record %s states "
+                "are taken",
+                dat->path, (long long)there, (long long)h->n_samples, h->record);
     decode(&(struct run){dat->data + sig->offset, count, h->n_samples, out}, f, sig);
     for (int s = 0; s < count; s++) {
         int rc = check_sum(h, first + s, dat, out + s * h->n_samples, err);

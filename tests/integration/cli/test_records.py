@@ -113,6 +113,25 @@ class Text(harness.Case):
         self.assertIn("is not calibrated", err)
 
 
+class Lengths(harness.Case):
+    def test_a_file_longer_than_its_header_says_is_told(self):
+        twelve(self.dir, "rec")
+        with open(self.path("rec.dat"), "ab") as f:
+            f.write(bytes(24 * 5))
+        doc, err = self.cinch("data", "show", "rec", "--json")
+        self.assertIn('"samples": 1000', doc)
+        self.assertIn("holds 1005 samples per signal; the 1000 that the header", err)
+
+    def test_the_challenge_layout(self):
+        with open(self.path("A1.mat"), "wb") as f:
+            f.write(bytes(24) + struct.pack("<4h", 1, -1, 2, -2))
+        self.write("A1.hea", "A1 2 500 2 05-Feb-2020 11:39:16\nA1.mat 16+24 1000/mV 16 0 1 3 0 I\n"
+                             "A1.mat 16+24 1000/mV 16 0 -1 -3 0 II\n#Age: 74\n  #Sex: Male\n")
+        for name in ("A1", "A1.mat", "A1.hea"):
+            leads = self.json("data", "show", name)["leads"]
+            self.assertEqual({k: [round(v, 6) for v in x] for k, x in leads.items()}, {"I": [0.001, 0.002], "II": [-0.001, -0.002]})
+
+
 class NoFiles(harness.Case):
     def test_pipes_and_folders_are_refused_at_once(self):
         twelve(self.dir, "rec")
