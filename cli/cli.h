@@ -23,6 +23,9 @@ struct cli {
     const char *gaps;    /* --gaps as given: how missing samples are met; NULL: refused */
     bool answered;       /* the document has been written */
     struct cn_error err; /* of the handler that failed */
+    /* NULL, or asked while a run is watched: 0, or a code with why it cannot end any more */
+    int (*alive)(void *arg, struct cn_error *err);
+    void *alive_arg;
 };
 
 /* ------------------------------------------------------------------------------------- options */

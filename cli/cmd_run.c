@@ -142,6 +142,7 @@ static int run_grid(struct cli *c, const struct args *a, const struct grid *g, c
         cn_fail(&c->err, rc, "stopped; give the same command again to go on");
     if (!rc) rc = bring_home(c, a, client, n.run, cli_text(show, "state"));
     json_decref(show);
+    c->alive = NULL;
     embed_stop(e);
     return rc;
 }

@@ -1,5 +1,6 @@
 /* cli/embed.h - a coordinator and its workers inside this process, for `cinch run`: the same code as
- * the separate programs, over in-process sockets. */
+ * the separate programs, over in-process sockets. A trainer on a GPU is a process beside it
+ * (cli/trainer.h). */
 #ifndef CINCH_CLI_EMBED_H
 #define CINCH_CLI_EMBED_H
 
@@ -16,7 +17,7 @@ struct embed_options {
     int slots;                         /* trainings at once; 0: the workers' own choice */
 };
 
-/* Starts all threads and connects a client to them. CN_EBUSY: another `cinch run` or cinchd works on
+/* To be called while this process has a single thread. Starts all threads and connects a client to them. CN_EBUSY: another `cinch run` or cinchd works on
  * this state folder. */
 int embed_start(struct cli *c, const struct embed_options *o, struct embed **out);
 struct pr_client *embed_client(struct embed *e); /* borrowed */

@@ -191,6 +191,7 @@ int watch_run(struct cli *c, struct pr_client *client, const char *run, json_t *
         if (!rc) draw(&v, now, jobs);
         json_decref(jobs);
         bool over = !rc && ended(now);
+        if (!rc && !over && c->alive) rc = c->alive(c->alive_arg, &c->err);
         if (!rc && !over) rc = explain_stall(c, client, run, now, &stall);
         if (now) {
             json_decref(*show);

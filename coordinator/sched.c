@@ -432,6 +432,11 @@ int sc_on_result(struct sched *s, uint32_t worker, uint64_t job, uint32_t attemp
     case SC_GIVEN_BACK:
         end_lease(s, id, SC_EV_LOST, SC_WHY_RELEASE, now);
         break;
+    case SC_MACHINE_FAILED:
+        j->started = 1; /* it was at work, told or not */
+        end_lease(s, id, SC_EV_LOST, SC_WHY_LOST, now);
+        j->worker = 0;
+        break;
     }
     return 0;
 }

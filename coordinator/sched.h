@@ -309,7 +309,8 @@ void sc_on_alive(struct sched *s, uint32_t worker, int64_t now); /* any other me
 int sc_live(const struct sched *s, uint32_t worker, uint64_t job, uint32_t attempt);
 void sc_on_started(struct sched *s, uint32_t job, int64_t now); /* first progress */
 
-enum sc_outcome { SC_OK, SC_CRASHED, SC_HOPELESS, SC_GIVEN_BACK };
+/* SC_MACHINE_FAILED: the worker says itself that it is lost, and will not come back with the job. */
+enum sc_outcome { SC_OK, SC_CRASHED, SC_HOPELESS, SC_GIVEN_BACK, SC_MACHINE_FAILED };
 /* 0; 1: the same success once more (nothing changed); CN_ESTALE: not the live attempt (nothing
  * changed). */
 int sc_on_result(struct sched *s, uint32_t worker, uint64_t job, uint32_t attempt,

@@ -375,7 +375,11 @@ static int on_result(struct coordinator *c, struct request *r)
 static int on_release(struct coordinator *c, struct request *r)
 {
     const Cinch__Release *p = (const void *)r->body;
-    int rc = sc_on_result(c->s, r->peer->worker, p->job, p->attempt, SC_GIVEN_BACK, cn_mono_ms());
+    enum sc_outcome outcome = p->lost ? SC_MACHINE_FAILED : SC_GIVEN_BACK;
+    if (p->lost)
+        cn_warn("coordinator", "worker %s lost its machine with j%llu: %s",
+                c->s->worker[r->peer->worker].name, (unsigned long long)p->job, p->reason);
+    int rc = sc_on_result(c->s, r->peer->worker, p->job, p->attempt, outcome, cn_mono_ms());
     return rc < 0 ? stale(r, p->job, p->attempt) : empty(c, r);
 }
 

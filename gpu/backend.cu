@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <mutex>
+
 #include "gpu/common.cuh"
 #include "gpu/cudnn.cuh"
 #include "gpu/engine.cuh"
@@ -47,9 +49,57 @@ static int code_of(cudaError_t e)
     }
 }
 
+static struct {
+    std::mutex lock;
+    int is, device;
+    struct cn_error why;
+} lost;
+
+/* Errors after which the runtime answers every call of the process with the same one. */
+static int is_sticky(cudaError_t e)
+{
+    switch (e) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorContained:
+    case cudaErrorTensorMemoryLeak:
+    case cudaErrorUnknown:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static void note_lost(int device, cudaError_t e, const char *what)
+{
+    std::lock_guard<std::mutex> hold(lost.lock);
+    if (lost.is || !is_sticky(e)) return;
+    lost.is = 1;
+    lost.device = device;
+    cn_fail(&lost.why, CN_ENODEVICE, "gpu %d: %s: %s", device, what, cudaGetErrorString(e));
+}
+
+int cinch_gpu_lost(int *device, struct cn_error *why)
+{
+    std::lock_guard<std::mutex> hold(lost.lock);
+    *device = lost.device;
+    if (lost.is && why) *why = lost.why;
+    return lost.is;
+}
+
 int gpu_fail(struct nn_backend *be, cudaError_t e, const char *what)
 {
     cudaGetLastError(); /* a sticky error comes back by itself; others must not fail the next op */
+    note_lost(gpu_of(be)->device, e, what);
     if (be->error.code) return be->error.code;
     return cn_fail(&be->error, code_of(e), "gpu %d: %s: %s", gpu_of(be)->device, what,
                    cudaGetErrorString(e));
@@ -355,8 +405,10 @@ int cinch_gpu_describe(int device, struct cinch_gpu_info *info, struct cn_error 
     cudaError_t e = cudaGetDeviceProperties(&p, device);
     if (e == cudaSuccess) e = cudaSetDevice(device);
     if (e == cudaSuccess) e = cudaMemGetInfo(&info->memory_free, &info->memory);
-    if (e != cudaSuccess)
+    if (e != cudaSuccess) {
+        note_lost(device, e, "properties");
         return cn_fail(err, CN_ENODEVICE, "gpu %d: %s", device, cudaGetErrorString(e));
+    }
     snprintf(info->name, sizeof info->name, "%.95s", p.name);
     info->major = p.major;
     info->minor = p.minor;

@@ -1,24 +1,36 @@
 /* gpu/engine.cu - the choice between engine native and engine cudnn, op by op and shape by shape.
  *
  * Purpose: at the first call of an op with a shape, both engines run it on the same data; their outputs are compared, both are
- * timed, and the faster is kept for that shape. A cudnn result further than a tolerance from the native one is not used, and
- * said. Choices are logged, and kept in a text file per card and driver ($XDG_CACHE_HOME/cinch/gpu-*.txt), so that
- * the next process chooses alike without measuring: with it the choice, hence the bits, stay the same on one machine.
- * The choice does not look at the size of a gang, so that a member gets the bits it would get alone.
+ * timed, and the faster is kept for that shape. They are timed as they will run: recorded in a graph, warm, and with as many
+ * members as the job has. A cudnn result further than a tolerance from the native one is not used, and said.
+ *
+ * Choices are logged, and kept in a text file per card, driver, cuDNN, plugin and precision ($XDG_CACHE_HOME/cinch/gpu-*.txt).
+ * The file is the one place where a choice is made: it is read again, locked, before something is measured, so that slots
+ * and processes of one machine choose alike and the bits stay the same. Hence also a shape has one choice whatever the gang:
+ * that of the job which met it first. A member gets the bits that it gets alone.
+ *
  * Caveats: while a step is captured nothing is measured; an unseen shape then takes the native engine. With
  * --engine cudnn there is no measuring: cudnn does what it can.
  */
 #include "gpu/engine.cuh"
 
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#include <mutex>
 
 #include "gpu/cudnn.cuh"
+#include "gpu/wait.cuh"
 
-enum { NATIVE = 0, CUDNN = 1, MAX_OUT = 5, REPEATS = 5 };
+enum { NATIVE = 0, CUDNN = 1, MAX_OUT = 5, REPEATS = 3, ROUNDS = 2 };
 
 /* How far cudnn may stand from native, of the largest value: other summation orders stay far below the first, TF32's 10 and
  * bf16's 7 bits of fraction below the others. */
@@ -36,7 +48,7 @@ struct choice {
 struct gpu_engine {
     struct nn_backend_ops native; /* the table before dispatching */
     struct choice *choices;
-    char file[512]; /* "" when there is nowhere to keep it */
+    char file[512]; /* up to the precision; "" when there is nowhere to keep it */
 };
 
 /* Memory that an op writes (or updates), so that two engines can start from the same. */
@@ -49,6 +61,7 @@ typedef int (*op_f)(struct nn_backend *be, const void *args);
 
 struct trial {
     const char *key;
+    int m; /* members of the job */
     op_f run[2];
     const void *args;
     int n;
@@ -75,16 +88,24 @@ static struct choice *remember(struct gpu_engine *e, const char *key, int engine
     return c;
 }
 
-/* ---- the file: one line a choice: engine TAB native µs TAB cudnn µs TAB difference TAB key ---- */
-
-static void load_choices(struct gpu_engine *e)
+static const char *precision_name(struct nn_backend *be)
 {
-    FILE *f = e->file[0] ? fopen(e->file, "r") : NULL;
+    static const char *const name[] = {"fp32", "tf32", "bf16"};
+    return name[gpu_of(be)->opt.precision];
+}
+
+/* ---- the file: one line a choice: engine TAB native µs TAB cudnn µs TAB difference TAB members TAB key ---- */
+
+static void read_choices(struct gpu_engine *e, FILE *f)
+{
     char line[256];
-    while (f && fgets(line, sizeof line, f)) {
+    while (fgets(line, sizeof line, f)) {
         char name[8], key[120];
         float us[2], difference;
-        if (sscanf(line, "%7s %f %f %f %119[^\n]", name, &us[0], &us[1], &difference, key) != 5)
+        int m;
+        if (sscanf(line, "%7s %f %f %f %d %119[^\n]", name, &us[0], &us[1], &difference, &m, key) !=
+                6 ||
+            find(e, key))
             continue;
         struct choice *c = remember(e, key, !strcmp(name, "cudnn") ? CUDNN : NATIVE);
         if (!c) break;
@@ -92,16 +113,50 @@ static void load_choices(struct gpu_engine *e)
         c->us[1] = us[1];
         c->difference = difference;
     }
-    if (f) fclose(f);
 }
 
-static void append_choice(const struct gpu_engine *e, const struct choice *c)
+/* Locked until it is closed, and read: what others have chosen by now is known. NULL: no file. */
+static FILE *open_choices(struct nn_backend *be)
 {
-    FILE *f = e->file[0] ? fopen(e->file, "a") : NULL;
+    struct gpu_engine *e = gpu_of(be)->engine;
+    char path[600];
+    if (!e->file[0]) return NULL;
+    snprintf(path, sizeof path, "%s-%s.txt", e->file, precision_name(be));
+    int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (fd < 0) return NULL;
+    FILE *f = flock(fd, LOCK_EX) ? NULL : fdopen(fd, "a+");
+    if (!f) {
+        close(fd);
+        return NULL;
+    }
+    rewind(f);
+    read_choices(e, f);
+    return f;
+}
+
+static void append_choice(FILE *f, const struct choice *c, int m)
+{
     if (!f) return;
-    fprintf(f, "%s\t%.2f\t%.2f\t%.2e\t%s\n", c->engine == CUDNN ? "cudnn" : "native", c->us[0],
-            c->us[1], c->difference, c->key);
-    fclose(f);
+    fseek(f, 0, SEEK_END);
+    fprintf(f, "%s\t%.2f\t%.2f\t%.2e\t%d\t%s\n", c->engine == CUDNN ? "cudnn" : "native", c->us[0],
+            c->us[1], c->difference, m, c->key);
+}
+
+/* FNV-1a over the plugin's own file: other kernels are other choices. */
+static unsigned long long plugin_hash(void)
+{
+    static unsigned long long hash;
+    static std::once_flag once;
+    std::call_once(once, [] {
+        Dl_info self;
+        FILE *f = dladdr((void *)plugin_hash, &self) ? fopen(self.dli_fname, "rb") : NULL;
+        unsigned char part[65536];
+        hash = 14695981039346656037ull;
+        for (size_t n; f && (n = fread(part, 1, sizeof part, f)) > 0;)
+            for (size_t i = 0; i < n; i++) hash = (hash ^ part[i]) * 1099511628211ull;
+        if (f) fclose(f);
+    });
+    return hash;
 }
 
 static void name_file(struct gpu_ctx *g, struct gpu_engine *e)
@@ -117,8 +172,8 @@ static void name_file(struct gpu_ctx *g, struct gpu_engine *e)
     snprintf(card, sizeof card, "%s", info.name);
     for (char *p = card; *p; p++)
         if (*p == ' ' || *p == '/') *p = '-';
-    snprintf(e->file, sizeof e->file, "%s/gpu-%s-driver%d-cudnn%d.txt", dir, card, info.driver,
-             gpu_libs_get()->cudnn);
+    snprintf(e->file, sizeof e->file, "%s/gpu-%s-driver%d-cudnn%d-plugin%016llx", dir, card,
+             info.driver, gpu_libs_get()->cudnn, plugin_hash());
 }
 
 /* ---- measuring ---- */
@@ -181,23 +236,49 @@ static int compare(struct nn_backend *be, const struct trial *t, const char *nat
     return rc;
 }
 
+/* REPEATS of the op as a graph. Where the engine cannot be recorded: NULL and no error, a line is in the log. */
+static struct nn_graph *record(struct nn_backend *be, const struct trial *t, int engine)
+{
+    struct nn_graph *graph = NULL;
+    int rc = be->ops->capture_begin(be);
+    for (int i = 0; i < REPEATS && !rc; i++) rc = t->run[engine](be, t->args);
+    if (!rc) rc = be->ops->capture_end(be, &graph);
+    if (rc) be->ops->capture_drop(be);
+    return rc ? NULL : graph;
+}
+
+/* The best of ROUNDS replays after a first one that warms. */
+static int time_graph(struct nn_backend *be, struct nn_graph *graph, cudaEvent_t from,
+                      cudaEvent_t to, float *us)
+{
+    cudaStream_t s = gpu_of(be)->stream;
+    int rc = be->ops->replay(be, graph);
+    for (int i = 0; i < ROUNDS && !rc; i++) {
+        float ms = 0;
+        cudaEventRecord(from, s);
+        rc = be->ops->replay(be, graph);
+        cudaEventRecord(to, s);
+        if (!rc) rc = gpu_wait_event(be, to, "timing");
+        cudaError_t e = rc ? cudaSuccess : cudaEventElapsedTime(&ms, from, to);
+        if (e != cudaSuccess) rc = gpu_fail(be, e, "timing");
+        if (ms * 1000.0f / REPEATS < *us) *us = ms * 1000.0f / REPEATS;
+    }
+    return rc;
+}
+
 static int time_engine(struct nn_backend *be, const struct trial *t, int engine, float *us)
 {
-    cudaEvent_t from, to;
-    cudaStream_t s = gpu_of(be)->stream;
-    float ms = 0;
-    cudaEventCreate(&from);
-    cudaEventCreate(&to);
-    int rc = t->run[engine](be, t->args); /* warm */
-    cudaEventRecord(from, s);
-    for (int i = 0; i < REPEATS && !rc; i++) rc = t->run[engine](be, t->args);
-    cudaEventRecord(to, s);
-    cudaError_t e = cudaEventSynchronize(to);
-    if (e == cudaSuccess) e = cudaEventElapsedTime(&ms, from, to);
-    cudaEventDestroy(from);
-    cudaEventDestroy(to);
-    *us = ms * 1000.0f / REPEATS;
-    return rc ? rc : e == cudaSuccess ? 0 : gpu_fail(be, e, "timing");
+    cudaEvent_t from = NULL, to = NULL;
+    *us = INFINITY; /* an engine that cannot be recorded is not taken */
+    struct nn_graph *graph = record(be, t, engine);
+    if (!graph) return 0;
+    cudaError_t e = cudaEventCreate(&from);
+    if (e == cudaSuccess) e = cudaEventCreate(&to);
+    int rc = e == cudaSuccess ? time_graph(be, graph, from, to, us) : gpu_fail(be, e, "timing");
+    be->ops->graph_destroy(be, graph);
+    if (from) cudaEventDestroy(from);
+    if (to) cudaEventDestroy(to);
+    return rc;
 }
 
 /* Leaves outputs as they were before. c->engine is the verdict. */
@@ -236,25 +317,36 @@ static int forgive(struct nn_backend *be, struct choice *c, int rc)
     return 0;
 }
 
+/* Measures what nobody on this machine has measured yet. */
+static int choose(struct nn_backend *be, const struct trial *t, struct choice **out)
+{
+    struct gpu_ctx *g = gpu_of(be);
+    int measured = g->opt.engine == CINCH_ENGINE_AUTO, rc = 0;
+    FILE *f = measured ? open_choices(be) : NULL;
+    struct choice *c = find(g->engine, t->key), *known = c;
+    if (!c) c = remember(g->engine, t->key, g->opt.engine == CINCH_ENGINE_CUDNN ? CUDNN : NATIVE);
+    *out = c;
+    if (!c) rc = cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    if (c && !known && measured) rc = forgive(be, c, measure(be, t, c));
+    if (c && !known && measured && !rc) {
+        gpu_log(g, "%s: %s (native %.1f us, cudnn %.1f us, difference %.1e, %d at once)", c->key,
+                c->engine == CUDNN ? "cudnn" : "native", c->us[NATIVE], c->us[CUDNN], c->difference,
+                t->m);
+        append_choice(f, c, t->m);
+    }
+    if (f) fclose(f);
+    return rc;
+}
+
 static int decide(struct nn_backend *be, const struct trial *t, int *engine)
 {
     struct gpu_ctx *g = gpu_of(be);
-    struct gpu_engine *e = g->engine;
-    struct choice *c = find(e, t->key);
-    *engine = c ? c->engine : NATIVE;
-    if (c) c->used = 1;
-    if (c || g->capturing) return 0;
-    c = remember(e, t->key, g->opt.engine == CINCH_ENGINE_CUDNN ? CUDNN : NATIVE);
-    if (!c) return cn_fail(&be->error, CN_ENOMEM, "out of memory");
+    struct choice *c = find(g->engine, t->key);
+    *engine = NATIVE;
+    if (!c && g->capturing) return 0;
+    int rc = c ? 0 : choose(be, t, &c);
+    if (rc) return rc;
     c->used = 1;
-    if (g->opt.engine == CINCH_ENGINE_AUTO) {
-        int rc = forgive(be, c, measure(be, t, c));
-        if (rc) return rc;
-        gpu_log(g, "%s: %s (native %.1f us, cudnn %.1f us, difference %.1e)", c->key,
-                c->engine == CUDNN ? "cudnn" : "native", c->us[NATIVE], c->us[CUDNN],
-                c->difference);
-        append_choice(e, c);
-    }
     *engine = c->engine;
     return 0;
 }
@@ -272,12 +364,6 @@ static int run_trial(struct nn_backend *be, const struct trial *t)
 }
 
 /* ---- the ops ---- */
-
-static const char *precision_name(struct nn_backend *be)
-{
-    static const char *const name[] = {"fp32", "tf32", "bf16"};
-    return name[gpu_of(be)->opt.precision];
-}
 
 #define NATIVE_OP(op) gpu_of(be)->engine->native.op
 
@@ -329,7 +415,7 @@ static int conv1d_forward(struct nn_backend *be, const struct nn_conv1d *a)
     struct nn_conv1d f = *a;
     f.dx = NULL;
     conv_key(be, &f, "conv1d forward", key);
-    struct trial t = {key, {native_conv1d_forward, dnn_conv1d_forward}, a, 0, {}};
+    struct trial t = {key, a->m, {native_conv1d_forward, dnn_conv1d_forward}, a, 0, {}};
     add_output(&t, floats(a->y, (int64_t)a->m * a->b * a->cout * a->tout));
     return run_trial(be, &t);
 }
@@ -338,7 +424,7 @@ static int conv1d_backward(struct nn_backend *be, const struct nn_conv1d *a)
 {
     char key[120];
     conv_key(be, a, "conv1d backward", key);
-    struct trial t = {key, {native_conv1d_backward, dnn_conv1d_backward}, a, 0, {}};
+    struct trial t = {key, a->m, {native_conv1d_backward, dnn_conv1d_backward}, a, 0, {}};
     add_output(&t, per_member(a->dw, a->m, a->stride, (int64_t)a->cout * a->cin * a->k));
     add_output(&t, floats(a->dx, (int64_t)a->m * a->b * a->cin * a->tin));
     if (a->dbias) add_output(&t, per_member(a->dbias, a->m, a->stride, a->cout));
@@ -361,8 +447,9 @@ static int batchnorm_forward(struct nn_backend *be, const struct nn_batchnorm *a
 {
     if (!a->train || synced(be) || !lines_up(a)) return NATIVE_OP(batchnorm_forward)(be, a);
     char key[120];
-    snprintf(key, sizeof key, "batchnorm forward b%d c%d t%d", a->b, a->c, a->t);
-    struct trial t = {key, {native_batchnorm_forward, dnn_batchnorm_forward}, a, 0, {}};
+    snprintf(key, sizeof key, "batchnorm forward %s b%d c%d t%d", precision_name(be), a->b, a->c,
+             a->t);
+    struct trial t = {key, a->m, {native_batchnorm_forward, dnn_batchnorm_forward}, a, 0, {}};
     add_output(&t, floats(a->y, (int64_t)a->m * a->b * a->c * a->t));
     add_output(&t, per_member(a->running_mean, a->m, a->stride, a->c));
     add_output(&t, per_member(a->running_var, a->m, a->stride, a->c));
@@ -376,8 +463,9 @@ static int batchnorm_backward(struct nn_backend *be, const struct nn_batchnorm *
     if (!a->dx || a->dx == a->dy || synced(be) || !lines_up(a))
         return NATIVE_OP(batchnorm_backward)(be, a);
     char key[120];
-    snprintf(key, sizeof key, "batchnorm backward b%d c%d t%d", a->b, a->c, a->t);
-    struct trial t = {key, {native_batchnorm_backward, dnn_batchnorm_backward}, a, 0, {}};
+    snprintf(key, sizeof key, "batchnorm backward %s b%d c%d t%d", precision_name(be), a->b, a->c,
+             a->t);
+    struct trial t = {key, a->m, {native_batchnorm_backward, dnn_batchnorm_backward}, a, 0, {}};
     add_output(&t, floats(a->dx, (int64_t)a->m * a->b * a->c * a->t));
     add_output(&t, per_member(a->dw, a->m, a->stride, a->c));
     add_output(&t, per_member(a->dbias, a->m, a->stride, a->c));
@@ -389,7 +477,7 @@ static int linear_forward(struct nn_backend *be, const struct nn_linear *a)
     char key[120];
     snprintf(key, sizeof key, "linear forward %s b%d %d>%d", precision_name(be), a->b, a->in,
              a->out);
-    struct trial t = {key, {native_linear_forward, dnn_linear_forward}, a, 0, {}};
+    struct trial t = {key, a->m, {native_linear_forward, dnn_linear_forward}, a, 0, {}};
     add_output(&t, floats(a->y, (int64_t)a->m * a->b * a->out));
     return run_trial(be, &t);
 }
@@ -399,7 +487,7 @@ static int linear_backward(struct nn_backend *be, const struct nn_linear *a)
     char key[120];
     snprintf(key, sizeof key, "linear backward %s b%d %d>%d", precision_name(be), a->b, a->in,
              a->out);
-    struct trial t = {key, {native_linear_backward, dnn_linear_backward}, a, 0, {}};
+    struct trial t = {key, a->m, {native_linear_backward, dnn_linear_backward}, a, 0, {}};
     add_output(&t, per_member(a->dw, a->m, a->stride, (int64_t)a->in * a->out));
     add_output(&t, floats(a->dx, (int64_t)a->m * a->b * a->in));
     if (a->dbias) add_output(&t, per_member(a->dbias, a->m, a->stride, a->out));
@@ -443,7 +531,7 @@ static int lstm_decide(struct nn_backend *be, const struct nn_lstm *a, int *engi
     struct nn_lstm b = *a;
     int64_t weights = (int64_t)4 * a->h * (a->c + a->h + 2);
     float *g = NULL;
-    struct trial t = {key, {native_lstm, dnn_lstm}, &b, 0, {}};
+    struct trial t = {key, a->m, {native_lstm, dnn_lstm}, &b, 0, {}};
     struct choice *c = find(gpu_of(be)->engine, key);
     if (c || gpu_of(be)->capturing) return decide(be, &t, engine);
     int rc =
@@ -486,10 +574,7 @@ void gpu_engine_create(struct nn_backend *be, struct nn_backend_ops *t)
     g->engine = g->cudnn ? (struct gpu_engine *)calloc(1, sizeof *g->engine) : NULL;
     if (!g->engine) return;
     g->engine->native = *t;
-    if (g->opt.engine == CINCH_ENGINE_AUTO) {
-        name_file(g, g->engine);
-        load_choices(g->engine);
-    }
+    if (g->opt.engine == CINCH_ENGINE_AUTO) name_file(g, g->engine);
     t->conv1d_forward = conv1d_forward;
     t->conv1d_backward = conv1d_backward;
     t->batchnorm_forward = batchnorm_forward;

@@ -65,11 +65,11 @@ template <typename T> __global__ void __launch_bounds__(THREADS) f32_gather(stru
     __shared__ augment g;
     __shared__ uint32_t place;
     const int item = blockIdx.x, m = item / a.b, r = item % a.b, record = a.leads * a.samples;
-    const struct nn_scalars &s = a.s[m];
-    const uint32_t pos = s.row0 + (uint32_t)r;
+    const struct nn_scalars &s = a.s[m]; /* read when a.train alone */
+    const uint32_t pos = a.train ? s.row0 + (uint32_t)r : 0;
     if (threadIdx.x == 0) {
-        place =
-            a.train ? cn_rng_shuffle(s.seed, s.epoch, pos, (uint32_t)a.n) : (uint32_t)(a.row0 + r);
+        place = a.train ? cn_rng_shuffle(s.seed, s.epoch, pos, (uint32_t)a.n)
+                        : (a.cursor ? *a.cursor : (uint32_t)a.row0) + (uint32_t)r;
         if (a.train) g = draw_augment(a, s, pos);
     }
     __syncthreads();
@@ -88,7 +88,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) f32_gather(stru
             (g.zeroed >> (e / a.samples) & 1) || (t >= g.mask_at && t < g.mask_at + g.mask_n);
         out[e] = gone ? 0.0f : v;
     }
-    for (int l = threadIdx.x; l < a.labels; l += THREADS) {
+    for (int l = threadIdx.x; a.data_y && l < a.labels; l += THREADS) {
         float y = a.data_y[row * a.labels + l];
         if (a.train && s.smooth > 0)
             y = y * (1 - s.smooth) + s.smooth / (a.one_label ? (float)a.labels : 2.0f);

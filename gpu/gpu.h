@@ -63,6 +63,11 @@ int cinch_gpu_create(struct nn_backend **out, const struct cinch_gpu_options *op
 /* 128 bytes that all ranks of one job must share. CN_EUNSUPPORTED without NCCL. */
 int cinch_gpu_nccl_id(void *id, struct cn_error *err);
 
+/* 1: a GPU has failed in a way that no call of this process will get over (an illegal address, an
+ * uncorrectable memory error, a launch that timed out); *device is its ordinal and *why says how. Such a
+ * process is of no use any more and must end. */
+int cinch_gpu_lost(int *device, struct cn_error *why);
+
 /* What a backend has chosen for an op of a shape. */
 struct cinch_gpu_choice {
     const char *op;            /* "conv1d forward fp32 b64 c12>32 t1000 k3 p0" */

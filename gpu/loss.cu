@@ -92,7 +92,9 @@ __global__ void f32_probability(struct nn_probability a)
     int row = blockIdx.x * THREADS + threadIdx.x;
     if (row >= a.rows) return;
     const float *z = a.z + (int64_t)row * a.labels;
-    float *p = a.p + (int64_t)row * a.labels;
+    int each = a.cursor ? a.rows / a.m : 1;
+    int64_t to = a.cursor ? (int64_t)(row / each) * a.total + *a.cursor + row % each : row;
+    float *p = a.p + to * a.labels;
     if (!a.cross_entropy) {
         for (int l = 0; l < a.labels; l++) p[l] = sigmoid(z[l]);
         return;

@@ -59,14 +59,16 @@ struct nn_gather {
     int m, b, leads, samples, labels;
     const float *data_x;   /* [N, leads, samples]; with `half` in IEEE half precision */
     int half;              /* 1: data_x came from attach_half */
-    const float *data_y;   /* [N, labels] */
+    const float *data_y;   /* [N, labels]; NULL: y is not wanted */
     const uint32_t *index; /* [n] rows of the part in use */
     int n;                 /* rows in the part */
     int one_label;         /* 1: labels are exclusive classes (label smoothing differs) */
-    int row0;  /* used when !train: rows row0 .. row0+b-1 of `index`, unshuffled, unaugmented */
-    int train; /* row r of the batch = index[cn_rng_shuffle(seed, epoch, scalars.row0 + r, n)] */
+    int row0; /* used when !train: rows row0 .. row0+b-1 of `index`, unshuffled, unaugmented */
+    const uint32_t
+        *cursor; /* NULL, or on the device: stands for row0, so that a recording can move on */
+    int train;   /* row r of the batch = index[cn_rng_shuffle(seed, epoch, scalars.row0 + r, n)] */
     const float *teacher; /* NULL, or [M, n, labels] teacher probabilities by position in `index` */
-    const struct nn_scalars *s; /* [M] */
+    const struct nn_scalars *s; /* [M]; not read when !train */
     float *x; /* out [M, b, leads, samples]; when !train and m > 1 all members get the same rows */
     float *y; /* out [M, b, labels], smoothed and mixed */
     float *t; /* out [M, b, labels] teacher probabilities of those rows (mixed alike), or NULL */
@@ -199,6 +201,9 @@ struct nn_probability { /* z -> sigmoid(z) or softmax(z), rows × labels; may be
     int cross_entropy;
     const float *z;
     float *p;
+    /* NULL, or on the device: z is [m, rows/m, labels], and goes to rows *cursor .. of p [m, total, labels] */
+    const uint32_t *cursor;
+    int m, total;
 };
 
 enum nn_optimiser { NN_SGD, NN_ADAM, NN_ADAMW };

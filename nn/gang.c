@@ -114,6 +114,10 @@ static int put_arrays(struct nn_gang *g)
     if (!rc) rc = put_new(g, &g->bad, NULL, m * sizeof *g->bad);
     if (!rc) rc = put_new(g, &g->y, NULL, labels);
     if (!rc) rc = put_new(g, &g->t, NULL, labels);
+    if (!rc) rc = put_new(g, &g->cursor, NULL, sizeof *g->cursor);
+    if (!rc)
+        rc = put_new(g, &g->probability, NULL,
+                     m * (size_t)g->n_val * (size_t)g->net->n_labels * sizeof(float));
     return rc;
 }
 
@@ -191,29 +195,13 @@ void nn_gang_destroy(struct nn_gang *g)
 {
     if (!g->be) return;
     const struct nn_backend_ops *ops = g->be->ops;
-    void *const own[] = {g->own_x,
-                         g->data_y,
-                         g->index_train,
-                         g->index_val,
-                         g->teacher,
-                         g->mask,
-                         g->w,
-                         g->g,
-                         g->m1,
-                         g->m2,
-                         g->average,
-                         g->loss,
-                         g->scalars,
-                         g->loss_sum,
-                         g->bad,
-                         g->y,
-                         g->t,
-                         g->class_weight,
-                         g->wide_scalars,
-                         g->wide_x,
-                         g->wide_y,
-                         g->wide_t};
+    void *const own[] = {
+        g->own_x,   g->data_y,      g->index_train,  g->index_val, g->teacher, g->mask,
+        g->w,       g->g,           g->m1,           g->m2,        g->average, g->loss,
+        g->scalars, g->loss_sum,    g->bad,          g->y,         g->t,       g->class_weight,
+        g->cursor,  g->probability, g->wide_scalars, g->wide_x,    g->wide_y,  g->wide_t};
     nn_recording_clear(&g->step, g->be);
+    nn_recording_clear(&g->look, g->be);
     nn_exec_destroy(g->ex);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) ops->release(g->be, own[i]);
     if (g->data_x && !g->own_x) ops->detach(g->be, g->data_x);
@@ -429,7 +417,8 @@ int nn_gang_zero_losses(struct nn_gang *g)
 
 /* Validation */
 
-static int validate_rows(struct nn_gang *g, int at, int rows)
+/* All ops on the next `rows` of every member: loss sums and probabilities stay on the device. */
+static int validate_rows(struct nn_gang *g, int rows)
 {
     struct nn_gather gather;
     struct nn_loss_args loss;
@@ -438,25 +427,24 @@ static int validate_rows(struct nn_gang *g, int at, int rows)
     fill_gather(g, rows, &gather);
     gather.index = g->index_val;
     gather.n = g->n_val;
-    gather.row0 = at;
+    gather.cursor = g->cursor;
     fill_loss(g, rows, &loss);
+    struct nn_probability q = {.rows = g->m * rows, .labels = loss.labels, .m = g->m};
+    q.cross_entropy = loss.cross_entropy;
+    q.z = loss.z;
+    q.p = g->probability;
+    q.cursor = g->cursor;
+    q.total = g->n_val;
     int rc = g->be->ops->gather(g->be, &gather);
     if (!rc) rc = nn_exec_forward(g->ex, &pass);
-    return rc ? rc : g->be->ops->loss(g->be, &loss);
+    if (!rc) rc = g->be->ops->loss(g->be, &loss);
+    return rc ? rc : g->be->ops->probability(g->be, &q);
 }
 
-/* Probabilities of the batch in the executor, to rows `at` of every member. */
-static int fetch_rows(struct nn_gang *g, int at, int rows, float *probability)
+static int validate_full(void *gang)
 {
-    size_t labels = (size_t)g->net->n_labels;
-    float *z = nn_exec_logits(g->ex);
-    struct nn_probability q = {g->m * rows, g->net->n_labels, g->net->loss == NN_CROSS_ENTROPY, z,
-                               z};
-    int rc = g->be->ops->probability(g->be, &q);
-    for (int m = 0; m < g->m && !rc; m++)
-        rc = g->be->ops->download(g->be, probability + ((size_t)m * (size_t)g->n_val + at) * labels,
-                                  z + (size_t)m * rows * labels, (size_t)rows * labels * 4);
-    return rc;
+    struct nn_gang *g = gang;
+    return validate_rows(g, g->rows_max);
 }
 
 int nn_gang_validate(struct nn_gang *g, float *probability, double *loss)
@@ -465,9 +453,14 @@ int nn_gang_validate(struct nn_gang *g, float *probability, double *loss)
     int rc = nn_gang_zero_losses(g);
     for (int at = 0; at < g->n_val && !rc; at += g->rows_max) {
         int rows = g->n_val - at < g->rows_max ? g->n_val - at : g->rows_max;
-        rc = validate_rows(g, at, rows);
-        if (!rc) rc = fetch_rows(g, at, rows, probability);
+        uint32_t from = (uint32_t)at;
+        rc = g->be->ops->upload(g->be, g->cursor, &from, sizeof from);
+        if (rc) break;
+        rc = rows < g->rows_max ? validate_rows(g, rows)
+                                : nn_recording_run(&g->look, g->be, validate_full, g);
     }
+    size_t all = (size_t)g->m * (size_t)g->n_val * (size_t)g->net->n_labels;
+    if (!rc) rc = g->be->ops->download(g->be, probability, g->probability, all * sizeof(float));
     if (!rc) rc = g->be->ops->download(g->be, sum, g->loss_sum, (size_t)g->m * sizeof *sum);
     /* the schedule follows this loss: it must be the same on all ranks to the last bit */
     int ranks = g->be->ranks > 1 ? g->be->ranks : 1;

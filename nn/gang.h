@@ -40,6 +40,9 @@ struct nn_gang {
     float sum_told[NN_MAX_GANG]; /* several ranks: losses so far, over all of them, as last told */
     struct nn_exec *ex;
     struct nn_recording step; /* of a full batch */
+    struct nn_recording look; /* at a full batch of validation rows */
+    uint32_t *cursor;         /* device: where in index_val it stands */
+    float *probability;       /* device [M, n_val, labels] */
 };
 
 /* Members' teachers, masks and sizes come from `t`; parameters and moments are loaded with

@@ -51,6 +51,7 @@ int nn_train_need(const struct nn_train *run, int m, struct nn_need *out, struct
     }
     if (rc) return rc;
     out->state = state_bytes(net, r, m) + (size_t)d->n * (labels + 1) * sizeof(float);
+    out->state += (size_t)m * (size_t)rows_of(d, ECG_VALIDATION) * labels * sizeof(float);
     if (teacher) out->state += (size_t)m * n_train * labels * sizeof(float);
     out->data = memory.data;
     out->working = out->activations / 4 + ALLOWANCE;

@@ -1,6 +1,6 @@
 /* cinch_rank.c - cinch-rank, the process of one further rank of a training on several GPUs; started by
  * a worker only (ranks.c, which says what it is given). It ends with its parent. Its exit status is
- * 0, or 1 with a line on stderr. */
+ * 0, or 1 with a line on stderr, or RANK_LOST when its card has failed. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>
@@ -101,6 +101,8 @@ int main(int argc, char **argv)
     if (!rc) rc = meet(id, &err);
     if (!rc) rc = device_rank_backend(d, &who, &be, &err);
     if (!rc) rc = run(&g, be, strtoull(argv[3], NULL, 10), &err);
+    struct cn_error why;
+    bool lost = rc && device_lost(d, &why);
     if (be) be->ops->destroy(be);
     device_close(d);
     ecg_dataset_close(g.data);
@@ -110,5 +112,5 @@ int main(int argc, char **argv)
     free(g.mask);
     if (rc && rc != CN_EINTERRUPTED) /* which is how a stop of rank 0 looks from here */
         cn_warn("rank", "rank %d of %d: %s", who.rank, who.ranks, err.text);
-    return rc && rc != CN_EINTERRUPTED;
+    return lost ? RANK_LOST : rc && rc != CN_EINTERRUPTED;
 }

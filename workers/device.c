@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "cpu/train/backend.h"
 #include "gpu/gpu.h"
+#include "workers/losses.h"
 
 typedef int (*gpu_count_f)(int *, struct cn_error *);
 typedef int (*gpu_describe_f)(int, struct cinch_gpu_info *, struct cn_error *);
@@ -20,6 +22,7 @@ typedef int (*gpu_create_f)(struct nn_backend **, const struct cinch_gpu_options
                             struct cn_error *);
 
 typedef int (*gpu_id_f)(void *, struct cn_error *);
+typedef int (*gpu_lost_f)(int *, struct cn_error *);
 typedef void (*gpu_choices_f)(struct nn_backend *,
                               void (*)(void *, const struct cinch_gpu_choice *), void *);
 
@@ -30,6 +33,9 @@ struct device {
     gpu_create_f create;
     gpu_id_f nccl_id;
     gpu_choices_f choices;
+    gpu_lost_f lost;
+    char pci[DEVICE_MAX_GPUS][32];
+    atomic_bool told; /* that one was lost */
 };
 
 int device_parse_gpus(const char *text, struct device_spec *out, struct cn_error *err)
@@ -136,9 +142,13 @@ static int open_gpu(struct device *d, struct cn_error *err)
     if (rc == 0) rc = symbol(d->plugin, "cinch_gpu_create", &d->create, err);
     if (rc == 0) rc = symbol(d->plugin, "cinch_gpu_nccl_id", &d->nccl_id, err);
     if (rc == 0) rc = symbol(d->plugin, "cinch_gpu_choices", &d->choices, err);
+    if (rc == 0) rc = symbol(d->plugin, "cinch_gpu_lost", &d->lost, err);
     if (d->spec.n_gpus == 0) d->spec.n_gpus = 1; /* number 0 */
-    for (int i = d->spec.n_gpus - 1; i >= 0 && rc == 0; i--)
+    for (int i = d->spec.n_gpus - 1; i >= 0 && rc == 0; i--) {
         rc = ask_plugin(d->plugin, d->spec.gpu[i], &n, &info, err); /* the first one's stay */
+        if (rc == 0) snprintf(d->pci[i], sizeof d->pci[i], "%s", info.pci);
+        if (rc == 0) rc = losses_check(d->pci[i], err);
+    }
     if (rc) return rc;
     d->facts.is_gpu = 1;
     d->facts.gpus = d->spec.n_gpus;
@@ -220,6 +230,16 @@ int device_rank_backend(struct device *d, const struct device_rank *who, struct 
     opt.nccl_id = who->nccl_id;
     opt.sync_batchnorm = who->sync_batchnorm;
     return d->create(out, &opt, err);
+}
+
+bool device_lost(struct device *d, struct cn_error *err)
+{
+    int gpu = 0;
+    if (!d || !d->lost || !d->lost(&gpu, err)) return false;
+    for (int i = 0; i < d->spec.n_gpus; i++)
+        if (d->spec.gpu[i] == gpu && !atomic_exchange(&d->told, true))
+            losses_note(d->pci[i], err->text);
+    return true;
 }
 
 static void add_choice(void *arg, const struct cinch_gpu_choice *c)

@@ -4,6 +4,7 @@
 #ifndef CINCH_WORKERS_DEVICE_H
 #define CINCH_WORKERS_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,6 +53,10 @@ int device_gpu(const struct device *d, int i); /* the ordinal of its i-th GPU */
 /* The kernels that a GPU backend has chosen so far, op by op: a JSON array (cinch.proto, Heartbeat.engines)
  * of *n objects, malloc'ed. NULL: none, or out of memory. */
 char *device_engines(struct device *d, struct nn_backend *be, int *n);
+
+/* Whether a GPU has failed in a way that this process cannot get over; *err says how. The first time it
+ * is also written down (losses.h), so that a card that fails again and again is not used any more. */
+bool device_lost(struct device *d, struct cn_error *err);
 
 /* Of GPU `gpu` of this machine, with the number of GPUs. CN_ENODEVICE says what is missing. */
 struct cinch_gpu_info;

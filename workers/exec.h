@@ -30,6 +30,7 @@ struct exec_job {
     int code;  /* out: 0; CN_EINTERRUPTED: checkpointed and to be handed back; CN_ECANCELLED: not
                  wanted any more; else why it failed */
     struct cn_error error;
+    bool lost; /* out, with a code: the machine failed, not the job (error says how) */
     struct exec_blob out[PR_MAX_OUTPUTS];
     int n_out;
     char *metrics; /* JSON object, malloc'ed, owned */

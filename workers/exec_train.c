@@ -141,7 +141,9 @@ static int train_on_gpus(struct training *t, struct nn_train *run, struct cn_err
     if (rc) return rc;
     rc = nn_train_run(run, err);
     bool lost = rc && rc != CN_EINTERRUPTED && rc != CN_ECANCELLED;
-    ranks_close(ranks, lost, lost ? &run->member[0].error : NULL);
+    struct cn_error *why = &run->member[0].error;
+    ranks_close(ranks, lost, lost ? why : NULL);
+    if (lost && why->code == CN_ENODEVICE) t->unit->job[t->job_of[0]].lost = true;
     return rc;
 }
 

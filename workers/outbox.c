@@ -24,6 +24,7 @@ struct item {
     struct exec_blob blob[PR_MAX_OUTPUTS];
     int n_blobs;
     int code;
+    bool lost;
     char *metrics;
     char reason[480];
     uint64_t wall_ms;
@@ -140,6 +141,7 @@ static int send_release(struct outbox *b, struct item *i, struct cn_error *err)
     m.job = i->job;
     m.attempt = i->attempt;
     m.reason = i->reason;
+    m.lost = i->lost;
     return link_call(b->o.link, PR_RELEASE, &m, err);
 }
 
@@ -309,12 +311,13 @@ int outbox_checkpoint(struct outbox *b, uint64_t job, uint32_t attempt, const vo
 int outbox_end(struct outbox *b, uint64_t job, uint32_t attempt, struct exec_job *done,
                uint64_t wall_ms)
 {
-    enum what what = done->code == CN_EINTERRUPTED ? RELEASE
+    enum what what = done->code == CN_EINTERRUPTED || done->lost ? RELEASE
                      : done->code == CN_ECANCELLED ? NOTHING
                                                    : RESULT;
     struct item *i = item_new(what, job, attempt);
     if (!i) return CN_ENOMEM;
     i->code = done->code;
+    i->lost = done->lost;
     i->wall_ms = wall_ms;
     snprintf(i->reason, sizeof i->reason, "%s", done->code ? done->error.text : "");
     if (done->code == 0) { /* a failed job's half outputs are nobody's */

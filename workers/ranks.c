@@ -161,6 +161,8 @@ static int died(const struct child *c, int rank, struct cn_error *err)
     if (WIFSIGNALED(c->status))
         return cn_fail(err, CN_ECONNECT, "rank %d was killed by signal %d", rank,
                        WTERMSIG(c->status));
+    if (WEXITSTATUS(c->status) == RANK_LOST)
+        return cn_fail(err, CN_ENODEVICE, "the card of rank %d has failed (see the log)", rank);
     return cn_fail(err, CN_ECONNECT, "rank %d ended with status %d (its reason is in the log)",
                    rank, WEXITSTATUS(c->status));
 }
@@ -251,6 +253,9 @@ void ranks_close(struct ranks *r, int failed, struct cn_error *err)
     /* rank 0 leaves first: with an error it aborts the communicator, and the others end by that */
     if (r->backend) r->backend->ops->destroy(r->backend);
     end_children(r, !r->backend);
+    for (int i = 1; i < r->n && failed && !why.code; i++) /* its own card may be what failed */
+        if (WIFEXITED(r->child[i].status) && WEXITSTATUS(r->child[i].status) == RANK_LOST)
+            died(&r->child[i], i, &why);
     if (why.code && err) {
         struct cn_error both;
         cn_fail(&both, why.code, "%s; %s", why.text, err->text);

@@ -9,4 +9,6 @@
 #define RANK_MASK "mask"
 #define RANK_ID_BYTES 128
 
+#define RANK_LOST 5 /* exit status: the rank's card has failed */
+
 #endif

@@ -203,6 +203,27 @@ static void run_unit(struct running *r, const struct ecg_dataset *data)
     engines_learn(w->engines, w->device, r->slot->backend);
 }
 
+/* After a unit: jobs that ended with a card that has failed have not failed themselves. This process will
+ * never compute again, so the worker leaves; who started it starts another (docs/workers.md). */
+static void look_for_losses(struct running *r)
+{
+    struct worker *w = r->slot->w;
+    struct cn_error why = {0};
+    bool lost = device_lost(w->device, &why);
+    for (int i = 0; i < r->unit->n; i++) {
+        struct exec_job *job = &r->job[i];
+        bool failed = job->code && job->code != CN_EINTERRUPTED && job->code != CN_ECANCELLED;
+        if (job->lost && !lost) why = job->error; /* a further rank's card */
+        lost |= job->lost;
+        if (lost && failed) job->lost = true;
+        if (lost && failed)
+            job->code = cn_fail(&job->error, CN_ENODEVICE, "lost machine: %s", why.text);
+    }
+    if (!lost || atomic_load(&w->lost)) return;
+    w->lost_why = why;
+    atomic_store(&w->lost, true);
+}
+
 /* What a stop meant, seen from outside the executor. */
 static void settle(struct running *r, int i)
 {
@@ -305,6 +326,7 @@ static void work(struct slot *s, struct unit *unit)
     else
         for (int i = 0; i < unit->n; i++)
             r->job[i].code = cn_fail(&r->job[i].error, rc, "%s", err.text);
+    look_for_losses(r);
     datasets_put(s->w->datasets, data);
     uint64_t wall_ms = (uint64_t)(cn_mono_ms() - start);
     for (int i = 0; i < unit->n; i++) end(r, i, wall_ms);

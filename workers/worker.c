@@ -231,19 +231,29 @@ static void tune(struct worker *w)
     ask_capacity(w);
 }
 
+/* 0, unless it leaves because its machine failed. */
+static int lost_machine(struct worker *w, struct cn_error *err)
+{
+    if (!atomic_load(&w->lost)) return 0;
+    return cn_fail(err, CN_ENODEVICE,
+                   "the machine failed (%s); its leases went back, and a new process must go on",
+                   w->lost_why.text);
+}
+
 static int talk(struct worker *w, struct talk *t, struct cn_error *err)
 {
     bool stopping = false;
     for (;;) {
         int rc = link_turn(w->link, TURN_MS, err);
         if (rc) return rc;
+        if (atomic_load(&w->lost)) worker_stop(w);
         if (atomic_load(&w->stop_asked) && !stopping) {
             stopping = true;
             begin_stop(w);
         }
         return_queued(w, w->draining);
         tune(w);
-        if (w->draining && may_end(t)) return 0;
+        if (w->draining && may_end(t)) return lost_machine(w, err);
     }
 }
 

@@ -86,6 +86,8 @@ struct worker {
     int64_t told_ms; /* when the tuner was last told */
 
     atomic_int stop_asked;
+    atomic_bool lost;       /* the machine failed: the worker leaves */
+    struct cn_error lost_why; /* set before `lost` */
     bool draining, left;    /* talking thread */
     int64_t quiet_since_ms; /* nothing held any more since; 0: something is */
     pthread_t thread;       /* worker_start */

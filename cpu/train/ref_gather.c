@@ -138,7 +138,7 @@ static void augment_record(const struct gather_job *j, const struct nn_scalars *
 /* Where row r of the batch lies in `index`. */
 static uint32_t place_of_row(const struct nn_gather *a, const struct nn_scalars *s, int r)
 {
-    if (!a->train) return (uint32_t)(a->row0 + r);
+    if (!a->train) return (a->cursor ? *a->cursor : (uint32_t)a->row0) + (uint32_t)r;
     return cn_rng_shuffle(s->seed, s->epoch, s->row0 + (uint32_t)r, (uint32_t)a->n);
 }
 
@@ -147,7 +147,7 @@ static void gather_row(void *arg, int item, int thread)
     const struct gather_job *j = arg;
     const struct nn_gather *a = j->a;
     int m = item / a->b, r = item % a->b;
-    const struct nn_scalars *s = &a->s[m];
+    const struct nn_scalars *s = a->train ? &a->s[m] : NULL;
     size_t record = (size_t)a->leads * a->samples, labels = (size_t)a->labels;
     uint32_t place = place_of_row(a, s, r), row = a->index[place];
     const float *in = a->data_x + row * record;
@@ -156,6 +156,7 @@ static void gather_row(void *arg, int item, int thread)
         augment_record(j, s, s->row0 + (uint32_t)r, in, x);
     else
         memcpy(x, in, record * sizeof *x);
+    if (!a->data_y) return;
     memcpy(y, a->data_y + row * labels, labels * sizeof *y);
     if (a->train && s->smooth > 0)
         for (size_t l = 0; l < labels; l++) /* even odds: 1/2 per label, or 1/L per class */

@@ -86,11 +86,19 @@ int ref_loss(struct nn_backend *be, const struct nn_loss_args *a)
     return 0;
 }
 
+/* Where row r of z goes. */
+static size_t row_of(const struct nn_probability *a, int r)
+{
+    if (!a->cursor) return (size_t)r;
+    int each = a->rows / a->m;
+    return (size_t)(r / each) * (size_t)a->total + *a->cursor + (size_t)(r % each);
+}
+
 int ref_probability(struct nn_backend *be, const struct nn_probability *a)
 {
     for (int r = 0; r < a->rows; r++) {
         const float *z = a->z + (size_t)r * a->labels;
-        float *p = a->p + (size_t)r * a->labels;
+        float *p = a->p + row_of(a, r) * (size_t)a->labels;
         double lse = a->cross_entropy ? log_sum_exp(z, a->labels) : 0;
         for (int l = 0; l < a->labels; l++)
             p[l] = (float)(a->cross_entropy ? exp(z[l] - lse) : 1 / (1 + exp(-(double)z[l])));

@@ -84,6 +84,7 @@ static void look_at_copy(const void *dst, const void *src, int kind, const void 
     if (kind == SPY_TO_DEVICE && !is_pinned(src)) spy.pageable++;
     if (kind == SPY_TO_HOST && !is_pinned(dst)) spy.pageable++;
     if (!stream) spy.default_stream++;
+    spy.downloads += kind == SPY_TO_HOST;
     spy.in_capture_calls += capturing && kind != 3;
 }
 

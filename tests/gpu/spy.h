@@ -19,7 +19,7 @@ struct spy {
     atomic_int captures_begun, captures_ended, graphs_made, launches_of_graphs;
     atomic_int
         in_capture_calls; /* allocations, frees, queries and waits of a thread that captures */
-    atomic_int launches;
+    atomic_int launches, downloads;
     /* Done: set by the test. */
     atomic_int
         fail_launch_in_capture; /* the launch of this number (from 1) of every capture fails */

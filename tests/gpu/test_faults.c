@@ -7,19 +7,23 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <dlfcn.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "cpu/train/backend.h"
 #include "gpu/gpu.h"
 #include "nn/exec.h"
 #include "nn/train.h"
 #include "tests/gpu/spy.h"
 #include "tests/unit/nn/synthetic.h"
 
-enum { RECORDS = 20, SAMPLES = 170, BATCH = 4, EPOCHS = 1, RANKS = 2 };
+enum { RECORDS = 20, SAMPLES = 170, BATCH = 4, EPOCHS = 3, RANKS = 2 };
 
 static struct synthetic ecg;
 static int (*create)(struct nn_backend **, const struct cinch_gpu_options *, struct cn_error *);
@@ -90,7 +94,8 @@ static void copies_are_pinned_and_on_the_stream(void **state)
         assert_int_equal(spy.pageable, 0);
         assert_int_equal(spy.default_stream, 0);
         assert_int_equal(spy.in_capture_calls, 0);
-        assert_true(spy.launches_of_graphs > 0);
+        assert_true(spy.captures_begun == 2); /* steps, and validation */
+        assert_true(spy.launches_of_graphs > 2);
     }
     unsetenv("CINCH_GPU_DATA");
 }
@@ -215,6 +220,36 @@ static void a_rank_that_never_comes_ends_the_joining(void **state)
     run_rank(&r);
     assert_int_equal(r.rc, CN_ECONNECT);
     assert_int_equal(spy.blocking_nccl, 0);
+}
+
+/* Probabilities of rows, from the dataset on the card or from a copy of few of them: gathered there, recorded,
+ * fetched once; and right. */
+static void predictions_stay_on_the_card(void **state)
+{
+    enum { MANY = 200, FEW = 8 };
+    uint32_t index[MANY];
+    static float gpu[MANY * 5], cpu[MANY * 5];
+    struct nn_backend *be = backend(), *plain;
+    struct nn_model *m = fresh();
+    struct cn_error err;
+    struct cpu_train_options opt = {.threads = 1, .isa = "ref"};
+    if (cpu_train_create(&plain, &opt, &err)) fail_msg("%s", err.text);
+    for (uint32_t i = 0; i < MANY; i++) index[i] = i * 7 % RECORDS;
+    for (int few = 0; few < 2; few++) {
+        int n = few ? FEW : MANY;
+        spy_reset();
+        if (nn_predict(be, m, &ecg.d, index, n, gpu, &err)) fail_msg("%s", err.text);
+        assert_int_equal(spy.downloads, 1);
+        assert_int_equal(spy.pageable, 0);
+        assert_int_equal(spy.launches_of_graphs, few ? 0 : 2); /* 64 plainly, 64, 64, and 8 */
+        if (nn_predict(plain, m, &ecg.d, index, n, cpu, &err)) fail_msg("%s", err.text);
+        for (int i = 0; i < n * 5; i++)
+            if (!(fabsf(gpu[i] - cpu[i]) < 1e-5f))
+                fail_msg("row %d of %d: %g, on the CPU %g", i / 5, n, gpu[i], cpu[i]);
+    }
+    nn_model_destroy(m);
+    plain->ops->destroy(plain);
+    be->ops->destroy(be);
 }
 
 /* ---- grids ---- */
@@ -344,15 +379,16 @@ static const struct net_case nets[] = {
     {"beat", 90, 5, {5, 7, 4, 6, 5}},
 };
 
-/* One pass forward and back of m members of 3 rows on engine cudnn; the calls that computed are in spy_call. */
-static void one_pass(const struct net_case *c, int m, enum nn_precision precision)
+/* One pass forward and back of m members of 3 rows; the calls of libraries that computed are in spy_call. */
+static void one_pass_by(enum cinch_gpu_engine engine, const struct net_case *c, int m,
+                        enum nn_precision precision)
 {
     enum { ROWS = 3 };
     struct cn_error err;
     struct nn_backend *be;
     struct nn_net *net;
     struct nn_exec *ex;
-    struct cinch_gpu_options opt = {.engine = CINCH_ENGINE_CUDNN, .precision = precision};
+    struct cinch_gpu_options opt = {.engine = engine, .precision = precision, .log = keep_line};
     struct nn_shape shape = {.n_samples = c->samples};
     float *w, *g;
     if (create(&be, &opt, &err) || nn_net_build(&net, c->net, c->width, c->n_widths, shape, &err) ||
@@ -380,6 +416,11 @@ static void one_pass(const struct net_case *c, int m, enum nn_precision precisio
     nn_exec_destroy(ex);
     nn_net_destroy(net);
     be->ops->destroy(be);
+}
+
+static void one_pass(const struct net_case *c, int m, enum nn_precision precision)
+{
+    one_pass_by(CINCH_ENGINE_CUDNN, c, m, precision);
 }
 
 static int by_text(const void *a, const void *b)
@@ -442,6 +483,50 @@ static void precisions_ask_for_their_math(void **state)
             }
 }
 
+/* Files of `dir` whose names hold `part`; the first one's name is kept. */
+static int files_with(const char *dir, const char *part, char name[256])
+{
+    int n = 0;
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));)
+        if (strstr(e->d_name, part) && !n++) snprintf(name, 256, "%s", e->d_name);
+    if (d) closedir(d);
+    return n;
+}
+
+/* Engines are timed inside graphs, with the job's own gang; another backend takes over the choice, for its
+ * precision; the file's name tells plugin and precision. */
+static void engines_are_chosen_as_they_will_run(void **state)
+{
+    char cache[] = "/tmp/cinch-engines-XXXXXX", dir[64], name[256], hash[20];
+    if (!has_cudnn()) skip();
+    assert_non_null(mkdtemp(cache));
+    snprintf(dir, sizeof dir, "%s/cinch", cache);
+    setenv("XDG_CACHE_HOME", cache, 1);
+    spy_reset();
+    log_text[0] = 0;
+    one_pass_by(CINCH_ENGINE_AUTO, &nets[0], 3, NN_FP32);
+    assert_true(spy.launches_of_graphs > 0);
+    assert_int_equal(spy.captures_begun, spy.captures_ended);
+    assert_int_equal(spy.in_capture_calls, 0);
+    assert_non_null(strstr(log_text, "3 at once"));
+    assert_int_equal(files_with(dir, "-fp32.txt", name), 1);
+    const char *plugin = strstr(name, "-plugin");
+    assert_non_null(plugin);
+    assert_int_equal(sscanf(plugin, "-plugin%16[0-9a-f]-fp32.txt", hash), 1);
+    assert_int_equal(strlen(hash), 16);
+    for (int m = 1; m <= 5; m += 4) { /* chosen already, whatever the gang */
+        spy_reset();
+        one_pass_by(CINCH_ENGINE_AUTO, &nets[0], m, NN_FP32);
+        assert_int_equal(spy.launches_of_graphs, 0);
+    }
+    one_pass_by(CINCH_ENGINE_AUTO, &nets[0], 1, NN_TF32);
+    assert_true(spy.launches_of_graphs > 0);
+    assert_int_equal(files_with(dir, "-tf32.txt", name), 1);
+    unsetenv("XDG_CACHE_HOME");
+    cn_rmtree(cache, NULL);
+}
+
 int main(void)
 {
     void *lib = dlopen(CINCH_BINARY_DIR "/bin/cinch-gpu.so", RTLD_NOW | RTLD_LOCAL);
@@ -463,10 +548,12 @@ int main(void)
         cmocka_unit_test(a_capture_refuses_what_would_spoil_it),
         cmocka_unit_test(a_silent_rank_ends_every_wait),
         cmocka_unit_test(a_rank_that_never_comes_ends_the_joining),
+        cmocka_unit_test(predictions_stay_on_the_card),
         cmocka_unit_test(grids_stay_within_the_limits),
         cmocka_unit_test(rows_past_a_grid_are_computed),
         cmocka_unit_test(libraries_never_see_the_gang),
         cmocka_unit_test(precisions_ask_for_their_math),
+        cmocka_unit_test(engines_are_chosen_as_they_will_run),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     synthetic_free(&ecg);
