@@ -52,10 +52,13 @@ class Resnet(nn.Module):
         return self.fc(self.blocks(x).mean(2))
 
 
+NETS = {"rnn": Rnn, "cnn": cnn, "resnet": Resnet}
+
+
 class Trainer:
     def __init__(self, name, batch):
         torch.manual_seed(1)
-        self.net = {"rnn": Rnn, "cnn": cnn, "resnet": Resnet}[name]()
+        self.net = NETS[name]()
         self.batch = batch
         self.x = torch.rand(512, 12, 1000) + torch.rand(512, 12, 1000) - 1
         self.y = (torch.rand(512, 5) < 0.3).float()
@@ -86,4 +89,5 @@ def main():
         print(time.process_time() - start, flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
