@@ -66,12 +66,12 @@ _Noreturn static void work(const struct worker_options *o, int fd)
         rc = worker_run(the_worker, &err);
         if (rc == CN_ENODEVICE) { /* what it lost has been handed back */
             cn_warn("run", "%s", err.text);
-            _exit(EXIT_AGAIN);
+            _exit(EXIT_AGAIN); /* child */
         }
     }
     if (rc) tell(fd, &err);
     worker_destroy(the_worker);
-    _exit(rc ? 1 : 0);
+    _exit(rc ? 1 : 0); /* child */
 }
 
 _Noreturn static void supervise(const struct worker_options *o, int fd)
@@ -91,11 +91,11 @@ _Noreturn static void supervise(const struct worker_options *o, int fd)
         }
         child = pid;
         sigprocmask(SIG_SETMASK, &before, NULL);
-        if (pid < 0) _exit(0);
+        if (pid < 0) _exit(0); /* child */
         while (waitpid(pid, &status, 0) < 0) {
         }
         bool again = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_AGAIN;
-        if (!again || stopping) _exit(0); /* its reason is told, or the pipe's end tells */
+        if (!again || stopping) _exit(0); /* child */
     }
 }
 
