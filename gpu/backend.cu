@@ -79,10 +79,14 @@ static int is_sticky(cudaError_t e)
     }
 }
 
+/* An error of that kind may also come from what a call was to run (a graph whose collective lost a rank): only
+ * a context that answers a plain question with an error too is spoilt. */
 static void note_lost(int device, cudaError_t e, const char *what)
 {
+    size_t left, total;
+    if (!is_sticky(e) || !is_sticky(cudaMemGetInfo(&left, &total))) return;
     std::lock_guard<std::mutex> hold(lost.lock);
-    if (lost.is || !is_sticky(e)) return;
+    if (lost.is) return;
     lost.is = 1;
     lost.device = device;
     cn_fail(&lost.why, CN_ENODEVICE, "gpu %d: %s: %s", device, what, cudaGetErrorString(e));
@@ -271,6 +275,9 @@ static void gpu_capture_drop(struct nn_backend *be)
 static int gpu_replay(struct nn_backend *be, struct nn_graph *g)
 {
     cudaError_t e = cudaGraphLaunch(g->exec, gpu_of(be)->stream);
+    int rc = e != cudaSuccess && gpu_of(be)->nccl ? gpu_nccl_check(be, 0) : 0; /* a lost rank? */
+    if (rc) cudaGetLastError();
+    if (rc) return rc;
     return e == cudaSuccess ? 0 : gpu_fail(be, e, "graph launch");
 }
 

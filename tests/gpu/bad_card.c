@@ -18,6 +18,7 @@ enum { DEVICE_TO_HOST = 2, OUT_OF_MEMORY = 2, ILLEGAL_ADDRESS = 700, UNKNOWN = 9
 
 int cudaMalloc(void **p, size_t bytes);
 int cudaStreamSynchronize(void *stream);
+int cudaMemGetInfo(size_t *left, size_t *total);
 int cudaMemcpyAsync(void *dst, const void *src, size_t bytes, int kind, void *stream);
 
 /* The runtime's own; it may have come with a plugin, hence not be next in line. */
@@ -48,6 +49,15 @@ int cudaStreamSynchronize(void *stream)
     if (!f || broken) return f ? ILLEGAL_ADDRESS : UNKNOWN;
     memcpy(&real, &f, sizeof real);
     return real(stream);
+}
+
+int cudaMemGetInfo(size_t *left, size_t *total)
+{
+    int (*real)(size_t *, size_t *);
+    void *f = own("cudaMemGetInfo");
+    if (!f || broken) return f ? ILLEGAL_ADDRESS : UNKNOWN;
+    memcpy(&real, &f, sizeof real);
+    return real(left, total);
 }
 
 int cudaMalloc(void **p, size_t bytes)
