@@ -140,27 +140,26 @@ class Checkpoints(harness.Case):
         return subprocess.Popen([os.path.join(harness.BIN, "cinch"), "train", *NET, "--threads", "1", "--epochs", "200", *args],
                                 cwd=self.dir, env=harness.environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
+    def stopped(self, *args, sig=signal.SIGINT):
+        """Runs a training until it has begun and stops it; what it said."""
+        for wait in (1, 2, 4, 8, 16, 32):
+            child = self.start(*args)
+            time.sleep(wait)
+            child.send_signal(sig)
+            _, err = child.communicate(timeout=300)
+            if "the checkpoint is in" in err:
+                self.assertEqual(child.returncode, 1, err)
+                return err
+            self.assertNotIn(child.returncode, (0, 2), err)
+        raise AssertionError("the training never began: " + err)
+
     def interrupt(self, *args, sig=signal.SIGINT):
-        """Stops a training after a while; returns what is in the folder."""
-        child = self.start(*args)
-        time.sleep(2)
-        child.send_signal(sig)
-        _, err = child.communicate(timeout=300)
-        self.assertEqual(child.returncode, 1, err)
+        """What is in the folder after a training was stopped."""
+        self.stopped(*args, sig=sig)
         return sorted(os.listdir(self.dir))
 
-    def resumes(self, checkpoint, *args):
-        """Whether a training goes on from it; it is stopped at once."""
-        child = self.start("--resume", checkpoint, *args, "-o", "again.safetensors")
-        try:
-            _, err = child.communicate(timeout=3)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGINT)
-            child.communicate(timeout=300)
-            return True
-        self.assertEqual(child.returncode, 2, err)
-        self.assertIn("another training", err)
-        return False
+    def goes_on(self, checkpoint, *args):
+        self.stopped("--resume", checkpoint, *args, "-o", "again.safetensors")
 
     def test_of_another_training_stays(self):
         self.assertEqual(self.interrupt("--seed", "1", "-o", "m.safetensors"), ["m.checkpoint.safetensors"])
@@ -171,8 +170,8 @@ class Checkpoints(harness.Case):
         os.unlink(self.path("m.safetensors"))
         self.assertEqual(self.interrupt("--seed", "3", "-o", "m.safetensors"), ["m.checkpoint-2.safetensors", "m.checkpoint.safetensors"])
         self.assertEqual(harness.read(self.path("m.checkpoint.safetensors")), first)
-        self.assertTrue(self.resumes("m.checkpoint.safetensors", "--seed", "1"))
-        self.assertTrue(self.resumes("m.checkpoint-2.safetensors", "--seed", "3"))
+        self.goes_on("m.checkpoint.safetensors", "--seed", "1")
+        self.goes_on("m.checkpoint-2.safetensors", "--seed", "3")
 
     def test_a_model_of_that_name_stays(self):
         self.cinch("train", *NET, "--epochs", "0", "-o", "m.checkpoint.safetensors")
@@ -186,21 +185,27 @@ class Checkpoints(harness.Case):
         half = self.write("half.yaml", "base: paper\nalpha: 0.5\n")
         self.assertIn("m.checkpoint.safetensors", self.interrupt("--teacher", "t7.safetensors", "-o", "m.safetensors"))
         ck = "m.checkpoint.safetensors"
-        self.assertTrue(self.resumes(ck, "--teacher", "t7.safetensors"))
+        self.goes_on(ck, "--teacher", "t7.safetensors")
         os.link(self.path("t7.safetensors"), self.path("same.safetensors"))
-        self.assertTrue(self.resumes(ck, "--teacher", "same.safetensors"))
+        self.goes_on(ck, "--teacher", "same.safetensors")
         for other in ([], ["--teacher", "t8.safetensors"], ["--teacher", "t7.safetensors", "--seed", "1"],
                       ["--teacher", "t7.safetensors", "--epochs", "201"], ["--teacher", "t7.safetensors", "--recipe", half],
                       ["--teacher", "t7.safetensors", "--widths", "4,8,12,5"]):
             with self.subTest(other=other):
-                self.assertFalse(self.resumes(ck, *other))
+                widths = [] if "--epochs" in other else ["--epochs", "200"]
+                self.refuses("train", *NET, *widths, "--resume", ck, *other, "-o", "again.safetensors", part="another training")
 
     def test_goes_only_when_the_model_is_safe(self):
+        """A folder takes the target's place while the training runs: its model has another name, and the checkpoint is there."""
         self.interrupt("-o", "m.safetensors")
-        child = self.start("--resume", "m.checkpoint.safetensors", "-o", "m.safetensors")
-        time.sleep(1)
-        os.makedirs(self.path("m.safetensors/x"))
-        _, err = child.communicate(timeout=300)
+        for wait in (1, 2, 4, 8):
+            child = self.start("--resume", "m.checkpoint.safetensors", "-o", "m.safetensors")
+            time.sleep(wait)
+            os.makedirs(self.path("m.safetensors/x"))
+            _, err = child.communicate(timeout=300)
+            if child.returncode != 2: # else it came too early, before the target was looked at
+                break
+            os.removedirs(self.path("m.safetensors/x"))
         self.assertEqual(child.returncode, 1, err)
         self.assertIn("m.safetensors.1", err)
         self.assertTrue(os.path.exists(self.path("m.checkpoint.safetensors")))
