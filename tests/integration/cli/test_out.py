@@ -197,9 +197,9 @@ class Checkpoints(harness.Case):
 
     def test_goes_only_when_the_model_is_safe(self):
         """A folder takes the target's place while the training runs: its model has another name, and the checkpoint is there."""
-        self.interrupt("-o", "m.safetensors")
+        self.interrupt("--epochs", "80", "-o", "m.safetensors")
         for wait in (1, 2, 4, 8):
-            child = self.start("--resume", "m.checkpoint.safetensors", "-o", "m.safetensors")
+            child = self.start("--epochs", "80", "--resume", "m.checkpoint.safetensors", "-o", "m.safetensors")
             time.sleep(wait)
             os.makedirs(self.path("m.safetensors/x"))
             _, err = child.communicate(timeout=300)
