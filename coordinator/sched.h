@@ -75,7 +75,7 @@ enum sc_why {
     SC_WHYS,
 };
 
-struct sc_job { /* 144 bytes: 100,000 of these are nothing */
+struct sc_job { /* 136 bytes: 100,000 of these are nothing */
     struct cn_hash key;
     uint64_t seed;
     double keep;
