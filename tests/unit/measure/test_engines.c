@@ -195,7 +195,7 @@ static void a_net_of_many_labels_is_measured(void **state)
     char path[128];
     struct nn_net *built;
     struct nn_model *m;
-    struct nn_shape shape = {.n_labels = 64};
+    struct nn_shape shape = {.n_labels = NN_MAX_LABELS};
     const int narrow[] = {4, 4, 4, 4};
     assert_int_equal(nn_net_build(&built, "cnn", narrow, 4, shape, NULL), 0);
     assert_int_equal(nn_model_create(&m, built, 7, NULL, NULL), 0);
