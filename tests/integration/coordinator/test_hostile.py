@@ -115,6 +115,13 @@ def watch_it(daemon, until):
     return most, sorted(times)
 
 
+def sanitized():
+    """Such programs take memory of their own."""
+    with open(os.path.join(BIN, "cinchd"), "rb") as f:
+        text = f.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
+
+
 def prepare(path):
     """A long list, a blob of 1 MiB, and the grid of the dry runs."""
     import hashlib
@@ -147,7 +154,7 @@ def main():
         most, times = watch_it(daemon, until)
         print(f"{count} hostile connections: cinchd went from {calm / MB:.0f} to {most / MB:.0f} MiB; {len(times)} visitors, the list of runs took "
               f"{1000 * times[len(times) // 2]:.0f} ms (median), {1000 * times[int(0.99 * (len(times) - 1))]:.0f} ms (p99)")
-        if most > MOST:
+        if most > MOST and not sanitized():
             raise SystemExit("that is too much")
         for child in children:
             os.kill(child, signal.SIGKILL)

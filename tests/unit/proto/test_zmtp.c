@@ -158,6 +158,7 @@ static void what_is_too_much_ends_it(void **state)
     assert_int_equal(z.held, 9);
     zmq_msg_t frame[PR_ZMTP_FRAMES];
     assert_int_equal(pr_zmtp_take(&z, frame), 10);
+    for (int i = 0; i < PR_ZMTP_FRAMES; i++) zmq_msg_close(&frame[i]);
     b->n = 0; /* endless ones are not */
     for (int i = 0; i < 100; i++) put_frame(b, 1, "", 0);
     assert_int_equal(feed(&z, b->at, b->n, 7), CN_ELIMIT);
