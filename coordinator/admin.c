@@ -13,12 +13,13 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/hash.h"
+#include "coordinator/admin_private.h"
+#include "coordinator/folder.h"
 #include "coordinator/sched.h"
 #include "coordinator/store.h"
 
-/* Opened read-only, beside whoever writes. */
-static int open_db(const char *state, sqlite3 **db, struct cn_error *err)
+/* Beside whoever writes. */
+int ad__open_db(const char *state, sqlite3 **db, struct cn_error *err)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/queue.db", state);
@@ -44,14 +45,16 @@ static int check_integrity(struct checking *k, sqlite3 *db, struct cn_error *err
     sqlite3_stmt *q;
     if (sqlite3_prepare_v2(db, "PRAGMA integrity_check", -1, &q, NULL))
         return st_fail(db, err, "integrity check");
-    while (sqlite3_step(q) == SQLITE_ROW) {
+    int got;
+    while ((got = sqlite3_step(q)) == SQLITE_ROW) {
         const char *line = (const char *)sqlite3_column_text(q, 0);
         if (!line || !strcmp(line, "ok")) continue;
         fprintf(k->out, "queue.db: %s\n", line);
         k->bad++;
     }
+    int rc = got == SQLITE_DONE ? 0 : st_fail(db, err, "integrity check");
     sqlite3_finalize(q);
-    return 0;
+    return rc;
 }
 
 static void check_load(struct checking *k, sqlite3 *db)
@@ -73,7 +76,23 @@ static void check_load(struct checking *k, sqlite3 *db)
     sc_destroy(s);
 }
 
-static void check_blob(struct checking *k, const struct cn_hash *want, int64_t size)
+/* What does not fit its hash is put aside: the coordinator then knows it for missing, and has it made
+ * again. */
+static void put_aside(struct checking *k, const char *path, const char *hex)
+{
+    char to[PATH_MAX];
+    struct cn_error err;
+    snprintf(to, sizeof to, "%s/quarantine", k->state);
+    fo_make(to, &err);
+    snprintf(to, sizeof to, "%s/quarantine/%s", k->state, hex);
+    if (rename(path, to))
+        fprintf(k->out, "; it cannot be put aside: %s\n", strerror(errno));
+    else
+        fprintf(k->out, "; put aside as %s\n", to);
+}
+
+static void check_blob(struct checking *k, const struct cn_hash *want, int64_t size,
+                       const char *what)
 {
     char hex[CN_HASH_HEX], path[PATH_MAX];
     struct cn_hash got;
@@ -81,33 +100,60 @@ static void check_blob(struct checking *k, const struct cn_hash *want, int64_t s
     cn_hash_hex(want, hex);
     snprintf(path, sizeof path, "%s/blobs/%.2s/%s", k->state, hex, hex);
     k->blobs++;
-    if (stat(path, &st))
-        fprintf(k->out, "blob %s: missing\n", hex);
-    else if (st.st_size != size)
-        fprintf(k->out, "blob %s: %lld bytes instead of %lld\n", hex, (long long)st.st_size,
-                (long long)size);
-    else if (cn_hash_file(path, &got, NULL) || memcmp(&got, want, sizeof got))
-        fprintf(k->out, "blob %s: its content has changed\n", hex);
-    else
+    if (lstat(path, &st)) {
+        fprintf(k->out, "blob %s (%s): missing\n", hex, what);
+        k->bad++;
         return;
+    }
+    struct cn_error err = {0};
+    bool readable = !cn_hash_file(path, &got, &err);
+    if (readable && st.st_size == size && !memcmp(&got, want, sizeof got)) return;
     k->bad++;
+    if (!readable)
+        fprintf(k->out, "blob %s (%s): %s", hex, what, err.text);
+    else if (st.st_size != size)
+        fprintf(k->out, "blob %s (%s): %lld bytes instead of %lld", hex, what,
+                (long long)st.st_size, (long long)size);
+    else
+        fprintf(k->out, "blob %s (%s): its content has changed", hex, what);
+    if (readable || err.code == CN_EIO)
+        put_aside(k, path, hex);
+    else
+        fprintf(k->out, "\n");
 }
 
-static const char every_blob[] =
-    "SELECT hash, size FROM output UNION SELECT hash, size FROM checkpoint UNION"
-    " SELECT hash, size FROM dataset WHERE size > 0";
-
-static int check_blobs(struct checking *k, sqlite3 *db, struct cn_error *err)
+int ad__each_blob(sqlite3 *db,
+                  int (*each)(void *arg, const struct cn_hash *hash, int64_t size, const char *what,
+                              struct cn_error *err),
+                  void *arg, struct cn_error *err)
 {
     sqlite3_stmt *q;
-    if (sqlite3_prepare_v2(db, every_blob, -1, &q, NULL)) return st_fail(db, err, "reading blobs");
-    while (sqlite3_step(q) == SQLITE_ROW) {
-        struct cn_hash h;
+    if (sqlite3_prepare_v2(db,
+                           "SELECT hash, size, 'the ' || role || ' of j' || job FROM output UNION "
+                           "ALL SELECT hash, size, 'the checkpoint of j' || job FROM checkpoint "
+                           "UNION ALL SELECT hash, size, 'dataset ' || name FROM dataset WHERE "
+                           "size > 0 ORDER BY 1",
+                           -1, &q, NULL))
+        return st_fail(db, err, "reading blobs");
+    struct cn_hash h, last = {0};
+    int rc = 0, got = SQLITE_DONE;
+    while (!rc && (got = sqlite3_step(q)) == SQLITE_ROW) {
         if (sqlite3_column_bytes(q, 0) != CN_HASH_BYTES) continue;
         memcpy(h.b, sqlite3_column_blob(q, 0), CN_HASH_BYTES);
-        check_blob(k, &h, sqlite3_column_int64(q, 1));
+        if (!memcmp(&h, &last, sizeof h)) continue; /* of several: the first one's name will do */
+        last = h;
+        const char *what = (const char *)sqlite3_column_text(q, 2);
+        rc = each(arg, &h, sqlite3_column_int64(q, 1), what ? what : "?", err);
     }
+    if (!rc && got != SQLITE_DONE) rc = st_fail(db, err, "reading blobs");
     sqlite3_finalize(q);
+    return rc;
+}
+
+static int check_each(void *arg, const struct cn_hash *hash, int64_t size, const char *what,
+                      struct cn_error *err)
+{
+    check_blob(arg, hash, size, what);
     return 0;
 }
 
@@ -115,10 +161,10 @@ int ad_check(const char *state, FILE *out, struct cn_error *err)
 {
     struct checking k = {state, out, 0, 0};
     sqlite3 *db;
-    int rc = open_db(state, &db, err);
+    int rc = ad__open_db(state, &db, err);
     if (!rc) rc = check_integrity(&k, db, err);
     if (!rc) check_load(&k, db);
-    if (!rc) rc = check_blobs(&k, db, err);
+    if (!rc) rc = ad__each_blob(db, check_each, &k, err);
     sqlite3_close(db);
     if (rc) return rc;
     fprintf(out, "blobs: %d checked\n", k.blobs);
@@ -130,7 +176,10 @@ int ad_check(const char *state, FILE *out, struct cn_error *err)
 /* ---- gc */
 
 struct collecting {
+    sqlite3 *db;
     sqlite3_stmt *needed;
+    int rc; /* the database could not be asked: nothing is removed any more */
+    struct cn_error *err;
     int removed;
     long long bytes;
 };
@@ -140,9 +189,10 @@ static bool is_needed(struct collecting *g, const char *name)
     struct cn_hash h;
     if (cn_hash_parse(name, &h)) return false; /* not one of ours: a leftover */
     sqlite3_bind_blob(g->needed, 1, h.b, CN_HASH_BYTES, SQLITE_STATIC);
-    bool needed = sqlite3_step(g->needed) == SQLITE_ROW;
+    int got = sqlite3_step(g->needed);
+    if (got != SQLITE_ROW && got != SQLITE_DONE) g->rc = st_fail(g->db, g->err, "gc");
     sqlite3_reset(g->needed);
-    return needed;
+    return got != SQLITE_DONE;
 }
 
 /* Removes what is not needed from one folder of files. */
@@ -152,7 +202,7 @@ static void sweep(struct collecting *g, const char *dir, bool all)
     if (!d) return;
     char path[PATH_MAX];
     struct stat st;
-    for (struct dirent *e; (e = readdir(d));) {
+    for (struct dirent *e; !g->rc && (e = readdir(d));) {
         if (*e->d_name == '.' || (!all && is_needed(g, e->d_name))) continue;
         if (snprintf(path, sizeof path, "%s/%s", dir, e->d_name) >= (int)sizeof path) continue;
         if (lstat(path, &st) || !S_ISREG(st.st_mode) || unlink(path)) continue;
@@ -176,9 +226,9 @@ static int lock_state(const char *state, int *fd, struct cn_error *err)
 
 int ad_gc(const char *state, FILE *out, struct cn_error *err)
 {
-    struct collecting g = {0};
+    struct collecting g = {.err = err};
     sqlite3 *db;
-    int fd, rc = open_db(state, &db, err);
+    int fd, rc = ad__open_db(state, &db, err);
     if (rc) return rc;
     rc = lock_state(state, &fd, err);
     if (!rc &&
@@ -189,102 +239,22 @@ int ad_gc(const char *state, FILE *out, struct cn_error *err)
             -1, &g.needed, NULL))
         rc = st_fail(db, err, "gc");
     char path[PATH_MAX];
+    g.db = db;
     for (int i = 0; i < 256 && !rc; i++) {
         snprintf(path, sizeof path, "%s/blobs/%02x", state, i);
         sweep(&g, path, false);
+        rc = g.rc;
     }
+    static const char unhold[] = /* a store of an older schema has none */
+        "DELETE FROM holding WHERE NOT EXISTS (SELECT 1 FROM output o WHERE o.hash=holding.hash) "
+        "AND NOT EXISTS (SELECT 1 FROM checkpoint c WHERE c.hash=holding.hash) AND NOT EXISTS "
+        "(SELECT 1 FROM dataset d WHERE d.hash=holding.hash)";
+    if (!rc) sqlite3_exec(db, unhold, NULL, NULL, NULL);
     snprintf(path, sizeof path, "%s/partial", state);
     if (!rc) sweep(&g, path, true);
     sqlite3_finalize(g.needed);
     sqlite3_close(db);
     if (fd >= 0) close(fd);
     if (!rc) fprintf(out, "removed %d files, %lld bytes\n", g.removed, g.bytes);
-    return rc;
-}
-
-/* ---- backup */
-
-static int copy_file(const char *from, const char *to, struct cn_error *err)
-{
-    char *text;
-    size_t n;
-    int rc = cn_file_read(from, 1 << 20, &text, &n, err);
-    if (rc) return rc;
-    mode_t mask = umask(0077);
-    rc = cn_file_write(to, text, n, err);
-    umask(mask);
-    free(text);
-    return rc;
-}
-
-static int copy_blob(const char *from, const char *to, struct cn_error *err)
-{
-    if (!link(from, to) || errno == EEXIST)
-        return 0; /* blobs never change: a second name is a copy */
-    struct cn_map m;
-    int rc = cn_map_open(&m, from, err);
-    if (rc) return rc;
-    rc = cn_file_write(to, m.data, m.n, err);
-    cn_map_close(&m);
-    return rc;
-}
-
-static int copy_blobs(const char *state, const char *to, sqlite3 *copy, struct cn_error *err)
-{
-    sqlite3_stmt *q;
-    if (sqlite3_prepare_v2(copy, every_blob, -1, &q, NULL))
-        return st_fail(copy, err, "reading blobs");
-    int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
-        struct cn_hash h;
-        char hex[CN_HASH_HEX], from[PATH_MAX], dest[PATH_MAX];
-        if (sqlite3_column_bytes(q, 0) != CN_HASH_BYTES) continue;
-        memcpy(h.b, sqlite3_column_blob(q, 0), CN_HASH_BYTES);
-        cn_hash_hex(&h, hex);
-        snprintf(dest, sizeof dest, "%s/blobs/%.2s", to, hex);
-        rc = cn_mkdirs(dest, err);
-        snprintf(from, sizeof from, "%s/blobs/%.2s/%s", state, hex, hex);
-        snprintf(dest, sizeof dest, "%s/blobs/%.2s/%s", to, hex, hex);
-        /* a checkpoint may have been replaced since the database was copied: the job then starts
-         * over */
-        if (!rc && cn_file_exists(from)) rc = copy_blob(from, dest, err);
-    }
-    sqlite3_finalize(q);
-    return rc;
-}
-
-static int copy_db(sqlite3 *from, sqlite3 *to, struct cn_error *err)
-{
-    sqlite3_backup *b = sqlite3_backup_init(to, "main", from, "main");
-    if (!b) return st_fail(to, err, "backup");
-    int got;
-    do {
-        got = sqlite3_backup_step(b, 1000);
-        if (got == SQLITE_BUSY || got == SQLITE_LOCKED) sqlite3_sleep(20);
-    } while (got == SQLITE_OK || got == SQLITE_BUSY || got == SQLITE_LOCKED);
-    sqlite3_backup_finish(b);
-    return got == SQLITE_DONE ? 0 : st_fail(to, err, "backup");
-}
-
-int ad_backup(const char *state, const char *to, struct cn_error *err)
-{
-    char path[PATH_MAX], dest[PATH_MAX];
-    sqlite3 *db, *copy = NULL;
-    snprintf(path, sizeof path, "%s/queue.db", to);
-    if (cn_file_exists(path))
-        return cn_fail(err, CN_EEXISTS, "%s: there is a state folder already; give a new one", to);
-    int rc = open_db(state, &db, err);
-    if (!rc) rc = cn_mkdirs(to, err);
-    if (!rc && sqlite3_open(path, &copy)) rc = st_fail(copy, err, path);
-    if (!rc) rc = copy_db(db, copy, err);
-    if (!rc) rc = copy_blobs(state, to, copy, err);
-    sqlite3_close(copy);
-    sqlite3_close(db);
-    static const char *const also[] = {"server.key", "http.token"};
-    for (int i = 0; i < 2 && !rc; i++) {
-        snprintf(path, sizeof path, "%s/%s", state, also[i]);
-        snprintf(dest, sizeof dest, "%s/%s", to, also[i]);
-        if (cn_file_exists(path)) rc = copy_file(path, dest, err);
-    }
     return rc;
 }

@@ -1,10 +1,4 @@
-/* coordinator/blobs.c - see blobs.h.
- *
- * Of a chunk that comes in, one thread writes the bytes while another hashes them: both take about as
- * long. What was written is handed to the disk as it comes, so that the fsync at the end finds little
- * left to do.
- */
-#define _GNU_SOURCE /* sync_file_range */
+/* coordinator/blobs.c - see blobs.h. */
 #include "coordinator/blobs.h"
 
 #include <errno.h>
@@ -18,23 +12,15 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "coordinator/hashing.h"
+#include "base/log.h"
+#include "coordinator/folder.h"
+#include "coordinator/intact.h"
+#include "coordinator/upload.h"
 #include "proto/limits.h"
 
 enum {
-    OPEN_UPLOADS = 64,
     OPEN_READS = 32,
-    SMALL = 1 << 16,     /* bytes of a chunk that are hashed before another thread would be awake */
-    WRITE_BACK = 8 << 20 /* bytes of an upload that the disk is given at a time */
-};
-
-struct upload { /* one blob on its way in */
-    bool used;
-    struct cn_hash hash;
-    struct cn_hasher *hasher; /* over the first `have` bytes */
-    uint64_t have, given;     /* bytes in the file; of them already handed to the disk */
-    int fd;
-    uint64_t turn; /* last use */
+    SLICE = 4 << 20, /* bytes of a blob that are looked at before others have their turn */
 };
 
 struct reading {
@@ -55,10 +41,11 @@ struct blobs {
     int waiting;
     bool stop;
     /* the thread's own */
-    struct upload upload[OPEN_UPLOADS];
+    struct uploads *uploads;
+    struct intact *intact;
     struct reading reading[OPEN_READS];
     uint64_t turn;
-    struct hashing *side; /* NULL: chunks are written, then hashed */
+    bool synced[256]; /* folders whose names were seen to be safe since the start */
 };
 
 void bl_path(const struct blobs *b, const struct cn_hash *hash, char *out, size_t cap)
@@ -68,11 +55,9 @@ void bl_path(const struct blobs *b, const struct cn_hash *hash, char *out, size_
     snprintf(out, cap, "%s/blobs/%.2s/%s", b->dir, hex, hex);
 }
 
-static void partial_path(const struct blobs *b, const struct cn_hash *hash, char *out, size_t cap)
+static void folder_path(const struct blobs *b, const struct cn_hash *hash, char *out, size_t cap)
 {
-    char hex[CN_HASH_HEX];
-    cn_hash_hex(hash, hex);
-    snprintf(out, cap, "%s/partial/%s", b->dir, hex);
+    snprintf(out, cap, "%s/blobs/%02x", b->dir, hash->b[0]);
 }
 
 bool bl_has(const struct blobs *b, const struct cn_hash *hash, uint64_t *size)
@@ -80,7 +65,7 @@ bool bl_has(const struct blobs *b, const struct cn_hash *hash, uint64_t *size)
     char path[PATH_MAX];
     struct stat st;
     bl_path(b, hash, path, sizeof path);
-    if (stat(path, &st) || !S_ISREG(st.st_mode)) return false;
+    if (lstat(path, &st) || !S_ISREG(st.st_mode)) return false;
     if (size) *size = (uint64_t)st.st_size;
     return true;
 }
@@ -92,190 +77,159 @@ void bl_remove(struct blobs *b, const struct cn_hash *hash)
     unlink(path);
 }
 
-/* ---- in */
+/* ---- whole or not */
 
-static void close_upload(struct upload *u)
+static void stop_reading(struct blobs *b, const struct cn_hash *hash)
 {
-    if (!u->used) return;
-    if (u->fd >= 0) close(u->fd);
-    cn_hasher_destroy(u->hasher);
-    memset(u, 0, sizeof *u);
-}
-
-/* Takes up an earlier, broken-off upload: what the file holds is hashed again. */
-static int hash_part(struct upload *u, struct cn_error *err)
-{
-    static char buf[1 << 16];
-    ssize_t got;
-    while ((got = pread(u->fd, buf, sizeof buf, (off_t)u->have)) > 0) {
-        cn_hasher_add(u->hasher, buf, (size_t)got);
-        u->have += (uint64_t)got;
+    for (int i = 0; i < OPEN_READS; i++) {
+        struct reading *r = &b->reading[i];
+        if (!r->used || memcmp(&r->hash, hash, sizeof *hash)) continue;
+        close(r->fd);
+        r->used = false;
     }
-    return got < 0 ? cn_fail_errno(err, "reading a partial blob") : 0;
 }
 
-static struct upload *find_upload(struct blobs *b, const struct cn_hash *hash)
+/* What does not fit its hash is of no use, but perhaps of interest. */
+static void put_aside(struct blobs *b, const struct cn_hash *hash)
 {
-    for (int i = 0; i < OPEN_UPLOADS; i++)
-        if (b->upload[i].used && !memcmp(&b->upload[i].hash, hash, sizeof *hash))
-            return &b->upload[i];
-    return NULL;
-}
-
-static struct upload *open_upload(struct blobs *b, const struct cn_hash *hash, struct cn_error *err)
-{
-    struct upload *u = find_upload(b, hash);
-    if (u) {
-        u->turn = ++b->turn;
-        return u;
-    }
-    u = &b->upload[0];
-    for (int i = 0; i < OPEN_UPLOADS && u->used; i++)
-        if (!b->upload[i].used || b->upload[i].turn < u->turn) u = &b->upload[i];
-    close_upload(u); /* the one longest unused goes on from its file when it comes back */
-    char path[PATH_MAX];
-    partial_path(b, hash, path, sizeof path);
-    *u = (struct upload){
-        .used = true, .hash = *hash, .hasher = cn_hasher_create(), .turn = ++b->turn};
-    u->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    int rc = u->fd < 0    ? cn_fail_errno(err, "%s", path)
-             : !u->hasher ? cn_fail(err, CN_ENOMEM, "blobs: out of memory")
-                          : hash_part(u, err);
-    if (!rc) return u;
-    close_upload(u);
-    return NULL;
-}
-
-static int sync_dir(const char *path, struct cn_error *err)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return cn_fail_errno(err, "%s", path);
-    int rc = fsync(fd) ? cn_fail_errno(err, "%s", path) : 0;
-    close(fd);
-    return rc;
-}
-
-/* All bytes are there: verify, fsync, rename, fsync of the folder. */
-static int complete_upload(struct blobs *b, struct upload *u, const struct cn_hash *want,
-                           struct cn_error *err)
-{
-    char part[PATH_MAX], path[PATH_MAX], *slash;
-    struct cn_hash got;
-    partial_path(b, &u->hash, part, sizeof part);
-    bl_path(b, want, path, sizeof path);
-    cn_hasher_finish(u->hasher, &got);
-    int rc = 0;
-    if (memcmp(&got, want, sizeof got))
-        rc = cn_fail(err, CN_ECORRUPT,
-                     "blob: the bytes that arrived have another hash; send it again");
-    if (rc) unlink(part);
-    if (!rc && fsync(u->fd)) rc = cn_fail_errno(err, "%s", part);
-    slash = strrchr(path, '/');
-    *slash = 0;
-    if (!rc && mkdir(path, 0700) && errno != EEXIST) rc = cn_fail_errno(err, "%s", path);
-    *slash = '/';
-    if (!rc && rename(part, path)) rc = cn_fail_errno(err, "%s", path);
-    *slash = 0;
-    if (!rc) rc = sync_dir(path, err);
-    close_upload(u);
-    return rc;
-}
-
-static int write_chunk(struct upload *u, const char *data, size_t n, struct cn_error *err)
-{
-    for (size_t at = 0; at < n;) {
-        ssize_t put = pwrite(u->fd, data + at, n - at, (off_t)(u->have + at));
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) {
-            int rc = cn_fail_errno(err, "storing a blob");
-            if (ftruncate(u->fd, (off_t)u->have))
-                return rc; /* what the hasher has not seen must not stay */
-            return rc;
-        }
-        at += (size_t)put;
-    }
-    return 0;
-}
-
-/* Writes a chunk and hashes it, side by side. On an error the upload is of no use any more. */
-static int take_chunk(struct blobs *b, struct upload *u, const void *data, size_t n,
-                      struct cn_error *err)
-{
-    struct hashing *side = n >= SMALL ? b->side : NULL;
-    if (side) hashing_begin(side, u->hasher, data, n);
-    int rc = n ? write_chunk(u, data, n, err) : 0;
-    if (side)
-        hashing_wait(side);
+    char from[PATH_MAX], to[PATH_MAX], hex[CN_HASH_HEX], folder[PATH_MAX];
+    bl_path(b, hash, from, sizeof from);
+    cn_hash_hex(hash, hex);
+    snprintf(to, sizeof to, "%s/quarantine/%s", b->dir, hex);
+    stop_reading(b, hash);
+    in_forget(b->intact, hash);
+    if (rename(from, to))
+        cn_err("coordinator", "blob %s is damaged, and cannot be put aside: %s", hex,
+               strerror(errno));
     else
-        cn_hasher_add(u->hasher, data, n);
-    if (rc) return rc;
-    u->have += n;
-    if (u->have - u->given >= WRITE_BACK) {
-        sync_file_range(u->fd, (off_t)u->given, (off_t)(u->have - u->given), SYNC_FILE_RANGE_WRITE);
-        u->given = u->have; /* a hint: fsync is what counts */
+        cn_err("coordinator", "blob %s is damaged; put aside as %s", hex, to);
+    unlink(from); /* where renaming failed */
+    folder_path(b, hash, folder, sizeof folder);
+    struct cn_error ignored; /* a name that comes back after a crash is found damaged again */
+    fo_sync(folder, &ignored);
+}
+
+static void lose(struct blobs *b, struct bl_request *r, const struct cn_hash *hash)
+{
+    put_aside(b, hash);
+    r->damaged = true;
+    r->lost = *hash;
+}
+
+/* Whether the blob lies here whole: 1 yes, 0 no (r->damaged: not any more), -1 not known yet, ask
+ * again; or r->error. */
+static int is_whole(struct blobs *b, struct bl_request *r, const struct cn_hash *hash)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    bl_path(b, hash, path, sizeof path);
+    if (lstat(path, &st) || !S_ISREG(st.st_mode)) return 0;
+    if (r->suspect) in_forget(b->intact, hash);
+    r->suspect = false;
+    if (in_known(b->intact, hash, &st)) return 1;
+    switch (in_look(b->intact, hash, path, SLICE)) {
+    case IN_MORE:
+        return -1;
+    case IN_WHOLE:
+        return 1;
+    case IN_DAMAGED:
+        lose(b, r, hash);
+        return 0;
+    case IN_GONE:
+        return 0;
+    case IN_BUSY:
+        break;
     }
+    cn_fail(&r->error, CN_EBUSY, "blobs: no room to look at it now; ask again");
     return 0;
 }
 
-/* Under its own hash, or an upload that was called otherwise. */
-static bool is_there(struct blobs *b, struct bl_request *r)
+/* As is_whole, and its name is safe: what may be called complete. A folder is synced once; what is
+ * stored from then on syncs it each time. */
+static int is_complete(struct blobs *b, struct bl_request *r, const struct cn_hash *hash)
 {
-    if (bl_has(b, &r->hash, &r->size)) return true;
-    if (!memcmp(&r->hash, &r->final, sizeof r->hash) || !bl_has(b, &r->final, &r->size))
-        return false;
-    struct upload *u = find_upload(b, &r->hash);
-    char part[PATH_MAX];
-    if (u) close_upload(u);
-    partial_path(b, &r->hash, part, sizeof part);
-    unlink(part);
+    char folder[PATH_MAX];
+    int rc = is_whole(b, r, hash);
+    if (rc <= 0 || b->synced[hash->b[0]]) return rc;
+    folder_path(b, hash, folder, sizeof folder);
+    if (fo_sync(folder, &r->error)) return 0;
+    b->synced[hash->b[0]] = true;
+    return 1;
+}
+
+/* ---- in; each returns false when the request is to come again */
+
+static struct up_key key_of(const struct bl_request *r)
+{
+    return (struct up_key){.name = r->hash, .size = r->size, .user = r->user};
+}
+
+/* Under its own hash, or an upload that was called otherwise. As is_complete. */
+static int is_there(struct blobs *b, struct bl_request *r)
+{
+    struct up_key key = key_of(r);
+    bool named = !memcmp(&r->hash, &r->final, sizeof r->hash);
+    int rc = is_complete(b, r, &r->hash);
+    if (!rc && !named && !r->error.code) rc = is_complete(b, r, &r->final);
+    if (rc == 1) up_forget(b->uploads, &key);
+    return rc;
+}
+
+static void store(struct blobs *b, struct bl_request *r)
+{
+    char folder[PATH_MAX], path[PATH_MAX];
+    struct up_key key = key_of(r);
+    bl_path(b, &r->final, path, sizeof path);
+    folder_path(b, &r->final, folder, sizeof folder);
+    in_forget(b->intact, &r->final);
+    r->complete = !up_complete(b->uploads, &key, &r->final, folder, path, &r->error);
+    r->stored = r->complete;
+    if (r->complete) b->synced[r->final.b[0]] = true;
+    if (!r->complete) r->offset = 0;
+}
+
+static bool do_put(struct blobs *b, struct bl_request *r)
+{
+    struct up_key key = key_of(r);
+    int there = is_there(b, r);
+    if (there < 0) return false;
+    r->complete = there;
+    if (there || r->error.code) return true;
+    size_t n = zmq_msg_size(&r->data);
+    uint64_t have = 0;
+    if (n > PR_CHUNK) n = 0;
+    if (!up_add(b->uploads, &key, r->offset, zmq_msg_data(&r->data), n, &have, &r->error) &&
+        have == r->size) {
+        r->offset = have;
+        store(b, r);
+        return true;
+    }
+    r->offset = have;
     return true;
 }
 
-static void do_put(struct blobs *b, struct bl_request *r)
+static bool do_have(struct blobs *b, struct bl_request *r)
 {
-    if (is_there(b, r)) {
-        r->complete = true;
-        return;
-    }
-    struct upload *u = open_upload(b, &r->hash, &r->error);
-    if (!u) return;
-    size_t n = zmq_msg_size(&r->data);
-    if (u->have > r->size) { /* leftovers of another story */
-        if (!ftruncate(u->fd, 0)) u->have = u->given = 0;
-        cn_hasher_destroy(u->hasher);
-        u->hasher = cn_hasher_create();
-        if (!u->hasher || u->have) {
-            cn_fail(&r->error, CN_ENOMEM, "blobs: out of memory");
-            close_upload(u);
-            return;
-        }
-    }
-    if (r->offset == u->have && n <= PR_CHUNK && n <= r->size - u->have) {
-        if (take_chunk(b, u, zmq_msg_data(&r->data), n, &r->error)) {
-            close_upload(u);
-            return;
-        }
-    }
-    r->offset = u->have;
-    if (u->have == r->size) r->complete = !complete_upload(b, u, &r->final, &r->error);
+    struct up_key key = key_of(r);
+    int there = is_complete(b, r, &r->hash);
+    if (there < 0) return false;
+    r->complete = there;
+    r->offset = !there && r->size ? up_have(b->uploads, &key) : 0;
+    uint64_t size = 0;
+    if (there) bl_has(b, &r->hash, &size);
+    r->size = size;
+    return true;
 }
 
-static void do_have(struct blobs *b, struct bl_request *r)
+static bool do_scrub(struct blobs *b, struct bl_request *r)
 {
-    r->offset = 0;
-    r->size = 0;
-    if (bl_has(b, &r->hash, &r->size)) {
-        r->complete = true;
-        return;
-    }
-    const struct upload *u = find_upload(b, &r->hash);
     char path[PATH_MAX];
-    struct stat st;
-    partial_path(b, &r->hash, path, sizeof path);
-    if (u)
-        r->offset = u->have;
-    else if (!stat(path, &st))
-        r->offset = (uint64_t)st.st_size;
+    bl_path(b, &r->hash, path, sizeof path);
+    enum in_result seen = in_look(b->intact, &r->hash, path, r->length);
+    r->complete = seen != IN_MORE && seen != IN_BUSY;
+    r->gone = seen == IN_GONE;
+    if (seen == IN_DAMAGED) lose(b, r, &r->hash);
+    return true;
 }
 
 /* ---- out */
@@ -309,7 +263,7 @@ static struct reading *open_reading(struct blobs *b, const struct cn_hash *hash,
     return r;
 }
 
-static void do_get(struct blobs *b, struct bl_request *r)
+static void read_chunk(struct blobs *b, struct bl_request *r)
 {
     struct reading *f = open_reading(b, &r->hash, &r->error);
     if (!f) return;
@@ -327,6 +281,7 @@ static void do_get(struct blobs *b, struct bl_request *r)
             pread(f->fd, (char *)zmq_msg_data(&r->data) + at, n - at, (off_t)(r->offset + at));
         if (got < 0 && errno == EINTR) continue;
         if (got <= 0) {
+            if (got < 0 && errno == EIO) lose(b, r, &r->hash);
             cn_fail(&r->error, CN_EIO, "blobs: reading failed");
             return;
         }
@@ -334,23 +289,70 @@ static void do_get(struct blobs *b, struct bl_request *r)
     }
 }
 
+static bool do_get(struct blobs *b, struct bl_request *r)
+{
+    char hex[CN_HASH_HEX];
+    int there = is_whole(b, r, &r->hash);
+    if (there < 0) return false;
+    if (there) {
+        read_chunk(b, r);
+        return true;
+    }
+    if (r->error.code) return true;
+    cn_hash_hex(&r->hash, hex);
+    r->gone = !r->damaged;
+    if (r->damaged)
+        cn_fail(&r->error, CN_ENOTFOUND,
+                "blob %s was damaged on the coordinator's disk; it is put "
+                "aside, and made again where that is possible",
+                hex);
+    else
+        cn_fail(&r->error, CN_ENOTFOUND, "no blob %.12s… here", hex);
+    return true;
+}
+
 /* ---- the thread */
 
-static void serve(struct blobs *b, struct bl_request *r)
+/* False: it is to come again, after the others. */
+static bool serve(struct blobs *b, struct bl_request *r)
 {
+    struct up_key key = key_of(r);
+    bool done = true;
     switch (r->what) {
     case BL_HAVE:
-        do_have(b, r);
+        return do_have(b, r);
+    case BL_GET:
+        return do_get(b, r);
+    case BL_SCRUB:
+        return do_scrub(b, r);
+    case BL_LOOK:
+        return is_whole(b, r, &r->hash) >= 0;
+    case BL_FORGET:
+        up_forget(b->uploads, &key);
         break;
     case BL_PUT:
-        do_put(b, r);
+        done = do_put(b, r);
+        if (!done) break;
         zmq_msg_close(&r->data);
         zmq_msg_init(&r->data);
         break;
-    case BL_GET:
-        do_get(b, r);
-        break;
     }
+    return done;
+}
+
+/* With the lock held: the request, looked after, becomes a reply or waits again. */
+static void hand_back(struct blobs *b, struct bl_request *r, bool done)
+{
+    uint64_t one = 1;
+    r->next = NULL;
+    if (!done) {
+        *b->in_tail = r;
+        b->in_tail = &r->next;
+        return;
+    }
+    *b->out_tail = r;
+    b->out_tail = &r->next;
+    if (write(b->wake_fd, &one, sizeof one) < 0) return; /* the loop polls anyway */
 }
 
 static void *work(void *arg)
@@ -366,13 +368,9 @@ static void *work(void *arg)
         b->in = r->next;
         if (!b->in) b->in_tail = &b->in;
         pthread_mutex_unlock(&b->lock);
-        serve(b, r);
+        bool done = serve(b, r);
         pthread_mutex_lock(&b->lock);
-        r->next = NULL;
-        *b->out_tail = r;
-        b->out_tail = &r->next;
-        uint64_t one = 1;
-        if (write(b->wake_fd, &one, sizeof one) < 0) continue; /* the loop polls anyway */
+        hand_back(b, r, done);
     }
     pthread_mutex_unlock(&b->lock);
     return NULL;
@@ -388,16 +386,13 @@ int bl_open(struct blobs **out, const char *state_dir, int wake_fd, struct cn_er
     b->out_tail = &b->out;
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->work, NULL);
-    b->side = hashing_create();
-    char path[PATH_MAX];
-    int rc = strlen(state_dir) < sizeof b->dir
+    int rc = strlen(state_dir) < sizeof b->dir - 256
                  ? 0
                  : cn_fail(err, CN_ELIMIT, "%s: path too long", state_dir);
     snprintf(b->dir, sizeof b->dir, "%s", state_dir);
-    snprintf(path, sizeof path, "%s/blobs", b->dir);
-    if (!rc) rc = cn_mkdirs(path, err);
-    snprintf(path, sizeof path, "%s/partial", b->dir);
-    if (!rc) rc = cn_mkdirs(path, err);
+    b->uploads = up_create(state_dir);
+    b->intact = in_create();
+    if (!rc && (!b->uploads || !b->intact)) rc = cn_fail(err, CN_ENOMEM, "blobs: out of memory");
     if (!rc) {
         b->threaded = !pthread_create(&b->thread, NULL, work, b);
         if (!b->threaded) rc = cn_fail(err, CN_ENOMEM, "blobs: no thread");
@@ -429,10 +424,10 @@ void bl_close(struct blobs *b)
         pthread_mutex_unlock(&b->lock);
         pthread_join(b->thread, NULL);
     }
-    hashing_destroy(b->side);
     free_list(b->in);
     free_list(b->out);
-    for (int i = 0; i < OPEN_UPLOADS; i++) close_upload(&b->upload[i]);
+    up_destroy(b->uploads);
+    in_destroy(b->intact);
     for (int i = 0; i < OPEN_READS; i++)
         if (b->reading[i].used) close(b->reading[i].fd);
     pthread_cond_destroy(&b->work);

@@ -2,9 +2,10 @@
  * bytes.
  *
  *     STATE/blobs/ab/abcd…64 hex      complete, verified, fsync'ed, never changed
- *     STATE/partial/abcd…64 hex       on its way in: so many bytes have arrived as the file is long
+ *     STATE/partial/abcd…64 hex.…     on its way in (upload.h)
+ *     STATE/quarantine/abcd…64 hex    was one of the first kind, until other bytes were found in it
  *
- * Chunks are written, hashed and read in one thread of its own, so that neither a large transfer
+ * Nothing is served or called complete whose bytes were not seen to fit its hash (intact.h). Chunks are written, hashed and read in one thread of its own, so that neither a large transfer
  * nor its fsync delays the queue. Names are made from hashes only: nothing that a peer sends
  * becomes part of a path.
  */
@@ -15,13 +16,21 @@
 #include <zmq.h>
 
 #include "base/hash.h"
+#include "proto/limits.h"
 
 struct account;
 struct blobs;
 
 #define BL_IDENTITY 32
 
-enum bl_what { BL_HAVE, BL_PUT, BL_GET };
+enum bl_what {
+    BL_HAVE,
+    BL_PUT,
+    BL_GET,
+    BL_SCRUB,  /* read `length` bytes more of the blob, and judge it at its end (`complete`) */
+    BL_LOOK,   /* whether the blob is whole */
+    BL_FORGET, /* the part; no reply */
+};
 
 struct bl_request {
     struct bl_request *next; /* private */
@@ -34,17 +43,24 @@ struct bl_request {
     size_t charged;
     /* what */
     enum bl_what what;
-    struct cn_hash hash;  /* PUT: what the upload is called */
-    struct cn_hash final; /* PUT: what the bytes must hash to; the last chunk's counts */
-    uint64_t size, offset;
+    struct cn_hash hash;          /* PUT: what the upload is called */
+    struct cn_hash final;         /* PUT: what the bytes must hash to; the last chunk's counts */
+    char sender[PR_MAX_NAME + 1]; /* PUT: the user whom the bytes count for; "": nobody */
+    uint64_t user;                /* HAVE, PUT, FORGET: whose part (upload.h) */
+    uint64_t size, offset;        /* HAVE: the size that the part will have, 0: there is none */
     uint32_t length;
+    bool suspect;   /* HAVE: somebody got other bytes; look at all of them, whatever is known */
     zmq_msg_t data; /* PUT: the chunk; in a reply to GET: the bytes */
     /* the reply */
     bool complete;
+    bool stored;  /* PUT: these bytes made it complete */
+    bool damaged; /* what lay here as `lost` was put aside */
+    struct cn_hash lost;
+    bool gone; /* GET, SCRUB: nothing lies here */
     struct cn_error error;
 };
 
-/* Makes the folders. wake_fd is an eventfd written to when a reply is there. */
+/* The folders are there (folder.h). wake_fd is an eventfd written to when a reply is there. */
 int bl_open(struct blobs **b, const char *state_dir, int wake_fd, struct cn_error *err);
 void bl_close(struct blobs *b);
 

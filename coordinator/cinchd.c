@@ -4,9 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/guard.h"
 #include "base/log.h"
 #include "coordinator/admin.h"
 #include "coordinator/coordinator.h"
@@ -17,10 +19,14 @@ static const char usage[] =
     "\n"
     "  cinchd --state DIR [--listen ENDPOINT].. [--http ADDR] [--web DIR]\n"
     "  cinchd check  --state DIR         verify the queue and every blob; exit 1 when something is "
-    "wrong\n"
+    "wrong. A damaged\n"
+    "                                    blob is put aside in DIR/quarantine, to be made again "
+    "(also as --check)\n"
     "  cinchd gc     --state DIR         remove blobs that nothing refers to\n"
-    "  cinchd backup --state DIR -o DIR  copy a state folder, also while a coordinator works on "
-    "it\n"
+    "  cinchd backup --state DIR -o DIR [--link]\n"
+    "                                    copy a state folder, also while a coordinator works on "
+    "it; --link: blobs\n"
+    "                                    get a second name instead of a second copy\n"
     "\n"
     "  --state DIR        queue, blobs and keys; made when absent\n"
     "  --listen ENDPOINT  ipc://PATH (guarded by file permissions) or tcp://ADDR:PORT (CURVE keys; "
@@ -34,7 +40,15 @@ static const char usage[] =
     "  --http-open        on loopback without the token: for any account of this machine to read\n"
     "  --web DIR          the dashboard's folder; ../web beside this program\n"
     "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
-    "  --reserve MB       room to leave on the disk: with less, no new work is accepted (64)\n"
+    "  --reserve MB       room to leave on the disk: with less, no new work is accepted (64);\n"
+    "                     what is coming in counts\n"
+    "  --quota MB         what one user may keep here, in all: uploads from their first chunk on, "
+    "results, recipes;\n"
+    "                     who is over it can neither send nor submit (0: no limit)\n"
+    "  --scrub MB         read all blobs again and again, so many MB a second, to find damaged "
+    "ones (4; 0: never)\n"
+    "  --group-access     the state folder's group may read it, but for the keys; else it is its "
+    "owner's alone\n"
     "  --user-runs N      runs that one user may have that are not done (1000); a thousand times "
     "as "
     "many jobs\n"
@@ -53,7 +67,7 @@ static void on_signal(int sig)
 struct args {
     struct co_options o;
     const char *command, *out;
-    bool quiet;
+    bool quiet, link;
 };
 
 /* Takes the value of an option that has one. */
@@ -131,6 +145,22 @@ static int set_reserve(struct args *a, const char *v)
     return rc;
 }
 
+static int set_quota(struct args *a, const char *v)
+{
+    double mb = 0;
+    int rc = number("--quota", v, 0, 1e9, &mb);
+    a->o.quota_mb = mb > 0 && mb < 1 ? 1 : (int)mb;
+    return rc;
+}
+
+static int set_scrub(struct args *a, const char *v)
+{
+    double mb = 0;
+    int rc = number("--scrub", v, 0, 1000, &mb);
+    a->o.scrub_mb = mb >= 1 ? (int)mb : mb > 0 ? 1 : -1;
+    return rc;
+}
+
 static const struct {
     const char *name;
     int (*set)(struct args *a, const char *v);
@@ -139,7 +169,18 @@ static const struct {
     {"--http", set_http},           {"--web", set_web},
     {"--lost", set_lost},           {"--reserve", set_reserve},
     {"--user-runs", set_user_runs}, {"-o", set_out},
+    {"--quota", set_quota},         {"--scrub", set_scrub},
 };
+
+/* Options without a value. */
+static bool set_flag(struct args *a, const char *name)
+{
+    bool link = !strcmp(name, "--link"), group = !strcmp(name, "--group-access");
+    if (link) a->link = true;
+    if (group) a->o.group_access = true;
+    if (!strcmp(name, "--check")) a->command = "check";
+    return link || group || !strcmp(name, "--check");
+}
 
 static int parse(struct args *a, int argc, char **argv)
 {
@@ -153,6 +194,7 @@ static int parse(struct args *a, int argc, char **argv)
             a->o.http_open = 1;
             continue;
         }
+        if (set_flag(a, argv[i])) continue;
         if (*argv[i] != '-') {
             a->command = argv[i];
             continue;
@@ -237,7 +279,7 @@ static int admin(const struct args *a)
     } else if (!strcmp(a->command, "gc")) {
         rc = ad_gc(a->o.state, stdout, &err);
     } else if (!strcmp(a->command, "backup") && a->out) {
-        rc = ad_backup(a->o.state, a->out, &err);
+        rc = ad_backup(a->o.state, a->out, a->link, stdout, &err);
     } else {
         fprintf(stderr, "cinchd: no command '%s'%s; see cinchd --help\n", a->command,
                 strcmp(a->command, "backup") ? "" : " without -o DIR");
@@ -256,6 +298,8 @@ static int run(int argc, char **argv)
         }
     int rc = parse(&a, argc, argv);
     if (rc) return rc;
+    umask(a.o.group_access ? 0027 : 0077);
+    cn_guard_secrets();
     return a.command ? admin(&a) : serve(&a);
 }
 

@@ -20,13 +20,14 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "coordinator/core.h"
+#include "coordinator/folder.h"
+#include "coordinator/room.h"
 
 enum {
     BATCH = 512, /* messages before the next commit */
     TICK_MS = 200,
     SPACE_MS = 2000, /* how often the disk is looked at */
     RETRY_MS = 500,  /* after a commit that failed */
-    LOW_MB = 64,     /* less room than this: no new work is accepted */
 };
 
 /* ---- making */
@@ -55,10 +56,10 @@ static int take_lock(struct coordinator *c, struct cn_error *err)
 
 static int open_all(struct coordinator *c, struct cn_error *err)
 {
-    bool fresh = !cn_dir_exists(c->state_dir);
-    int rc = cn_mkdirs(c->state_dir, err);
-    if (!rc && fresh && chmod(c->state_dir, 0700)) rc = cn_fail_errno(err, "%s", c->state_dir);
+    bool unclean = false;
+    int rc = fo_open(c->state_dir, c->o.group_access, err);
     if (!rc) rc = take_lock(c, err);
+    if (!rc) rc = fo_begin(c->state_dir, &unclean, err);
     if (rc) return rc;
     c->zmq = c->o.zmq ? c->o.zmq : zmq_ctx_new();
     c->own_zmq = !c->o.zmq;
@@ -73,10 +74,12 @@ static int open_all(struct coordinator *c, struct cn_error *err)
     if (!c->zmq || c->wake_fd < 0 || !c->s || !c->ring)
         return cn_fail(err, CN_ENOMEM, "coordinator: out of memory");
     zmq_ctx_set(c->zmq, ZMQ_MAX_SOCKETS, 65000);
-    rc = st_open(&c->st, c->state_dir, c->s, &c->state, err);
+    rc = st_open(&c->st, c->state_dir, unclean, c->s, &c->state, err);
     if (!rc) rc = bl_open(&c->blobs, c->state_dir, c->wake_fd, err);
+    if (!rc) rc = transfer_open(c, err);
     if (rc) return rc;
     sc_on_restart(c->s, cn_mono_ms());
+    transfer_look(c);
     rc = net_open(c, err);
     if (!rc && c->o.http) rc = http_open(c, err);
     return rc;
@@ -112,7 +115,9 @@ void co_destroy(struct coordinator *c)
     http_close(c);
     net_close(c);
     bl_close(c->blobs);
+    if (c->st && !st_final(c->st, NULL) && c->room) fo_end(c->state_dir);
     st_close(c->st);
+    ro_close(c->room);
     st_state_clear(&c->state);
     sc_destroy(c->s);
     if (c->own_zmq && c->zmq) zmq_ctx_term(c->zmq);
@@ -150,7 +155,7 @@ static void look_at_disk(struct coordinator *c, int64_t now)
     c->last_space = now;
     struct statvfs v;
     if (statvfs(c->state_dir, &v)) return;
-    int reserve = c->o.reserve_mb ? c->o.reserve_mb : LOW_MB;
+    int reserve = c->o.reserve_mb ? c->o.reserve_mb : CO_RESERVE_MB;
     bool low = (double)v.f_bavail * (double)v.f_frsize < reserve * 1e6;
     if (low != c->low_space)
         cn_warn("coordinator",
@@ -188,6 +193,7 @@ static void tick(struct coordinator *c, int64_t now)
     look_at_disk(c, now);
     net_forget_idle(c, now);
     http_tick(c, now);
+    transfer_tick(c, now);
 }
 
 static void settle(struct coordinator *c)
@@ -224,6 +230,11 @@ int co_step(struct coordinator *c, bool *busy, struct cn_error *err)
     *busy = http_answer(c) || *busy;
     tick(c, cn_mono_ms());
     settle(c);
+    int rc = st_final(c->st, err);
+    if (rc)
+        return cn_fail_prefix(err,
+                              "the coordinator stops, what was answered is safe; look at the disk, "
+                              "then start it again");
     if (c->s->nomem)
         return cn_fail(err, CN_ENOMEM,
                        "coordinator: out of memory; what was answered is safe, start it again");

@@ -8,6 +8,7 @@
 #ifndef CINCH_COORDINATOR_COORDINATOR_H
 #define CINCH_COORDINATOR_COORDINATOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -15,6 +16,7 @@
 struct coordinator;
 
 #define CO_MAX_LISTEN 8
+#define CO_RESERVE_MB 64
 
 struct co_options {
     const char *state; /* folder: queue, blobs, keys; made when absent */
@@ -27,6 +29,9 @@ struct co_options {
     const char *web;  /* folder of the dashboard page; NULL: none */
     void *zmq;        /* a ZeroMQ context to share, or NULL: its own */
     int reserve_mb; /* with less room on the disk no new work is accepted; 0: 64, negative: no such check */
+    int quota_mb;      /* bytes that one user may keep; 0: no limit */
+    int scrub_mb;      /* blobs are read anew at so many MB a second; 0: 4, negative: never */
+    bool group_access; /* the folder's group may read it, but for the keys */
     int http_patience_ms; /* an HTTP connection that has not asked anything by then is cut; 0: 10,000 */
     int lost_ms;          /* silence after which a worker is lost; 0: 10,000 */
     int user_runs; /* runs of one user that are not done; other entries go by it (entries.c). 0: 1,000 */

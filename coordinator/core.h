@@ -17,6 +17,7 @@
 #include "coordinator/buf.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/door.h"
+#include "coordinator/mend.h"
 #include "coordinator/sched.h"
 #include "coordinator/store.h"
 #include "proto/wire.h"
@@ -40,6 +41,7 @@ struct peer {
     unsigned roles;
     uint32_t worker; /* 0: a client */
     bool watched;    /* there may be watchers of it */
+    bool results;    /* a worker's connection for blobs */
     int64_t last_seen;
 };
 
@@ -151,6 +153,9 @@ struct coordinator {
     struct store *st;
     struct st_state state;
     struct blobs *blobs;
+    struct room *room;
+    struct scrub scrub;
+    int64_t next_orphans;
     struct peer *peer[CO_PEER_BUCKETS];
     uint32_t n_peers;
     struct outgoing **out;
@@ -273,6 +278,25 @@ int given_text(const char *what, const char *text, struct cn_error *err);
 int given_submit(const Cinch__Submit *s, struct cn_error *err); /* recipes and options */
 /* The kernel choices of a worker, only what is known of them; malloc'ed, NULL: none that make sense. */
 char *given_engines(const char *text);
+
+/* The blob of some dataset is not whole any more. */
+void registry_lost(struct coordinator *c, const struct cn_hash *hash, bool damaged);
+
+/* ---- transfers.c: blobs, and what they mean for everything else */
+int transfer_open(struct coordinator *c, struct cn_error *err);
+void transfer_look(struct coordinator *c); /* once, at the start: is everything there? */
+/* Before the blobs' thread gets q, whose fields of the message are filled: CN_ENOSPACE, CN_ELIMIT. */
+int transfer_begin(struct coordinator *c, const struct peer *p, struct bl_request *q,
+                   struct cn_error *err);
+void transfer_end(struct coordinator *c, struct bl_request *q); /* ... and when it is done with q */
+void transfer_tick(struct coordinator *c, int64_t now);
+/* A blob is removed that nothing refers to. */
+void transfer_unhold(struct coordinator *c, const struct cn_hash *hash);
+/* 0: the user's quota has room for `more` bytes; CN_ELIMIT. */
+int transfer_quota(const struct coordinator *c, const char *user, uint64_t more,
+                   struct cn_error *err);
+/* The user whom a job's bytes count for. */
+const char *user_of_job(const struct coordinator *c, uint32_t job);
 
 /* ---- client.c again */
 void client_forget_watches(struct coordinator *c, const struct peer *p);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/core.h"
+#include "coordinator/room.h"
 #include "proto/client.h"
 
 enum { PART = 5000 }; /* effects in one round */
@@ -15,7 +16,7 @@ const char *why_text(int why)
 {
     static const char *const text[SC_WHYS] = {
         "submitted", "parents", "leased",    "succeeded", "crashed", "failed", "lost",
-        "released",  "kept",    "cancelled", "retried",   "timeout", "moved"};
+        "released",  "kept",    "cancelled", "retried",   "timeout", "moved",  "damaged"};
     return why >= 0 && why < SC_WHYS ? text[why] : "?";
 }
 
@@ -132,6 +133,7 @@ static void forget_checkpoint(struct coordinator *c, uint32_t job)
     uint32_t epoch;
     if (st_checkpoint(c->st, job, &b, &epoch) != 1) return;
     note(c, (struct st_op){.kind = ST_NO_CHECKPOINT, .job = job});
+    ro_sub(c->room, user_of_job(c, job), b.size);
     if (sc__grow(&c->stale, &c->cap_stale, c->n_stale + 1, sizeof *c->stale))
         c->stale[c->n_stale++] = b.hash;
 }
@@ -279,7 +281,10 @@ void effects_after_commit(struct coordinator *c)
         send_unit(c, e, n);
     }
     c->n_grants = 0;
-    for (uint32_t i = 0; i < c->n_stale; i++)
-        if (!st_blob_needed(c->st, &c->stale[i])) bl_remove(c->blobs, &c->stale[i]);
+    for (uint32_t i = 0; i < c->n_stale; i++) {
+        if (st_blob_needed(c->st, &c->stale[i])) continue;
+        bl_remove(c->blobs, &c->stale[i]);
+        transfer_unhold(c, &c->stale[i]);
+    }
     c->n_stale = 0;
 }

@@ -40,7 +40,8 @@ static int check_entries(struct coordinator *c, const struct peer *p, const Cinc
         bases++;
         text += g->base[i].n_body;
     }
-    return entries_run(c, p, g->n, bases, text, err);
+    int rc = entries_run(c, p, g->n, bases, text, err);
+    return rc ? rc : transfer_quota(c, p->user, text, err);
 }
 
 static int add_bases(struct coordinator *c, const struct ex_grid *g, uint32_t *ids,

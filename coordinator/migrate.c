@@ -46,6 +46,10 @@ static const char *const step[ST_SCHEMA] = {
     "CREATE INDEX event_job ON event (job);",
     /* 2 → 3: whose a dataset is */
     "ALTER TABLE dataset ADD COLUMN owner TEXT NOT NULL DEFAULT '';",
+    /* 3 → 4: who sent a blob, for the quota. What was there before counts by its jobs alone */
+    "CREATE TABLE holding (hash BLOB PRIMARY KEY, user TEXT NOT NULL, size INT, time INT) WITHOUT "
+    "ROWID;"
+    "CREATE INDEX checkpoint_hash ON checkpoint (hash);",
 };
 
 static int version_of(sqlite3 *db)

@@ -18,12 +18,21 @@ static const char *column(sqlite3_stmt *q, int col)
     return t ? t : "";
 }
 
+bool st__row(struct store *st, sqlite3_stmt *q)
+{
+    int rc = sqlite3_step(q);
+    struct cn_error err;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE && st_fail(st->db, &err, "reading the queue"))
+        st__note_final(st, &err);
+    return rc == SQLITE_ROW;
+}
+
 int st_outputs(struct store *st, uint32_t job, struct st_blob *out, int cap)
 {
     sqlite3_stmt *q = st->q[Q_GET_OUTPUTS];
     sqlite3_bind_int64(q, 1, job);
     int n = 0;
-    while (n < cap && sqlite3_step(q) == SQLITE_ROW) {
+    while (n < cap && st__row(st, q)) {
         snprintf(out[n].role, sizeof out[n].role, "%s", column(q, 0));
         read_hash(q, 1, &out[n].hash);
         out[n++].size = (uint64_t)sqlite3_column_int64(q, 2);
@@ -36,7 +45,7 @@ int st_checkpoint(struct store *st, uint32_t job, struct st_blob *out, uint32_t 
 {
     sqlite3_stmt *q = st->q[Q_GET_CHECKPOINT];
     sqlite3_bind_int64(q, 1, job);
-    int found = sqlite3_step(q) == SQLITE_ROW;
+    int found = st__row(st, q);
     if (found) {
         strcpy(out->role, "checkpoint");
         read_hash(q, 0, &out->hash);
@@ -47,11 +56,11 @@ int st_checkpoint(struct store *st, uint32_t job, struct st_blob *out, uint32_t 
     return found;
 }
 
-static char *one_text(sqlite3_stmt *q, uint32_t id, int64_t *second)
+static char *one_text(struct store *st, sqlite3_stmt *q, uint32_t id, int64_t *second)
 {
     sqlite3_bind_int64(q, 1, id);
     char *text = NULL;
-    if (sqlite3_step(q) == SQLITE_ROW) {
+    if (st__row(st, q)) {
         text = strdup(column(q, 0));
         if (second) *second = sqlite3_column_int64(q, 1);
     }
@@ -61,19 +70,19 @@ static char *one_text(sqlite3_stmt *q, uint32_t id, int64_t *second)
 
 char *st_metrics(struct store *st, uint32_t job, int64_t *wall_ms)
 {
-    return one_text(st->q[Q_GET_METRICS], job, wall_ms);
+    return one_text(st, st->q[Q_GET_METRICS], job, wall_ms);
 }
 
 char *st_grid(struct store *st, uint32_t run)
 {
-    return one_text(st->q[Q_GET_GRID], run, NULL);
+    return one_text(st, st->q[Q_GET_GRID], run, NULL);
 }
 
 bool st_blob_needed(struct store *st, const struct cn_hash *hash)
 {
     sqlite3_stmt *q = st->q[Q_BLOB_NEEDED];
     st__put_hash(q, 1, hash);
-    bool needed = sqlite3_step(q) == SQLITE_ROW;
+    bool needed = st__row(st, q);
     sqlite3_reset(q);
     return needed;
 }
@@ -85,7 +94,7 @@ int st_events(struct store *st, uint32_t run, uint32_t job, int limit,
     sqlite3_bind_int64(q, job ? 1 : 2, job ? job : run);
     sqlite3_bind_int(q, 3, limit);
     int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
+    while (!rc && st__row(st, q)) {
         struct st_event e = {.seq = (uint64_t)sqlite3_column_int64(q, 0),
                              .time = sqlite3_column_int64(q, 1),
                              .why = sqlite3_column_int(q, 2),
@@ -107,7 +116,7 @@ int st_curve(struct store *st, uint32_t job, int (*each)(void *arg, const struct
     sqlite3_stmt *q = st->q[Q_GET_CURVE];
     sqlite3_bind_int64(q, 1, job);
     int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
+    while (!rc && st__row(st, q)) {
         struct st_point p = {.attempt = (uint32_t)sqlite3_column_int64(q, 0),
                              .epoch = (uint32_t)sqlite3_column_int64(q, 1)};
         for (int i = 0; i < 5; i++)
@@ -119,16 +128,73 @@ int st_curve(struct store *st, uint32_t job, int (*each)(void *arg, const struct
     return rc;
 }
 
-int st_each_blob(struct store *st,
-                 int (*each)(void *arg, const struct cn_hash *hash, uint64_t size), void *arg)
+static int take_blobs(struct store *st, sqlite3_stmt *q, struct st_blob *out, int cap)
 {
-    sqlite3_stmt *q = st->q[Q_EACH_BLOB];
-    int rc = 0;
-    while (!rc && sqlite3_step(q) == SQLITE_ROW) {
-        struct cn_hash h;
-        read_hash(q, 0, &h);
-        rc = each(arg, &h, (uint64_t)sqlite3_column_int64(q, 1));
+    int n = 0;
+    while (n < cap && st__row(st, q)) {
+        *out[n].role = 0;
+        read_hash(q, 0, &out[n].hash);
+        out[n++].size = (uint64_t)sqlite3_column_int64(q, 1);
     }
     sqlite3_reset(q);
+    return n;
+}
+
+int st_next_blobs(struct store *st, const struct cn_hash *after, struct st_blob *out, int cap)
+{
+    sqlite3_stmt *q = st->q[Q_NEXT_BLOBS];
+    st__put_hash(q, 1, after);
+    sqlite3_bind_int(q, 2, cap);
+    return take_blobs(st, q, out, cap);
+}
+
+int st_orphans(struct store *st, int64_t before, struct st_blob *out, int cap)
+{
+    sqlite3_stmt *q = st->q[Q_ORPHANS];
+    sqlite3_bind_int64(q, 1, before);
+    sqlite3_bind_int(q, 2, cap);
+    return take_blobs(st, q, out, cap);
+}
+
+int st_jobs_of_blob(struct store *st, const struct cn_hash *hash,
+                    int (*each)(void *arg, uint32_t job, bool checkpoint, uint64_t size), void *arg)
+{
+    sqlite3_stmt *q = st->q[Q_JOBS_OF_BLOB];
+    st__put_hash(q, 1, hash);
+    int rc = 0;
+    while (!rc && st__row(st, q))
+        rc = each(arg, (uint32_t)sqlite3_column_int64(q, 0), sqlite3_column_int(q, 1) != 0,
+                  (uint64_t)sqlite3_column_int64(q, 2));
+    sqlite3_reset(q);
+    return rc;
+}
+
+bool st_held(struct store *st, const struct cn_hash *hash, char user[PR_MAX_NAME + 1],
+             uint64_t *size)
+{
+    sqlite3_stmt *q = st->q[Q_HELD];
+    st__put_hash(q, 1, hash);
+    bool held = st__row(st, q);
+    if (held) snprintf(user, PR_MAX_NAME + 1, "%s", column(q, 0));
+    if (held) *size = (uint64_t)sqlite3_column_int64(q, 1);
+    sqlite3_reset(q);
+    return held;
+}
+
+int st_each_size(struct store *st,
+                 int (*each)(void *arg, const char *user, uint32_t job, uint64_t size), void *arg)
+{
+    sqlite3_stmt *q;
+    int rc = 0;
+    if (sqlite3_prepare_v2(
+            st->db,
+            "SELECT user, 0, size FROM holding UNION ALL SELECT NULL, job, size FROM "
+            "output UNION ALL SELECT NULL, job, size FROM checkpoint",
+            -1, &q, NULL))
+        return CN_EIO;
+    while (!rc && st__row(st, q))
+        rc = each(arg, (const char *)sqlite3_column_text(q, 0),
+                  (uint32_t)sqlite3_column_int64(q, 1), (uint64_t)sqlite3_column_int64(q, 2));
+    sqlite3_finalize(q);
     return rc;
 }

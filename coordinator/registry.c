@@ -32,6 +32,13 @@ static bool same(const struct cn_hash *a, const struct cn_hash *b)
     return !memcmp(a, b, sizeof *a);
 }
 
+/* Its bytes were here once. */
+static bool is_lost(const struct st_dataset *d)
+{
+    static const struct cn_hash none;
+    return !d->size && !same(&d->blob, &none);
+}
+
 /* Whether `given` may be kept as it is. */
 static int may_add(const struct coordinator *c, struct request *r, const struct st_op *given)
 {
@@ -40,7 +47,9 @@ static int may_add(const struct coordinator *c, struct request *r, const struct 
     for (uint32_t i = 0; i < c->state.n_datasets && !rc; i++) {
         const struct st_dataset *d = &c->state.dataset[i];
         bool named = !strcmp(d->name, q->name), claimed = same(&d->fingerprint, &given->hash);
-        bool bytes = d->size == given->size && (!d->size || same(&d->blob, &given->hash2));
+        bool bytes = is_lost(d)
+                         ? same(&d->blob, &given->hash2)
+                         : d->size == given->size && (!d->size || same(&d->blob, &given->hash2));
         if (claimed ? bytes : !named) continue;
         if (named && !claimed && !q->replace)
             return cn_fail(&r->error, CN_EEXISTS,
@@ -168,6 +177,27 @@ int client_data_add(struct coordinator *c, struct request *r)
     return 0;
 }
 
+void registry_lost(struct coordinator *c, const struct cn_hash *hash, bool damaged)
+{
+    char hex[CN_HASH_HEX];
+    cn_hash_hex(hash, hex);
+    for (uint32_t i = 0; i < c->state.n_datasets; i++) {
+        struct st_dataset *d = &c->state.dataset[i];
+        if (!d->size || !same(&d->blob, hash)) continue;
+        d->size = 0; /* its hash stays: whoever sends these bytes again may */
+        note_dataset(c, d);
+        dataset_tell(c, &d->fingerprint);
+        cn_err("coordinator", "dataset '%s': its blob %s %s; send it again: cinch data add %s DIR",
+               d->name, hex, damaged ? "was damaged and is put aside" : "is missing", d->name);
+        for (uint32_t r = 1; r < c->state.n_runs; r++)
+            if (same(&c->state.run[r].fingerprint, &d->fingerprint) &&
+                c->s->run[r].count[SC_SUCCEEDED] < c->s->run[r].jobs)
+                note_run_event(c, r, "blob %s of dataset %.40s %s", hex, d->name,
+                               damaged ? "was damaged; send it again"
+                                       : "is missing; send it again");
+    }
+}
+
 int client_data_get(struct coordinator *c, struct request *r)
 {
     const Cinch__DataGet *q = (const void *)r->body;
@@ -184,7 +214,7 @@ int client_data_get(struct coordinator *c, struct request *r)
     out.name = d->name;
     out.info = d->info;
     out.fingerprint = pr_hash_field(&d->fingerprint);
-    out.blob = &blob;
+    out.blob = is_lost(d) ? NULL : &blob;
     blob.size = d->size;
     if (d->size) blob.hash = pr_hash_field(&d->blob);
     struct pr_header h = {.type = PR_DATASET, .id = r->h.id};

@@ -3,14 +3,14 @@
  *
  * The states of a job and what moves it ("-": impossible, changes nothing):
  *
- *            ready  wait     block    lease   succeed    crash  fail    lost   adopt   cancel     retry
- * waiting    ready  -        blocked  -       -          -      -       -      -       cancelled  -
- * ready      -      -        -        leased  -          -      failed  -      leased  cancelled  -
- * leased     -      -        -        -       succeeded  ready  failed  ready  -       cancelled  -
- * succeeded  -      -        -        -       -          -      -       -      -       -          -
- * failed     -      -        -        -       -          -      -       -      -       -          waiting
- * cancelled  -      -        -        -       -          -      -       -      -       -          waiting
- * blocked    ready  waiting  -        -       -          -      -       -      -       cancelled  -
+ *            ready  wait     block    lease   succeed    crash  fail    lost   adopt   cancel     retry    damage
+ * waiting    ready  -        blocked  -       -          -      -       -      -       cancelled  -        -
+ * ready      -      waiting  -        leased  -          -      failed  -      leased  cancelled  -        -
+ * leased     -      -        -        -       succeeded  ready  failed  ready  -       cancelled  -        -
+ * succeeded  -      -        -        -       -          -      -       -      -       -          -        waiting
+ * failed     -      -        -        -       -          -      -       -      -       -          waiting  -
+ * cancelled  -      -        -        -       -          -      -       -      -       -          waiting  -
+ * blocked    ready  waiting  -        -       -          -      -       -      -       cancelled  -        -
  */
 #include "coordinator/sched.h"
 
@@ -27,14 +27,14 @@ int sc_next(enum sc_state state, enum sc_event event)
 #define C SC_CANCELLED
 #define B SC_BLOCKED
     static const signed char next[SC_STATES][SC_EVENTS] = {
-        /* ready wait block lease succeed crash fail lost adopt cancel retry */
-        [SC_WAITING] = {R, -1, B, -1, -1, -1, -1, -1, -1, C, -1},
-        [SC_READY] = {-1, -1, -1, L, -1, -1, F, -1, L, C, -1},
-        [SC_LEASED] = {-1, -1, -1, -1, S, R, F, R, -1, C, -1},
-        [SC_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
-        [SC_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W},
-        [SC_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W},
-        [SC_BLOCKED] = {R, W, -1, -1, -1, -1, -1, -1, -1, C, -1},
+        /* ready wait block lease succeed crash fail lost adopt cancel retry damage */
+        [SC_WAITING] = {R, -1, B, -1, -1, -1, -1, -1, -1, C, -1, -1},
+        [SC_READY] = {-1, W, -1, L, -1, -1, F, -1, L, C, -1, -1},
+        [SC_LEASED] = {-1, -1, -1, -1, S, R, F, R, -1, C, -1, -1},
+        [SC_SUCCEEDED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W},
+        [SC_FAILED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W, -1},
+        [SC_CANCELLED] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W, -1},
+        [SC_BLOCKED] = {R, W, -1, -1, -1, -1, -1, -1, -1, C, -1, -1},
     };
 #undef W
 #undef R
@@ -164,6 +164,15 @@ void sc__settle_children(struct sched *s, uint32_t id, int64_t now)
     for (uint32_t e = s->job[id].child; e; e = s->edge[e].next) settle(s, s->edge[e].job, now);
 }
 
+/* A parent's result was lost since this one became ready, or was leased. */
+static void unready(struct sched *s, uint32_t id, int64_t now)
+{
+    const struct sc_job *j = &s->job[id];
+    if (j->state != SC_READY || parents_say(s, j) == SC_EV_READY) return;
+    sc__move(s, id, SC_EV_WAIT, SC_WHY_PARENTS, now);
+    settle(s, id, now); /* blocked, perhaps */
+}
+
 /* A lease ended without success. */
 static void end_lease(struct sched *s, uint32_t id, enum sc_event event, enum sc_why why,
                       int64_t now)
@@ -173,6 +182,7 @@ static void end_lease(struct sched *s, uint32_t id, enum sc_event event, enum sc
     if (why == SC_WHY_LOST && j->started && ++j->lost >= s->limits.losses) event = SC_EV_FAIL;
     if (event == SC_EV_FAIL && why == SC_WHY_CRASH) why = SC_WHY_FAIL;
     sc__move(s, id, event, why, now);
+    unready(s, id, now);
     if (why != SC_WHY_LOST) j->worker = 0; /* this attempt is over: nobody comes back with it */
     if (j->state == SC_FAILED) sc__settle_children(s, id, now);
 }
@@ -439,6 +449,23 @@ int sc_on_result(struct sched *s, uint32_t worker, uint64_t job, uint32_t attemp
         break;
     }
     return 0;
+}
+
+void sc_on_damage(struct sched *s, uint32_t id, int64_t now)
+{
+    struct sc_job *j = &s->job[id];
+    if (!sc__move(s, id, SC_EV_DAMAGE, SC_WHY_DAMAGE, now)) return;
+    s->damages++;
+    j->crashes = j->lost = 0;
+    j->worker = 0;
+    if (sc__wanted(s, id, 0))
+        settle(s, id, now);
+    else
+        sc__move(s, id, SC_EV_CANCEL, SC_WHY_DAMAGE, now);
+    for (uint32_t e = s->job[id].child; e; e = s->edge[e].next) {
+        unready(s, s->edge[e].job, now);
+        settle(s, s->edge[e].job, now);
+    }
 }
 
 static void take_all(struct sched *s, uint32_t worker, enum sc_why why, int64_t now)

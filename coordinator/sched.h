@@ -50,6 +50,7 @@ enum sc_event {
     SC_EV_ADOPT,   /* the worker came back before the job was leased anew */
     SC_EV_CANCEL,  /* */
     SC_EV_RETRY,   /* */
+    SC_EV_DAMAGE,  /* what it had brought is gone */
     SC_EVENTS,
 };
 
@@ -72,6 +73,7 @@ enum sc_why {
     SC_WHY_RETRY,
     SC_WHY_TIME,
     SC_WHY_STEAL,
+    SC_WHY_DAMAGE,
     SC_WHYS,
 };
 
@@ -247,6 +249,7 @@ struct sched {
     uint32_t next_unit;
     uint64_t next_served;
     uint32_t total[SC_STATES];
+    uint32_t damages; /* results that were lost since the start */
     struct sc_effect *effect;
     uint32_t n_effects, cap_effects;
     bool nomem; /* an effect could not be noted: the shell must stop */
@@ -315,6 +318,9 @@ enum sc_outcome { SC_OK, SC_CRASHED, SC_HOPELESS, SC_GIVEN_BACK, SC_MACHINE_FAIL
  * changed). */
 int sc_on_result(struct sched *s, uint32_t worker, uint64_t job, uint32_t attempt,
                  enum sc_outcome outcome, int64_t now);
+/* What the job had brought is not there any more: it runs again, if a run that is not cancelled wants
+ * it. What is ready and builds on it waits; what runs already may have fetched it, and goes on. */
+void sc_on_damage(struct sched *s, uint32_t job, int64_t now);
 void sc_on_bye(struct sched *s, uint32_t worker, int64_t now);
 /* Lost workers, time limits, stealing. */
 void sc_on_tick(struct sched *s, int64_t now);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/core.h"
+#include "coordinator/room.h"
 #include "proto/check.h"
 #include "proto/client.h"
 #include "proto/spec.h"
@@ -188,6 +189,7 @@ void service_hello(struct coordinator *c, int socket, const void *identity, size
         snprintf(p->public_key, sizeof p->public_key, "%s", key);
         snprintf(p->user, sizeof p->user, "%s", curve ? name : *h->user ? h->user : "nobody");
         p->roles = roles;
+        p->results = h->results;
         p->last_seen = cn_mono_ms();
         net_known(c, p);
         if (h->worker) rc = register_worker(c, p, h, &err);
@@ -305,10 +307,12 @@ static int on_checkpoint(struct coordinator *c, struct request *r)
     uint32_t epoch, job = (uint32_t)p->job;
     struct st_op op = {.kind = ST_CHECKPOINT, .job = job, .size = p->blob->size, .first = p->epoch};
     memcpy(op.hash.b, p->blob->hash.data, CN_HASH_BYTES);
-    if (st_checkpoint(c->st, job, &old, &epoch) == 1 &&
-        memcmp(&old.hash, &op.hash, sizeof op.hash) &&
+    bool had = st_checkpoint(c->st, job, &old, &epoch) == 1;
+    if (had && memcmp(&old.hash, &op.hash, sizeof op.hash) &&
         sc__grow(&c->stale, &c->cap_stale, c->n_stale + 1, sizeof *c->stale))
         c->stale[c->n_stale++] = old.hash;
+    if (had) ro_sub(c->room, user_of_job(c, job), old.size);
+    ro_add(c->room, user_of_job(c, job), op.size);
     note(c, op);
     sc_on_started(c->s, job, cn_mono_ms());
     return empty(c, r);
@@ -321,6 +325,7 @@ static void keep_outputs(struct coordinator *c, uint32_t job, uint32_t worker,
         struct st_op op = {.kind = ST_OUTPUT, .job = job, .size = p->outputs[i]->size};
         memcpy(op.hash.b, p->outputs[i]->hash.data, CN_HASH_BYTES);
         if (!(op.text = strdup(p->outputs[i]->role))) c->s->nomem = true;
+        ro_add(c->room, user_of_job(c, job), op.size);
         note(c, op);
     }
     struct st_op op = {
@@ -427,6 +432,7 @@ static int on_blob(struct coordinator *c, struct request *r)
     if (r->h.type == PR_BLOB_HAVE) {
         q->what = BL_HAVE;
         hash = &((const Cinch__BlobHave *)(const void *)r->body)->hash;
+        q->suspect = ((const Cinch__BlobHave *)(const void *)r->body)->suspect;
     } else if (r->h.type == PR_BLOB_GET) {
         const Cinch__BlobGet *g = (const void *)r->body;
         q->what = BL_GET;
@@ -448,6 +454,11 @@ static int on_blob(struct coordinator *c, struct request *r)
         zmq_msg_move(&q->data, r->data);
     }
     memcpy(q->hash.b, hash->data, CN_HASH_BYTES);
+    int rc = transfer_begin(c, r->peer, q, &r->error);
+    if (rc) {
+        bl_request_free(q);
+        return rc;
+    }
     charge(c, q, r->peer->account, q->what == BL_GET ? q->length : zmq_msg_size(&q->data));
     bl_ask(c->blobs, q);
     return 0;
@@ -480,8 +491,9 @@ void service_blob_replies(struct coordinator *c)
     struct bl_request *q;
     bool any = false;
     while ((q = bl_reply(c->blobs))) {
-        discharge(c, q);
-        blob_reply(c, q);
+        transfer_end(c, q);
+        if (q->account) discharge(c, q);
+        if (q->what == BL_HAVE || q->what == BL_PUT || q->what == BL_GET) blob_reply(c, q);
         bl_request_free(q);
         any = true;
     }

@@ -1,7 +1,8 @@
-/* coordinator/store.c - see store.h. The schema is in migrate.c, what a start reads in load.c. */
+/* coordinator/store.c - see store.h: what is written, and how. The schema is in migrate.c, what a start
+ * reads in load.c, opening and the write-ahead log in store_open.c. */
 #include "coordinator/store.h"
 
-#include <pthread.h>
+#include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,20 @@ static const char *const sql[Q_COUNT] = {
     [Q_KEY] =
         "INSERT OR REPLACE INTO key (public, name, role, created, revoked) VALUES (?,?,?,?,0)",
     [Q_KEY_REVOKE] = "UPDATE key SET revoked=? WHERE public=?",
+    [Q_HOLD] = "INSERT OR IGNORE INTO holding (hash, user, size, time) VALUES (?,?,?,?)",
+    [Q_UNHOLD] = "DELETE FROM holding WHERE hash=?",
+    [Q_NO_OUTPUT] = "DELETE FROM output WHERE job=? AND hash=?",
+    [Q_HELD] = "SELECT user, size FROM holding WHERE hash=?",
+    [Q_ORPHANS] = "SELECT hash, size FROM holding h WHERE time < ?1 AND NOT EXISTS (SELECT 1 FROM "
+                  "output WHERE hash=h.hash) AND NOT EXISTS (SELECT 1 FROM checkpoint WHERE "
+                  "hash=h.hash) AND NOT EXISTS (SELECT 1 FROM dataset WHERE hash=h.hash) LIMIT ?2",
+    [Q_JOBS_OF_BLOB] =
+        "SELECT job, 0, size FROM output WHERE hash=?1 UNION ALL SELECT job, 1, size "
+        "FROM checkpoint WHERE hash=?1",
+    [Q_NEXT_BLOBS] = "SELECT hash, size FROM (SELECT hash, size FROM output WHERE hash > ?1 UNION "
+                     "SELECT hash, size FROM checkpoint WHERE hash > ?1 UNION SELECT hash, size "
+                     "FROM dataset WHERE size > 0 AND hash > ?1 ORDER BY 1) WHERE typeof(hash) = "
+                     "'blob' AND length(hash) = 32 LIMIT ?2",
     [Q_GET_OUTPUTS] = "SELECT role, hash, size FROM output WHERE job=?",
     [Q_GET_CHECKPOINT] = "SELECT hash, size, epoch FROM checkpoint WHERE job=?",
     [Q_GET_METRICS] = "SELECT json, wall_ms FROM metrics WHERE job=?",
@@ -64,17 +79,19 @@ static const char *const sql[Q_COUNT] = {
     [Q_GET_CURVE] = "SELECT attempt, epoch, train_loss, val_loss, val_score, lr, records_per_s "
                     "FROM curve WHERE job=?"
                     " ORDER BY epoch",
-    [Q_EACH_BLOB] = "SELECT hash, size FROM output UNION SELECT hash, size FROM checkpoint UNION "
-                    "SELECT hash, size FROM"
-                    " dataset WHERE size > 0",
 };
 
 int st_fail(sqlite3 *db, struct cn_error *err, const char *what)
 {
     int e = sqlite3_extended_errcode(db), code = CN_EIO;
+    bool synced = e != SQLITE_IOERR_FSYNC && e != SQLITE_IOERR_DIR_FSYNC;
     switch (e & 0xff) {
     case SQLITE_FULL:
         code = CN_ENOSPACE;
+        break;
+    case SQLITE_IOERR: /* an fsync that failed is final, whatever the reason */
+        if (synced && sqlite3_system_errno(db) == ENOSPC) code = CN_ENOSPACE;
+        if (e == SQLITE_IOERR_NOMEM) code = CN_ENOMEM;
         break;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
@@ -272,6 +289,25 @@ static int write_key(struct store *st, const struct st_op *op)
     return finish(q);
 }
 
+static int write_hold(struct store *st, const struct st_op *op)
+{
+    bool more = op->kind == ST_HOLD;
+    sqlite3_stmt *q = st->q[more ? Q_HOLD : Q_UNHOLD];
+    st__put_hash(q, 1, &op->hash);
+    if (more) put_text(q, 2, op->text);
+    if (more) sqlite3_bind_int64(q, 3, (int64_t)op->size);
+    if (more) sqlite3_bind_int64(q, 4, op->time);
+    return finish(q);
+}
+
+static int write_no_output(struct store *st, const struct st_op *op)
+{
+    sqlite3_stmt *q = st->q[Q_NO_OUTPUT];
+    sqlite3_bind_int64(q, 1, op->job);
+    st__put_hash(q, 2, &op->hash);
+    return finish(q);
+}
+
 enum { PARTLY = 1, PART = 3000 /* rows in one part of a transaction */ };
 
 static int write_range(struct store *st, const struct st_op *op)
@@ -326,6 +362,11 @@ static int write_op(struct store *st, const struct st_op *op)
     case ST_KEY:
     case ST_KEY_REVOKE:
         return write_key(st, op);
+    case ST_HOLD:
+    case ST_UNHOLD:
+        return write_hold(st, op);
+    case ST_NO_OUTPUT:
+        return write_no_output(st, op);
     case ST_KINDS:
         break;
     }
@@ -334,7 +375,7 @@ static int write_op(struct store *st, const struct st_op *op)
 
 /* ---- noting and committing */
 
-static void free_ops(struct store *st)
+void st__free_ops(struct store *st)
 {
     for (uint32_t i = 0; i < st->n_ops; i++) {
         free(st->op[i].text);
@@ -370,6 +411,7 @@ bool st_pending(const struct store *st)
 static int give_up(struct store *st, struct cn_error *err)
 {
     int rc = st_fail(st->db, err, "writing the queue");
+    st__note_final(st, err);
     if (!sqlite3_get_autocommit(st->db)) finish(st->q[Q_ROLLBACK]);
     st->written = st->row = 0;
     st->begun = false;
@@ -390,8 +432,11 @@ static int write_part(struct store *st)
 
 int st_commit(struct store *st, struct cn_error *err)
 {
-    if (!st->n_ops) return 0;
-    int rc = st->begun ? 0 : finish(st->q[Q_BEGIN]);
+    struct cn_error own;
+    if (!err) err = &own;
+    int rc = st_final(st, err);
+    if (rc || !st->n_ops) return rc;
+    if (!st->begun) rc = finish(st->q[Q_BEGIN]);
     st->begun = !rc;
     if (!rc) rc = write_part(st);
     if (rc == PARTLY) return ST_PART;
@@ -399,7 +444,7 @@ int st_commit(struct store *st, struct cn_error *err)
     if (rc) return give_up(st, err);
     st->begun = false;
     st->written = st->row = 0;
-    free_ops(st);
+    st__free_ops(st);
     if (st->cap_ops > 65536) { /* a huge submit should not be remembered in memory */
         free(st->op);
         st->op = NULL;
@@ -408,128 +453,10 @@ int st_commit(struct store *st, struct cn_error *err)
     return 0;
 }
 
-/* ---- the write-ahead log */
-
-enum { WAL_PAGES = 2000, WAL_LONG = 16000 }; /* move it from 8 MB on; start it anew from 64 MB on */
-
-static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
-{
-    struct store *st = arg;
-    pthread_mutex_lock(&st->lock);
-    st->wal_pages = pages;
-    if (pages >= WAL_PAGES) pthread_cond_signal(&st->wake);
-    pthread_mutex_unlock(&st->lock);
-    return SQLITE_OK;
-}
-
-/* PASSIVE never makes the writer wait. Under a load without a pause it never comes to an end
- * either, so a long log gets a RESTART right after: what is then left to move is little. */
-static void checkpoint(struct store *st, sqlite3 *db, int pages)
-{
-    int log = 0, moved = 0;
-    sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &moved);
-    if (pages >= WAL_LONG)
-        sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_RESTART, &log, &moved);
-}
-
-static void *checkpointer(void *arg)
-{
-    struct store *st = arg;
-    sqlite3 *db;
-    if (sqlite3_open_v2(st->path, &db, SQLITE_OPEN_READWRITE, NULL)) {
-        cn_err("coordinator", "%s: the log will grow: %s", st->path, sqlite3_errmsg(db));
-        sqlite3_close(db);
-        return NULL;
-    }
-    sqlite3_exec(db, "PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0", NULL, NULL, NULL);
-    pthread_mutex_lock(&st->lock);
-    while (!st->stop) {
-        if (st->wal_pages < WAL_PAGES) {
-            pthread_cond_wait(&st->wake, &st->lock);
-            continue;
-        }
-        int pages = st->wal_pages;
-        st->wal_pages = 0;
-        pthread_mutex_unlock(&st->lock);
-        checkpoint(st, db, pages);
-        cn_sleep_ms(50);
-        pthread_mutex_lock(&st->lock);
-    }
-    pthread_mutex_unlock(&st->lock);
-    sqlite3_close(db);
-    return NULL;
-}
-
-/* ---- opening */
-
-static int open_db(struct store *st, struct cn_error *err)
-{
-    if (sqlite3_open_v2(st->path, &st->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL))
-        return st_fail(st->db, err, st->path);
-    sqlite3_busy_timeout(
-        st->db,
-        500); /* someone else's lock may delay the loop by so much, then it goes on without */
-    if (sqlite3_exec(
-            st->db,
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
-            "PRAGMA cache_size=-8000; PRAGMA temp_store=MEMORY",
-            NULL, NULL, NULL))
-        return st_fail(st->db, err, st->path);
-    return st_migrate(st->db, st->path, err);
-}
-
-static int prepare(struct store *st, struct cn_error *err)
+int st__prepare(struct store *st, struct cn_error *err)
 {
     for (int i = 0; i < Q_COUNT; i++)
         if (sqlite3_prepare_v3(st->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &st->q[i], NULL))
             return st_fail(st->db, err, sql[i]);
     return 0;
-}
-
-int st_open(struct store **out, const char *state_dir, struct sched *s, struct st_state *state,
-            struct cn_error *err)
-{
-    *out = NULL;
-    struct store *st = calloc(1, sizeof *st);
-    if (!st) return cn_fail(err, CN_ENOMEM, "store: out of memory");
-    st->s = s;
-    st->state = state;
-    snprintf(st->path, sizeof st->path, "%s/queue.db", state_dir);
-    pthread_mutex_init(&st->lock, NULL);
-    pthread_cond_init(&st->wake, NULL);
-    int rc = open_db(st, err);
-    if (!rc) rc = st_load(st->db, s, state, err);
-    if (!rc) rc = prepare(st, err);
-    if (!rc) {
-        st->last_event = state->last_event;
-        sqlite3_wal_hook(st->db, on_wal, st);
-        st->threaded = !pthread_create(&st->thread, NULL, checkpointer, st);
-        if (!st->threaded) rc = cn_fail(err, CN_ENOMEM, "store: no thread");
-    }
-    if (rc) {
-        st_close(st);
-        return rc;
-    }
-    *out = st;
-    return 0;
-}
-
-void st_close(struct store *st)
-{
-    if (!st) return;
-    if (st->threaded) {
-        pthread_mutex_lock(&st->lock);
-        st->stop = true;
-        pthread_cond_signal(&st->wake);
-        pthread_mutex_unlock(&st->lock);
-        pthread_join(st->thread, NULL);
-    }
-    for (int i = 0; i < Q_COUNT; i++) sqlite3_finalize(st->q[i]);
-    sqlite3_close(st->db);
-    free_ops(st);
-    free(st->op);
-    pthread_cond_destroy(&st->wake);
-    pthread_mutex_destroy(&st->lock);
-    free(st);
 }

@@ -14,7 +14,7 @@
 #include "coordinator/sched.h"
 #include "proto/cinch.pb-c.h"
 
-#define ST_SCHEMA 3 /* migrations from every older one are in migrate.c */
+#define ST_SCHEMA 4 /* migrations from every older one are in migrate.c */
 
 struct store;
 struct sqlite3;
@@ -36,6 +36,9 @@ enum st_kind {
     ST_DATASET, /* text = name, text2 = info, text3 = owner, hash = fingerprint, hash2 = blob, size */
     ST_KEY,     /* text = name, text2 = role, text3 = public key */
     ST_KEY_REVOKE, /* text3 = public key */
+    ST_HOLD,       /* text = the user who sent blob `hash` of `size` */
+    ST_UNHOLD,     /* hash */
+    ST_NO_OUTPUT,  /* job: hash is not its output any more */
     ST_KINDS,
 };
 
@@ -79,21 +82,25 @@ struct st_state {
     uint32_t set_aside; /* rows that make no sense */
 };
 
-/* Opens (and creates or migrates) STATE/queue.db and loads everything into *s and *state.
- * CN_EVERSION: made by a newer cinch; CN_ECORRUPT. */
-int st_open(struct store **st, const char *state_dir, struct sched *s, struct st_state *state,
-            struct cn_error *err);
+/* Opens (and creates or migrates) STATE/queue.db and loads everything into *s and *state. doubt: the
+ * last coordinator did not end in order, so the file is checked first. CN_EVERSION: made by a newer
+ * cinch; CN_ECORRUPT. */
+int st_open(struct store **st, const char *state_dir, bool doubt, struct sched *s,
+            struct st_state *state, struct cn_error *err);
 void st_close(struct store *st); /* accepts NULL; uncommitted operations are lost */
 void st_state_clear(struct st_state *state);
 
 /* Notes an operation (texts are taken over, freed by the store). CN_ENOMEM. */
 int st_note(struct store *st, struct st_op op);
 bool st_pending(const struct store *st);
-/* Writes what was noted. On failure everything stays noted: CN_ENOSPACE, CN_EBUSY, CN_EIO. */
+/* Writes what was noted. On failure everything stays noted: CN_ENOSPACE, CN_EBUSY; or st_final. */
 enum { ST_PART = 1 };
 /* Writes some thousand rows. ST_PART: there are more, call again; only then is anything on the disk.
  * What is noted meanwhile joins them. */
 int st_commit(struct store *st, struct cn_error *err);
+/* CN_EIO or CN_ECORRUPT once the disk has failed, in writing, reading or moving the log: what is noted
+ * will never be written, and nothing that is read can be relied on. 0: all is well. */
+int st_final(struct store *st, struct cn_error *err);
 uint64_t st_next_event(const struct store *st); /* sequence number that the next noted event gets */
 
 /* ---- questions; they see what is committed */
@@ -129,14 +136,27 @@ struct st_point {
 };
 int st_curve(struct store *st, uint32_t job, int (*each)(void *arg, const struct st_point *p),
              void *arg);
-/* Every blob hash that something refers to. */
-int st_each_blob(struct store *st,
-                 int (*each)(void *arg, const struct cn_hash *hash, uint64_t size), void *arg);
+/* The next blobs after `after`, in the order of their hashes, at most cap; returns how many. */
+int st_next_blobs(struct store *st, const struct cn_hash *after, struct st_blob *out, int cap);
+/* Calls `each` for every job that has the blob as an output, or as its last checkpoint. */
+int st_jobs_of_blob(struct store *st, const struct cn_hash *hash,
+                    int (*each)(void *arg, uint32_t job, bool checkpoint, uint64_t size),
+                    void *arg);
+/* Who sent a blob: true, user and *size filled. */
+bool st_held(struct store *st, const struct cn_hash *hash, char user[PR_MAX_NAME + 1],
+             uint64_t *size);
+/* Blobs sent before `before` (wall, ms) that nothing refers to; as st_next_blobs. */
+int st_orphans(struct store *st, int64_t before, struct st_blob *out, int cap);
+/* Bytes by user (of what they sent), then by job (of outputs and checkpoints; user NULL). */
+int st_each_size(struct store *st,
+                 int (*each)(void *arg, const char *user, uint32_t job, uint64_t size), void *arg);
 
 /* migrate.c: brings an open database to ST_SCHEMA. */
 int st_migrate(struct sqlite3 *db, const char *path, struct cn_error *err);
 /* load.c */
 int st_load(struct sqlite3 *db, struct sched *s, struct st_state *state, struct cn_error *err);
+/* CN_ECORRUPT with what is wrong. */
+int st_quick_check(struct sqlite3 *db, const char *path, struct cn_error *err);
 int st_fail(struct sqlite3 *db, struct cn_error *err, const char *what);
 
 #endif

@@ -1,4 +1,5 @@
-/* coordinator/store_private.h - the store's inside, shared by store.c (writing) and questions.c (reading). */
+/* coordinator/store_private.h - the store's inside, shared by store.c (writing), store_open.c and
+ * questions.c (reading). */
 #ifndef CINCH_COORDINATOR_STORE_PRIVATE_H
 #define CINCH_COORDINATOR_STORE_PRIVATE_H
 
@@ -28,6 +29,13 @@ enum {
     Q_DATASET,
     Q_KEY,
     Q_KEY_REVOKE,
+    Q_HOLD,
+    Q_UNHOLD,
+    Q_NO_OUTPUT,
+    Q_HELD,
+    Q_ORPHANS,
+    Q_JOBS_OF_BLOB,
+    Q_NEXT_BLOBS,
     Q_GET_OUTPUTS,
     Q_GET_CHECKPOINT,
     Q_GET_METRICS,
@@ -36,7 +44,6 @@ enum {
     Q_JOB_EVENTS,
     Q_RUN_EVENTS,
     Q_GET_CURVE,
-    Q_EACH_BLOB,
     Q_COUNT,
 };
 
@@ -57,9 +64,15 @@ struct store {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool threaded, stop;
-    int wal_pages; /* of the last commit */
+    int wal_pages;         /* of the last commit */
+    struct cn_error final; /* an error of the disk, from any thread */
 };
 
+/* One step; an error of the disk is noted as final. */
+bool st__row(struct store *st, sqlite3_stmt *q);
+void st__note_final(struct store *st, const struct cn_error *err);
+int st__prepare(struct store *st, struct cn_error *err);
+void st__free_ops(struct store *st);
 void st__put_hash(sqlite3_stmt *q, int i, const struct cn_hash *h);
 
 #endif

@@ -53,6 +53,7 @@ struct get {
     struct cn_hasher *hasher;
     uint8_t *mem; /* pr_blob_get */
     int fd;       /* pr_blob_get_file */
+    bool spoilt;  /* the disk failed: nobody knows what the part holds */
 };
 
 static int ask_chunk(struct pr_client *c, const struct get *g, uint64_t at, struct cn_error *err)
@@ -113,6 +114,28 @@ static int get_stream(struct pr_client *c, struct get *g, struct cn_error *err)
     return 1;
 }
 
+/* Other bytes came than the hash asks for. The coordinator looks whether its own are: if so, it puts
+ * them aside and has them made again. */
+static int report(struct pr_client *c, const struct cn_hash *hash, struct cn_error *err)
+{
+    char hex[CN_HASH_HEX];
+    Cinch__BlobHave q = CINCH__BLOB_HAVE__INIT;
+    Cinch__BlobState *s = NULL;
+    cn_hash_hex(hash, hex);
+    q.hash = pr_hash_field(hash);
+    q.suspect = 1;
+    bool there = pr_call(c, PR_BLOB_HAVE, &q, PR_BLOB_STATE, &s, err) || s->complete;
+    pr_free(s);
+    if (there)
+        return cn_fail(err, CN_ECORRUPT,
+                       "blob %s arrived with another hash than asked for; fetch it again", hex);
+    return cn_fail(
+        err, CN_ENOTFOUND,
+        "blob %s is damaged at the coordinator, which has put it aside; it is made again "
+        "where that is possible",
+        hex);
+}
+
 static int get_all(struct pr_client *c, struct get *g, struct cn_error *err)
 {
     int64_t deadline = cn_mono_ms() + c->how.timeout_ms;
@@ -128,10 +151,7 @@ static int get_all(struct pr_client *c, struct get *g, struct cn_error *err)
     }
     struct cn_hash got;
     cn_hasher_finish(g->hasher, &got);
-    if (memcmp(got.b, g->hash->b, CN_HASH_BYTES))
-        return cn_fail(err, CN_ECORRUPT,
-                       "a blob arrived with another hash than asked for; fetch it again");
-    return 0;
+    return memcmp(got.b, g->hash->b, CN_HASH_BYTES) ? report(c, g->hash, err) : 0;
 }
 
 static int write_mem(struct get *g, uint64_t offset, const void *data, size_t n,
@@ -169,6 +189,7 @@ static int write_fd(struct get *g, uint64_t offset, const void *data, size_t n,
     while (n) {
         ssize_t put = pwrite(g->fd, p, n, (off_t)offset);
         if (put < 0 && errno == EINTR) continue;
+        g->spoilt = put < 0 && errno == EIO;
         if (put < 0) return cn_fail_errno(err, "writing a fetched blob");
         p += put;
         offset += (uint64_t)put;
@@ -200,9 +221,9 @@ static int get_into(struct pr_client *c, struct get *g, const char *part, const 
     int rc = take_part(g, part, err);
     if (!rc) rc = get_all(c, g, err);
     if (!rc && ftruncate(g->fd, (off_t)g->size)) rc = cn_fail_errno(err, "%s", part);
-    if (!rc && fsync(g->fd)) rc = cn_fail_errno(err, "%s", part);
+    if (!rc && (g->spoilt = fsync(g->fd))) rc = cn_fail_errno(err, "%s: fsync", part);
     if (g->fd >= 0) close(g->fd);
-    if (rc == CN_ECORRUPT || rc == CN_ENOTFOUND) unlink(part);
+    if (rc == CN_ECORRUPT || rc == CN_ENOTFOUND || g->spoilt) unlink(part);
     return rc ? rc : cn_file_rename(part, path, err);
 }
 

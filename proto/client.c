@@ -130,6 +130,7 @@ int pr_client_hello(struct pr_client *c, int64_t deadline, struct cn_error *err)
     hello.version = PR_VERSION;
     hello.software = (char *)"cinch";
     hello.user = (char *)c->how.user;
+    hello.results = c->how.results != 0;
     uint64_t first = c->next_id;
     int64_t again = 0;
     for (;;) {

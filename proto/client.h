@@ -28,6 +28,7 @@ struct pr_connect {
     const char *key_file; /* needed for tcp:// */
     const char *user;     /* NULL: the login name; only believed on ipc and inproc */
     int timeout_ms;       /* for one call, all repeats included; 0: 10,000 */
+    int results;          /* a worker's, for blobs: they count for the users whose jobs it runs */
     int known;            /* the key is known to be good: who hangs up in the handshake is away */
     /* NULL, or asked about every 100 ms of waiting: non-zero gives up with CN_EINTERRUPTED */
     int (*stop)(void *arg);

@@ -11,6 +11,7 @@
 #include <zmq.h>
 
 #include "base/file.h"
+#include "base/guard.h"
 #include "proto/check.h"
 
 int pr_z85_valid(const char *key)
@@ -33,6 +34,7 @@ int pr_key_make(struct pr_key *k, const char *name, const char *role, struct cn_
                        role);
     snprintf(k->name, sizeof k->name, "%s", name);
     snprintf(k->role, sizeof k->role, "%s", role);
+    cn_guard_secrets();
     if (zmq_curve_keypair(k->public_key, k->secret))
         return cn_fail(err, CN_EUNSUPPORTED, "this libzmq has no CURVE: %s",
                        zmq_strerror(zmq_errno()));
@@ -68,7 +70,8 @@ int pr_key_parse(struct pr_key *k, const char *path, char *text, struct cn_error
     }
     if (strcmp(version, "1")) return cn_fail(err, CN_ECORRUPT, "%s: not a cinch key file", path);
     if (!pr_name_valid(k->name) || (strcmp(k->role, "server") && !pr_role_parse(k->role)))
-        return cn_fail(err, CN_ECORRUPT, "%s: '%s' is no name or '%s' no role", path, k->name, k->role);
+        return cn_fail(err, CN_ECORRUPT, "%s: '%s' is no name or '%s' no role", path, k->name,
+                       k->role);
     if (!pr_z85_valid(k->public_key) || !pr_z85_valid(k->secret) ||
         (*k->server && !pr_z85_valid(k->server)))
         return cn_fail(err, CN_ECORRUPT, "%s: a key in it is not 40 characters of Z85", path);
@@ -85,6 +88,7 @@ int pr_key_load(struct pr_key *k, const char *path, struct cn_error *err)
                        path, path);
     char *text;
     size_t n;
+    cn_guard_secrets();
     int rc = cn_file_read(path, 4096, &text, &n, err);
     if (rc) return rc;
     rc = pr_key_parse(k, path, text, err);

@@ -177,7 +177,7 @@ int pr_dealer(void **out, void *zmq, const char *endpoint, const struct pr_key *
                        set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 8000) || set_keys(s, key)));
     if (bad || zmq_connect(s, endpoint)) {
         rc = cn_fail(err, bad ? CN_EINTERNAL : CN_EINVALID, "%s: %s", endpoint,
-                         zmq_strerror(zmq_errno()));
+                     zmq_strerror(zmq_errno()));
         zmq_close(s);
         return rc;
     }

@@ -100,6 +100,7 @@ static int connect_slot(struct slot *s, struct cn_error *err)
     struct pr_connect how = {.zmq = s->w->zmq,
                              .endpoint = s->w->endpoint,
                              .key_file = s->w->o.key_file,
+                             .results = 1,
                              .known = 1, /* the link has been welcomed */
                              .stop = all_stopped,
                              .stop_arg = s};

@@ -383,12 +383,15 @@ static int open_line(struct worker *w, struct talk *t, struct cn_error *err)
         .events = {t, on_hello, on_welcome, on_heartbeat, on_beaten, on_grant, on_drop}};
     int rc = link_create(&w->link, &lo, err);
     if (rc) return rc;
-    struct outbox_options oo = {
-        .link = w->link,
-        .blobs = {.zmq = w->zmq, .endpoint = w->endpoint, .key_file = w->o.key_file, .known = 1},
-        .ended = on_ended,
-        .stale = on_stale,
-        .arg = w};
+    struct outbox_options oo = {.link = w->link,
+                                .blobs = {.zmq = w->zmq,
+                                          .endpoint = w->endpoint,
+                                          .key_file = w->o.key_file,
+                                          .known = 1,
+                                          .results = 1},
+                                .ended = on_ended,
+                                .stale = on_stale,
+                                .arg = w};
     return outbox_create(&w->outbox, &oo, err);
 }
 

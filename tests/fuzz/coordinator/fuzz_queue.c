@@ -193,7 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
     sqlite3_close(db);
     struct sched *s = sc_create(NULL);
-    int rc = s ? st_open(&st, folder, s, &state, &err) : 0;
+    int rc = s ? st_open(&st, folder, true, s, &state, &err) : 0;
     if (rc) must(rc == err.code && *err.text && cn_text_clean(err.text, sizeof err.text));
     if (s && !rc) work(st, s);
     st_close(st);

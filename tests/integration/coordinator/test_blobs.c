@@ -15,50 +15,57 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "coordinator/upload.h"
 #include "harness.h"
+
+enum { PART = (2 << 20) + 100 };
+
+/* Where the harness's user sends that many bytes of that hash to. */
+static void part_of(const struct fixture *f, const struct cn_hash *hash, char *out, size_t cap)
+{
+    struct up_key key = {.name = *hash, .size = PART, .user = up_user("tester")};
+    up_part_path(f->state, &key, out, cap);
+}
 
 /* Uploads that a kill left behind at every length, the full one too: the last byte was written, the hash not yet verified. */
 static void broken_off_uploads_go_on(void **state)
 {
     struct fixture f;
-    enum { N = (2 << 20) + 100 };
-    char *data = malloc(N), path[256], hex[CN_HASH_HEX];
-    static const size_t left[] = {0, 1, 1 << 20, N - 1, N, N + 5};
+    char *data = malloc(PART), path[256];
+    static const size_t left[] = {0, 1, 1 << 20, PART - 1, PART, PART + 5};
     fixture_open(&f, NULL);
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
         struct cn_hash hash;
         void *back;
         size_t n;
-        memset(data, 'a' + (int)i, N);
-        cn_hash_bytes(data, N, &hash);
-        cn_hash_hex(&hash, hex);
-        snprintf(path, sizeof path, "%s/partial/%s", f.state, hex);
+        memset(data, 'a' + (int)i, PART);
+        cn_hash_bytes(data, PART, &hash);
+        part_of(&f, &hash, path, sizeof path);
         char *part = calloc(1, left[i] + 1);
-        memcpy(part, data, left[i] < N ? left[i] : N);
+        memcpy(part, data, left[i] < PART ? left[i] : PART);
         assert_int_equal(cn_file_write(path, part, left[i], NULL), 0);
         free(part);
-        if (pr_blob_put(f.client, data, N, &hash, &f.err))
+        if (pr_blob_put(f.client, data, PART, &hash, &f.err))
             fail_msg("%zu left: %s", left[i], f.err.text);
         assert_false(cn_file_exists(path));
-        assert_int_equal(pr_blob_get(f.client, &hash, N, &back, &n, &f.err), 0);
-        assert_int_equal(n, N);
-        assert_memory_equal(back, data, N);
+        assert_int_equal(pr_blob_get(f.client, &hash, PART, &back, &n, &f.err), 0);
+        assert_int_equal(n, PART);
+        assert_memory_equal(back, data, PART);
         free(back);
     }
     struct cn_hash hash;
     assert_int_equal(pr_blob_put(f.client, "", 0, &hash, &f.err),
                      0); /* the empty blob is one too */
-    memset(data, 'z', N);
-    cn_hash_bytes(data, N, &hash);
-    cn_hash_hex(&hash, hex);
-    snprintf(path, sizeof path, "%s/partial/%s", f.state, hex);
+    memset(data, 'z', PART);
+    cn_hash_bytes(data, PART, &hash);
+    part_of(&f, &hash, path, sizeof path);
     assert_int_equal(cn_file_write(path, data, 5, NULL), 0);
     FILE *wrong = fopen(path, "r+");
     fputc('x', wrong);
     fclose(wrong);
-    assert_int_equal(pr_blob_put(f.client, data, N, &hash, &f.err),
+    assert_int_equal(pr_blob_put(f.client, data, PART, &hash, &f.err),
                      CN_ECORRUPT); /* what lay there was spoilt */
-    assert_int_equal(pr_blob_put(f.client, data, N, &hash, &f.err), 0); /* and is gone now */
+    assert_int_equal(pr_blob_put(f.client, data, PART, &hash, &f.err), 0); /* and is gone now */
     free(data);
     fixture_close(&f);
 }

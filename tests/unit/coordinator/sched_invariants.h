@@ -80,7 +80,8 @@ static inline const char *sched__graph(const struct sched *s)
             all = all && p == SC_SUCCEEDED;
             dead = dead || p == SC_FAILED || p == SC_CANCELLED || p == SC_BLOCKED;
         }
-        SC__HOLDS(all ||
+        SC__HOLDS(all || j->state != SC_READY);
+        SC__HOLDS(all || s->damages || /* what it had fetched before may be lost since */
                   (j->state != SC_READY && j->state != SC_LEASED && j->state != SC_SUCCEEDED));
         SC__HOLDS(j->state != SC_WAITING || (!all && !dead));
         SC__HOLDS(j->state != SC_BLOCKED || dead);

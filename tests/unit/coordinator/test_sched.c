@@ -22,19 +22,19 @@ static void transition_table(void **state)
         B = SC_BLOCKED
     };
     static const int want[SC_STATES][SC_EVENTS] = {
-        /* ready wait block lease succeed crash fail lost adopt cancel retry */
-        [W] = {R, -1, B, -1, -1, -1, -1, -1, -1, C, -1},
-        [R] = {-1, -1, -1, L, -1, -1, F, -1, L, C, -1},
-        [L] = {-1, -1, -1, -1, S, R, F, R, -1, C, -1},
-        [S] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1},
-        [F] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W},
-        [C] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W},
-        [B] = {R, W, -1, -1, -1, -1, -1, -1, -1, C, -1},
+        /* ready wait block lease succeed crash fail lost adopt cancel retry damage */
+        [W] = {R, -1, B, -1, -1, -1, -1, -1, -1, C, -1, -1},
+        [R] = {-1, W, -1, L, -1, -1, F, -1, L, C, -1, -1},
+        [L] = {-1, -1, -1, -1, S, R, F, R, -1, C, -1, -1},
+        [S] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W},
+        [F] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W, -1},
+        [C] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, W, -1},
+        [B] = {R, W, -1, -1, -1, -1, -1, -1, -1, C, -1, -1},
     };
     for (int s = 0; s < SC_STATES; s++)
         for (int e = 0; e < SC_EVENTS; e++) assert_int_equal(sc_next(s, e), want[s][e]);
-    for (int e = 0; e < SC_EVENTS; e++)
-        assert_int_equal(sc_next(SC_SUCCEEDED, e), -1); /* nothing undoes a success */
+    for (int e = 0; e < SC_EVENTS; e++) /* nothing undoes a success but the loss of its bytes */
+        if (e != SC_EV_DAMAGE) assert_int_equal(sc_next(SC_SUCCEEDED, e), -1);
 }
 
 /* train → distill, prune (from distill, taught by train) → evaluate; one run of user 1. */
@@ -170,6 +170,36 @@ static void a_job_that_kills_its_workers_ends(void **state)
         sc_assign(c.s, now);
     }
     assert_int_equal(state_of(&c, c.train), SC_FAILED);
+    sc_destroy(c.s);
+}
+
+/* A model that is lost after its children were given out, or before. */
+static void a_lost_result_is_made_again(void **state)
+{
+    struct chain c;
+    chain_open(&c);
+    assert_int_equal(result(&c, c.train, 1, SC_OK), 0);
+    assert_int_equal(state_of(&c, c.distill), SC_LEASED);
+    sc_on_damage(c.s, c.train, 0);
+    assert_int_equal(state_of(&c, c.train), SC_READY);
+    assert_int_equal(state_of(&c, c.distill), SC_LEASED);      /* it may have fetched it before */
+    assert_int_equal(result(&c, c.distill, 1, SC_CRASHED), 0); /* it had not */
+    assert_int_equal(state_of(&c, c.train), SC_LEASED);
+    assert_int_equal(c.s->job[c.train].attempt, 2);
+    assert_int_equal(state_of(&c, c.distill), SC_WAITING);
+    assert_int_equal(result(&c, c.train, 1, SC_OK), CN_ESTALE);
+    assert_int_equal(result(&c, c.train, 2, SC_OK), 0);
+    assert_int_equal(result(&c, c.distill, 2, SC_OK), 0);
+    sc_on_damage(c.s, c.train, 0);
+    assert_int_equal(state_of(&c, c.prune), SC_LEASED);
+    assert_int_equal(result(&c, c.prune, 1, SC_GIVEN_BACK), 0);
+    assert_int_equal(state_of(&c, c.prune), SC_WAITING);
+    assert_int_equal(result(&c, c.train, 3, SC_HOPELESS), 0); /* it cannot be made again */
+    assert_int_equal(state_of(&c, c.prune), SC_BLOCKED);
+    assert_string_equal(sc_run_state_name(sc_run_state(c.s, c.run)), "failed");
+    sc_cancel_run(c.s, c.run, 0);
+    sc_on_damage(c.s, c.distill, 0); /* nobody wants it: it runs when somebody does */
+    assert_int_equal(state_of(&c, c.distill), SC_CANCELLED);
     sc_destroy(c.s);
 }
 
@@ -462,6 +492,7 @@ int main(void)
         cmocka_unit_test(stale_and_doubled_results_change_nothing),
         cmocka_unit_test(crashes_count_and_losses_do_not),
         cmocka_unit_test(a_job_that_kills_its_workers_ends),
+        cmocka_unit_test(a_lost_result_is_made_again),
         cmocka_unit_test(hopeless_fails_at_once),
         cmocka_unit_test(a_worker_that_comes_back_keeps_its_job),
         cmocka_unit_test(a_worker_that_comes_back_too_late_is_told_to_stop),

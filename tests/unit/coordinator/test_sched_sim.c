@@ -300,7 +300,11 @@ static void control(struct world *w)
     uint32_t run = s->n_runs > 1 ? 1 + pick(w, s->n_runs - 1) : 0,
              job = s->n_jobs > 1 ? 1 + pick(w, s->n_jobs - 1) : 0;
     if (!run || !job) return;
-    switch (pick(w, 8)) {
+    switch (pick(w, 9)) {
+    case 7: /* the disk loses a result */
+        w->accepted[job] = false;
+        sc_on_damage(s, job, w->now);
+        break;
     case 0:
         sc_cancel_run(s, run, w->now);
         break;
@@ -352,6 +356,7 @@ static void restart(struct world *w)
         for (uint32_t i = old->run[r].want; i; i = old->want[i].next_of_run)
             sc_want_add(s, r, old->want[i].job);
     }
+    s->damages = old->damages;
     sc_destroy(old);
     w->s = s;
     sc_on_restart(s, w->now);

@@ -10,7 +10,7 @@ while it holds jobs, and then the coordinator too: the database has jobs that su
 results, checkpoints, curves, events and keys. It is dumped here as vN.sql, N being its schema.
 
 v2.sql comes from c645397, the first commit that has a null worker as a program. No commit ever wrote schema 1: v1.sql is v2.sql
-with the step from 1 to 2 (coordinator/migrate.c) taken back, which --back does. v3.sql is v2.sql with the step from 2 to 3, which --on does.
+with the step from 1 to 2 (coordinator/migrate.c) taken back, which --back does. v3.sql is v2.sql with the step from 2 to 3, which --on does, and v4.sql is v3.sql with the next.
 """
 import os
 import shutil
@@ -22,7 +22,9 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BACK = {2: ["DROP TABLE curve", "DROP INDEX event_job"]}  # from a version to the one before
-ON = {2: ["ALTER TABLE dataset ADD COLUMN owner TEXT NOT NULL DEFAULT ''"]}  # to the next one
+ON = {2: ["ALTER TABLE dataset ADD COLUMN owner TEXT NOT NULL DEFAULT ''"],  # to the next one
+      3: ["CREATE TABLE holding (hash BLOB PRIMARY KEY, user TEXT NOT NULL, size INT, time INT) WITHOUT ROWID",
+          "CREATE INDEX checkpoint_hash ON checkpoint (hash)"]}
 
 
 def build(commit, scratch):
