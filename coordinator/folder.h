@@ -12,6 +12,7 @@
 #define CINCH_COORDINATOR_FOLDER_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -19,7 +20,10 @@
  * with `group`, 0750 and 0640 but for the secrets. Only what cinch makes there, and is one's own. */
 int fo_open(const char *state, bool group, struct cn_error *err);
 
-/* Makes one folder, mode 0700 less nothing, and syncs the one it lies in. Fine when it is there. */
+/* The mode of what is made in it: 0600 or 0640. */
+mode_t fo_file_mode(void);
+
+/* Makes one folder, 0700 or 0750, and syncs the one it lies in. Fine when it is there. */
 int fo_make(const char *path, struct cn_error *err);
 
 /* fsync of a folder: the names in it are safe. */

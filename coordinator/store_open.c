@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "coordinator/folder.h"
 #include "coordinator/store_private.h"
 
 /* ---- the write-ahead log */
@@ -97,7 +98,7 @@ int st_final(struct store *st, struct cn_error *err)
 /* Made here, so that its mode is not the umask's; SQLite gives its log the same. */
 static int make_file(const char *path, struct cn_error *err)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, fo_file_mode());
     if (fd < 0) return cn_fail_errno(err, "%s", path);
     close(fd);
     return 0;

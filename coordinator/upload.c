@@ -183,7 +183,7 @@ static struct upload *open_upload(struct uploads *u, const struct up_key *key, s
     up_part_path(u->state, key, path, sizeof path);
     *o =
         (struct upload){.used = true, .key = *key, .hasher = cn_hasher_create(), .turn = ++u->turn};
-    o->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    o->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, fo_file_mode());
     if (o->fd < 0)
         cn_fail_errno(err, "%s", path);
     else if (!o->hasher)

@@ -291,10 +291,10 @@ static void step(struct worker *w, struct job *j, int64_t now)
         if (now >= j->resend && w->welcome) finish(w, j);
         return;
     }
-    if (!j->started && start(w, j)) {
-        j->started = false;
-        return;
-    }
+    int rc = j->started ? 0 : start(w, j);
+    if (rc) j->started = false;
+    if (rc == CN_ENOTFOUND) send_result(w, j, rc); /* an input was lost meanwhile */
+    if (rc) return;
     while (j->epoch < w->o->epochs && now >= j->next) {
         cn_hash_bytes(&j->state, sizeof j->state, &j->state);
         j->epoch++;
