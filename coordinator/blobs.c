@@ -124,10 +124,10 @@ static int is_whole(struct blobs *b, struct bl_request *r, const struct cn_hash 
     struct stat st;
     bl_path(b, hash, path, sizeof path);
     if (lstat(path, &st) || !S_ISREG(st.st_mode)) return 0;
-    if (r->suspect) in_forget(b->intact, hash);
+    if (r->suspect && !in_just_seen(b->intact, hash, &st)) in_forget(b->intact, hash);
     r->suspect = false;
     if (in_known(b->intact, hash, &st)) return 1;
-    switch (in_look(b->intact, hash, path, SLICE)) {
+    switch (in_look(b->intact, hash, path, SLICE, false)) {
     case IN_MORE:
         return -1;
     case IN_WHOLE:
@@ -225,7 +225,7 @@ static bool do_scrub(struct blobs *b, struct bl_request *r)
 {
     char path[PATH_MAX];
     bl_path(b, &r->hash, path, sizeof path);
-    enum in_result seen = in_look(b->intact, &r->hash, path, r->length);
+    enum in_result seen = in_look(b->intact, &r->hash, path, r->length, true);
     r->complete = seen != IN_MORE && seen != IN_BUSY;
     r->gone = seen == IN_GONE;
     if (seen == IN_DAMAGED) lose(b, r, &r->hash);

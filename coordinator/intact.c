@@ -8,11 +8,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 enum {
     KNOWN = 1 << 13, /* blobs remembered; a forgotten one is hashed once more */
     LOOKING = 16,    /* files being hashed at once */
     PIECE = 1 << 18, /* bytes read at a time */
     RACY_MS = 20,    /* file times are as coarse as that: a change so soon after would not show */
+    JUST_MS = 30000,
 };
 
 struct stamp {
@@ -23,6 +26,7 @@ struct stamp {
 struct known {
     struct cn_hash hash;
     struct stamp stamp;
+    int64_t seen; /* monotonic ms */
     bool used;
 };
 
@@ -93,13 +97,19 @@ bool in_known(const struct intact *t, const struct cn_hash *hash, const struct s
     return k->used && same_hash(&k->hash, hash) && same_stamp(&k->stamp, &now);
 }
 
+bool in_just_seen(const struct intact *t, const struct cn_hash *hash, const struct stat *st)
+{
+    return in_known(t, hash, st) && cn_mono_ms() - t->known[place_of(hash)].seen < JUST_MS;
+}
+
 void in_note(struct intact *t, const struct cn_hash *hash, const struct stat *st)
 {
     struct timespec now;
     struct stamp s = stamp_of(st);
     clock_gettime(CLOCK_REALTIME, &now);
     if (((int64_t)now.tv_sec * 1000000000 + now.tv_nsec) - s.changed < RACY_MS * 1000000ll) return;
-    t->known[place_of(hash)] = (struct known){.hash = *hash, .stamp = s, .used = true};
+    t->known[place_of(hash)] =
+        (struct known){.hash = *hash, .stamp = s, .seen = cn_mono_ms(), .used = true};
 }
 
 void in_forget(struct intact *t, const struct cn_hash *hash)
@@ -111,7 +121,8 @@ void in_forget(struct intact *t, const struct cn_hash *hash)
 }
 
 /* The one that is under way, or a new one in the place longest unused. NULL: `errno` says why. */
-static struct look *look_for(struct intact *t, const struct cn_hash *hash, const char *path)
+static struct look *look_for(struct intact *t, const struct cn_hash *hash, const char *path,
+                             bool cold)
 {
     struct look *l = &t->look[0];
     for (int i = 0; i < LOOKING; i++) {
@@ -132,6 +143,7 @@ static struct look *look_for(struct intact *t, const struct cn_hash *hash, const
         return NULL;
     }
     end_look(l);
+    if (cold) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     *l = (struct look){.used = true,
                        .hash = *hash,
                        .hasher = hasher,
@@ -158,9 +170,9 @@ static enum in_result judge(struct intact *t, struct look *l)
 }
 
 enum in_result in_look(struct intact *t, const struct cn_hash *hash, const char *path,
-                       uint64_t budget)
+                       uint64_t budget, bool cold)
 {
-    struct look *l = look_for(t, hash, path);
+    struct look *l = look_for(t, hash, path, cold);
     if (!l) return errno == ENOENT ? IN_GONE : errno == EIO ? IN_DAMAGED : IN_BUSY;
     for (uint64_t done = 0; done < budget;) {
         ssize_t got = pread(l->fd, t->piece, PIECE, (off_t)l->have);

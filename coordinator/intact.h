@@ -24,6 +24,8 @@ void in_destroy(struct intact *t); /* accepts NULL */
 bool in_known(const struct intact *t, const struct cn_hash *hash, const struct stat *st);
 /* It holds `hash`, as was just seen. */
 void in_note(struct intact *t, const struct cn_hash *hash, const struct stat *st);
+/* As in_known, and seen within the last 30 s. */
+bool in_just_seen(const struct intact *t, const struct cn_hash *hash, const struct stat *st);
 void in_forget(struct intact *t, const struct cn_hash *hash);
 
 enum in_result {
@@ -33,8 +35,9 @@ enum in_result {
     IN_GONE,    /* no such file */
     IN_BUSY,    /* no memory or descriptor for it now */
 };
-/* Hashes up to `budget` bytes more of the file at `path`. */
+/* Hashes up to `budget` bytes more of the file at `path`. cold: from the disk, not from what the kernel
+ * remembers of it. */
 enum in_result in_look(struct intact *t, const struct cn_hash *hash, const char *path,
-                       uint64_t budget);
+                       uint64_t budget, bool cold);
 
 #endif

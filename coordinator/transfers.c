@@ -12,8 +12,10 @@ static const int64_t ORPHAN_MS = 24 * 60 * 60 * 1000, ORPHANS_EVERY_MS = 60 * 10
 
 const char *user_of_job(const struct coordinator *c, uint32_t job)
 {
-    uint32_t want = c->s->job[job].want;
-    return want ? c->s->user[c->s->run[c->s->want[want].run].user].name : "";
+    uint32_t first = 0; /* the oldest run: newer ones do not change whose the bytes are */
+    for (uint32_t w = c->s->job[job].want; w; w = c->s->want[w].next_of_job)
+        if (!first || c->s->want[w].run < first) first = c->s->want[w].run;
+    return first ? c->s->user[c->s->run[first].user].name : "";
 }
 
 /* Bytes of recipes and grids, which lie in the queue. */
