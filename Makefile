@@ -3,7 +3,7 @@ BUILD ?= build
 JOBS  ?= $(shell nproc)
 CMAKE_FLAGS ?=
 
-.PHONY: all help deps configure demo test test-long asan ubsan tsan chaos fuzz format tidy clean
+.PHONY: all help deps configure install uninstall demo test test-long asan ubsan tsan chaos fuzz format tidy clean
 
 all: configure  ## build everything into build/bin
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -16,6 +16,14 @@ deps:  ## install the Debian packages that cinch needs
 
 configure: deps
 	@[ -f $(BUILD)/CMakeCache.txt ] || cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
+
+# Installs what `make` built and builds nothing itself: `sudo make install` leaves no file of root's in the tree.
+install:  ## put programs, pages, manuals and samples under prefix= (/usr/local), DESTDIR= before it
+	@[ -x $(BUILD)/bin/cinch ] || { echo "install: nothing is built in $(BUILD) yet; run: make"; exit 1; }
+	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) $(if $(prefix),--prefix "$(prefix)") >/dev/null
+
+uninstall:  ## remove what install put there; give it the same prefix= and DESTDIR=
+	@DESTDIR="$(DESTDIR)" packaging/uninstall.sh $(BUILD) $(if $(prefix),"$(prefix)")
 
 demo: all  ## the real sample through separate processes to int8 artifacts, then the report
 	@tools/demo.sh $(BUILD)

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/guard.h"
 #include "base/log.h"
+#include "base/place.h"
 #include "coordinator/admin.h"
 #include "coordinator/coordinator.h"
 #include "proto/client.h"
@@ -38,7 +39,7 @@ static const char usage[] =
     "                     Needs the token in DIR/http.token; the link that carries it goes to "
     "standard output\n"
     "  --http-open        on loopback without the token: for any account of this machine to read\n"
-    "  --web DIR          the dashboard's folder; ../web beside this program\n"
+    "  --web DIR          the dashboard's folder; the one that belongs to this program\n"
     "  --lost SECONDS     silence after which a worker's jobs go elsewhere (10)\n"
     "  --reserve MB       room to leave on the disk: with less, no new work is accepted (64);\n"
     "                     what is coming in counts\n"
@@ -220,23 +221,6 @@ static int fail(const struct cn_error *err)
     return err->code == CN_EINVALID ? 2 : err->code == CN_EREFUSED ? 4 : 1;
 }
 
-/* The page lies in ../web beside the program's own folder, in the build tree as in an installation.
- * False when it is not there. */
-static bool find_web(char *path, size_t cap)
-{
-    char exe[4000];
-    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    if (n <= 0) return false;
-    exe[n] = 0;
-    for (int up = 0; up < 2; up++) {
-        char *slash = strrchr(exe, '/');
-        if (!slash) return false;
-        *slash = 0;
-    }
-    snprintf(path, cap, "%s/web", exe);
-    return cn_dir_exists(path);
-}
-
 /* The link carries the token: it is printed for who started this program, and never logged. */
 static void tell_link(const struct args *a)
 {
@@ -251,7 +235,8 @@ static int serve(struct args *a)
 {
     struct cn_error err;
     char local[512], web[4096];
-    if (a->o.http && !a->o.web && find_web(web, sizeof web)) a->o.web = web;
+    if (a->o.http && !a->o.web && !cn_place(web, sizeof web, CN_PLACE_WEB, "web", NULL))
+        a->o.web = web;
     if (!a->o.n_listen) {
         pr_default_endpoint(local, sizeof local);
         a->o.listen[a->o.n_listen++] = local;

@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "base/place.h"
 #include "cpu/train/backend.h"
 #include "gpu/gpu.h"
 #include "workers/losses.h"
@@ -74,22 +74,10 @@ int device_parse(const char *text, struct device_spec *out, struct cn_error *err
 static void plugin_path(char *out, size_t cap)
 {
     const char *given = getenv("CINCH_GPU_PLUGIN");
-    char self[3000];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = 0;
-    static const char *const beside[] = {"%s/cinch-gpu.so", "%s/../bin/cinch-gpu.so",
-                                         "%s/../lib/cinch/cinch-gpu.so"};
-    if (given && *given) {
+    if (given && *given)
         snprintf(out, cap, "%s", given);
-        return;
-    }
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        snprintf(out, cap, beside[i], self);
-        if (access(out, R_OK) == 0) return;
-    }
-    snprintf(out, cap, "cinch-gpu.so");
+    else if (cn_place(out, cap, CN_PLACE_PLUGIN, "cinch-gpu.so", NULL))
+        snprintf(out, cap, "cinch-gpu.so");
 }
 
 /* dlsym gives a data pointer; ISO C wants the detour to make it a function. */

@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/place.h"
 #include "workers/ranks_private.h"
 
 #define READY_MS 60000 /* to load CUDA and read the inputs */
@@ -80,26 +81,13 @@ static int put_training(struct ranks *r, const struct nn_train *run, struct cn_e
 
 /* ---- processes ---- */
 
-/* $CINCH_RANK, or cinch-rank beside the running program, or in ../bin. */
+/* $CINCH_RANK, or where programs keep it. */
 static int find_program(char *path, size_t cap, struct cn_error *err)
 {
     const char *given = getenv("CINCH_RANK");
-    char self[3000];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = 0;
-    static const char *const beside[] = {"%s/cinch-rank", "%s/../bin/cinch-rank"};
-    if (given && *given) {
-        snprintf(path, cap, "%s", given);
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        snprintf(path, cap, beside[i], self);
-        if (access(path, X_OK) == 0) return 0;
-    }
-    return cn_fail(err, CN_ENOTFOUND, "no cinch-rank beside %s: build it, or name it in CINCH_RANK",
-                   self);
+    if (!given || !*given) return cn_place(path, cap, CN_PLACE_PROGRAM, "cinch-rank", err);
+    snprintf(path, cap, "%s", given);
+    return 0;
 }
 
 static int spawn(struct child *c, const char *program, char *const *argv, struct cn_error *err)

@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/place.h"
 #include "cpu/measure/spawn.h"
 
 #define CHILD_LIMIT_MS                                                                             \
@@ -42,27 +43,13 @@ int measure_paper_runs(const char *net)
     return strcmp(net, "rnn") == 0 || strcmp(net, "resnet") == 0 ? 2000 : 10000;
 }
 
-/* $CINCH_LAT, or cinch-lat beside the running program, or in ../bin (where tests look from). */
+/* $CINCH_LAT, or where programs keep it. */
 static int find_program(char *path, size_t cap, struct cn_error *err)
 {
     const char *given = getenv("CINCH_LAT");
-    if (given && *given) {
-        snprintf(path, cap, "%s", given);
-        return access(path, X_OK) == 0 ? 0 : cn_fail_errno(err, "CINCH_LAT names %s", path);
-    }
-    char self[3000];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 0) return cn_fail_errno(err, "cannot read /proc/self/exe");
-    self[n] = 0;
-    char *slash = strrchr(self, '/');
-    if (slash) *slash = 0;
-    static const char *const beside[] = {"%s/cinch-lat", "%s/../bin/cinch-lat"};
-    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
-        snprintf(path, cap, beside[i], self);
-        if (access(path, X_OK) == 0) return 0;
-    }
-    return cn_fail(err, CN_ENOTFOUND, "no cinch-lat beside %s: build it, or name it in CINCH_LAT",
-                   self);
+    if (!given || !*given) return cn_place(path, cap, CN_PLACE_PROGRAM, "cinch-lat", err);
+    snprintf(path, cap, "%s", given);
+    return access(path, X_OK) == 0 ? 0 : cn_fail_errno(err, "CINCH_LAT names %s", path);
 }
 
 /* The environment with our own LD_PRELOAD and one thread for every library. NULL: out of memory. */
