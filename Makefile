@@ -17,10 +17,11 @@ deps:  ## install the Debian packages that cinch needs
 configure: deps
 	@[ -f $(BUILD)/CMakeCache.txt ] || cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
 
-# Installs what `make` built and builds nothing itself: `sudo make install` leaves no file of root's in the tree.
+# Installs what `make` built and builds nothing itself; `sudo make install` leaves no file of root's in the tree.
 install:  ## put programs, pages, manuals and samples under prefix= (/usr/local), DESTDIR= before it
 	@[ -x $(BUILD)/bin/cinch ] || { echo "install: nothing is built in $(BUILD) yet; run: make"; exit 1; }
 	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) $(if $(prefix),--prefix "$(prefix)") >/dev/null
+	@rm -f $(BUILD)/install_manifest*.txt
 
 uninstall:  ## remove what install put there; give it the same prefix= and DESTDIR=
 	@DESTDIR="$(DESTDIR)" packaging/uninstall.sh $(BUILD) $(if $(prefix),"$(prefix)")

@@ -5,15 +5,18 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
 
 static const char *const level_name[] = {"debug", "info", "warn", "error", "silent"};
+static const int journal_priority[] = {7, 6, 4, 3}; /* of syslog, per level */
 static atomic_int least_level = -1;
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 static cn_log_sink_f sink_fn;
@@ -40,6 +43,36 @@ void cn_log_sink(cn_log_sink_f sink, void *arg)
     pthread_mutex_unlock(&sink_lock);
 }
 
+/* Whether standard error is the systemd journal's, which keeps time and priority itself: the
+ * variable names its device and inode (systemd.exec(5)). */
+static bool under_journal(void)
+{
+    static atomic_int known = -1;
+    int is = atomic_load(&known);
+    if (is >= 0) return is;
+    unsigned long long dev, ino;
+    const char *v = getenv("JOURNAL_STREAM");
+    struct stat st;
+    is = v && sscanf(v, "%llu:%llu", &dev, &ino) == 2 && !fstat(STDERR_FILENO, &st) &&
+         st.st_dev == dev && st.st_ino == ino;
+    atomic_store(&known, is);
+    return is;
+}
+
+/* What stands before a line's text. Returns its bytes. */
+static size_t write_head(char *line, size_t cap, enum cn_level level, const char *room)
+{
+    if (under_journal())
+        return (size_t)snprintf(line, cap, "<%d>%s: ", journal_priority[level], room);
+    struct timespec ts;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    localtime_r(&ts.tv_sec, &tm);
+    size_t n = strftime(line, cap, "%H:%M:%S", &tm);
+    return n + (size_t)snprintf(line + n, cap - n, ".%03ld %-5s %s: ", ts.tv_nsec / 1000000,
+                                level_name[level], room);
+}
+
 void cn_log(enum cn_level level, const char *room, const char *fmt, ...)
 {
     int least = atomic_load(&least_level);
@@ -50,13 +83,7 @@ void cn_log(enum cn_level level, const char *room, const char *fmt, ...)
     if ((int)level < least || level >= CN_SILENT) return;
 
     char line[1024];
-    struct timespec ts;
-    struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    localtime_r(&ts.tv_sec, &tm);
-    size_t n = strftime(line, sizeof line, "%H:%M:%S", &tm);
-    n += (size_t)snprintf(line + n, sizeof line - n, ".%03ld %-5s %s: ", ts.tv_nsec / 1000000,
-                          level_name[level], room);
+    size_t n = write_head(line, sizeof line, level, room);
     va_list ap;
     va_start(ap, fmt);
     int m = vsnprintf(line + n, sizeof line - n - 1, fmt, ap);

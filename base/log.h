@@ -1,5 +1,6 @@
 /* base/log.h - one-line log on stderr: time, level, room, text. Thread-safe; never on stdout, which
- * belongs to the command's answer. */
+ * belongs to the command's answer. Where stderr is systemd's journal, which keeps the time, a line is
+ * priority, room, text: "<6>coordinator: ...". */
 #ifndef CINCH_BASE_LOG_H
 #define CINCH_BASE_LOG_H
 

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/guard.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/place.h"
 #include "coordinator/admin.h"
 #include "coordinator/coordinator.h"
@@ -248,7 +249,9 @@ static int serve(struct args *a)
     if (co_http(running)) tell_link(a);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
+    cn_notify("READY=1");
     rc = co_run(running, &err);
+    cn_notify("STOPPING=1");
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     co_destroy(running);

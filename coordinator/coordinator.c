@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "coordinator/core.h"
 #include "coordinator/folder.h"
 #include "coordinator/room.h"
@@ -189,6 +190,7 @@ static void tick(struct coordinator *c, int64_t now)
 {
     if (now - c->last_tick < TICK_MS) return;
     c->last_tick = now;
+    cn_notify_alive(now);
     sc_on_tick(c->s, now);
     look_at_disk(c, now);
     net_forget_idle(c, now);

@@ -8,6 +8,7 @@ root=${DESTDIR:-}
 list=$(mktemp -d)
 trap 'rm -rf "$list"' EXIT
 DESTDIR="$list" cmake --install "$1" ${2:+--prefix "$2"} >/dev/null
+rm -f "$1"/install_manifest*.txt
 (cd "$list" && find . ! -type d) | while read -r file; do
     at=$root/${file#./}
     case $file in

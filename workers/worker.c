@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "proto/wire.h"
 #include "workers/worker_private.h"
 
@@ -246,6 +247,7 @@ static int talk(struct worker *w, struct talk *t, struct cn_error *err)
     for (;;) {
         int rc = link_turn(w->link, TURN_MS, err);
         if (rc) return rc;
+        cn_notify_alive(cn_mono_ms());
         if (atomic_load(&w->lost)) worker_stop(w);
         if (atomic_load(&w->stop_asked) && !stopping) {
             stopping = true;

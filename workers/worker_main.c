@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "proto/client.h"
 #include "workers/program.h"
 
@@ -219,7 +220,9 @@ int main(int argc, char **argv)
         sigaction(SIGINT, &act, NULL);
         sigaction(SIGTERM, &act, NULL);
         signal(SIGPIPE, SIG_IGN);
+        cn_notify("READY=1");
         rc = worker_run(the_worker, &err);
+        cn_notify("STOPPING=1");
     }
     if (rc) fprintf(stderr, "%s: %s\n", argv[0], err.text);
     worker_destroy(the_worker);
