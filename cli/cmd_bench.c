@@ -108,7 +108,7 @@ static int measure_one(struct cli *c, const struct args *a, int first, int count
                                 .core = a->core};
     struct measure_result r = {0};
     char detail[256], why[400];
-    if (a->allocator == ALL &&
+    if (a->allocator == ALL && allocator != MEASURE_GLIBC && /* which is always there */
         !measure_allocator_available(spec.allocator, detail, sizeof detail)) {
         snprintf(why, sizeof why, "%s is not here: %s", allocators[allocator], detail);
         add_missing(list, &spec, why);

@@ -172,11 +172,12 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
                          a->unit == WEIGHT ? json_null() : json_string(norm_names[a->norm]),
                          "best_score", cli_json_real(w->best_score)));
     }
+    char score[CLI_SCORE_TEXT];
     FILE *to = cli_out_words(&a->out);
     cli_print(to, "%s: %s, %.0f of %zu parameters left (%.2f %%), widths", a->out.path, net->name,
               kept * (double)w->params_full, w->params_full, kept * 100);
     for (int i = 0; i < net->n_widths; i++) cli_print(to, "%s%d", i ? "," : " ", net->width[i]);
-    if (w->recipe.epochs) cli_print(to, ", validation %.4f", w->best_score);
+    if (w->recipe.epochs) cli_print(to, ", %s", cli_score_text(w->best_score, score));
     fputc('\n', to);
     return 0;
 }

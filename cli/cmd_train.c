@@ -86,6 +86,10 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     nn_net_destroy(net);
     if (!rc) rc = grid_recipe(&w->recipe, a->recipe, a->net, &c->err);
     if (!rc && a->epochs >= 0) w->recipe.epochs = a->epochs;
+    if (!rc && a->resume && !w->recipe.epochs)
+        rc = cn_fail(&c->err, CN_EINVALID,
+                     "--epochs 0 writes the initialised net; there is nothing that --resume could "
+                     "go on from");
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
     if (!rc && a->resume)
         rc = cn_file_read(a->resume, MAX_CHECKPOINT, &w->resume, &w->resume_n, &c->err);
@@ -118,15 +122,16 @@ static int answer(struct cli *c, const struct args *a, const struct work *w,
                       cli_json_real(t->seconds), "records_per_s", cli_json_real(t->records_per_s)));
     FILE *to = cli_out_words(&a->out);
     const struct nn_net *net = w->model->net;
+    char score[CLI_SCORE_TEXT];
     if (!w->recipe.epochs)
         cli_print(to, "%s: %s initialised, %zu parameters, not trained\n", a->out.path, net->name,
                   net->n_params);
     else
-        cli_print(to,
-                  "%s: %s, %zu parameters, best of %d epochs was %d: validation %.4f (%.1f s, %.0f "
-                  "records/s)\n",
-                  a->out.path, net->name, net->n_params, w->recipe.epochs, t->best_epoch,
-                  t->best_score, t->seconds, t->records_per_s);
+        cli_print(to, "%s: %s, %zu parameters, %s %d epochs %s %d: %s (%.1f s, %.0f records/s)\n",
+                  a->out.path, net->name, net->n_params, isfinite(t->best_score) ? "best of" : "of",
+                  w->recipe.epochs, isfinite(t->best_score) ? "was" : "the weights after",
+                  t->best_epoch, cli_score_text(t->best_score, score), t->seconds,
+                  t->records_per_s);
     return 0;
 }
 

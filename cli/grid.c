@@ -44,6 +44,8 @@
 #include "proto/limits.h"
 
 #define MAX_GRID_BYTES (1u << 20)
+#define LEAST_KEEP_STEP                                                                            \
+    1e-5 /* fractions closer than this are one: reports tell them apart by five digits */
 
 struct reader {
     struct grid *g;
@@ -233,7 +235,7 @@ static int read_keep(struct reader *r, const struct cn_yaml *v)
                               "keep is the fraction of structures left, in (0, 1]; %s is outside",
                               at->text);
         for (int j = 0; !rc && j < g->n_keep; j++)
-            if (g->keep[j] == x) rc = twice(at, "keep", r->err);
+            if (fabs(g->keep[j] - x) < LEAST_KEEP_STEP) rc = twice(at, "keep", r->err);
         if (!rc) g->keep[g->n_keep++] = x;
     }
     return rc;

@@ -130,23 +130,36 @@ int cli_out_check(struct cli *c, const struct cli_out *out)
     return rc ? rc : check_place(c, out);
 }
 
-/* The result of long work goes somewhere, if there is any place for it. `c->err` says why it could
- * not go where it should. */
+/* Under a free name, FOLDER + NAME.1 and so on; false where that cannot be. */
+static bool write_spare(const char *folder, const char *name, char path[4200], const void *data,
+                        size_t n)
+{
+    for (int i = 1; i <= SPARE_NAMES; i++) {
+        struct cn_error ignored;
+        if (snprintf(path, 4200, "%s%s.%d", folder, name, i) >= 4200) return false;
+        int rc = cn_file_write_new(path, data, n, &ignored);
+        if (rc != CN_EEXISTS && rc != CN_EINVALID) return !rc;
+    }
+    return false;
+}
+
+/* The result of long work goes somewhere, if there is any place for it: beside the file that it should
+ * have been, else into the folder one is in, else to where temporary files go. `c->err` says why it
+ * could not go where it should; what comes back is a failure of the work, not of the command line. */
 static int write_beside(struct cli *c, const struct cli_out *out, const void *data, size_t n)
 {
     struct stat st;
-    char path[4200];
+    char path[4200], temporary[2048];
     struct cn_error why = c->err;
+    const char *slash = strrchr(out->path, '/'), *name = slash ? slash + 1 : out->path;
+    const char *tmpdir = getenv("TMPDIR");
     bool stream = !stat(out->path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
-    for (int i = 1; !stream && i <= SPARE_NAMES; i++) {
-        struct cn_error ignored;
-        if (snprintf(path, sizeof path, "%s.%d", out->path, i) >= (int)sizeof path) break;
-        int rc = cn_file_write_new(path, data, n, &ignored);
-        if (rc == CN_EEXISTS || rc == CN_EINVALID) continue;
-        if (rc) break;
+    snprintf(temporary, sizeof temporary, "%s/", tmpdir && *tmpdir ? tmpdir : "/tmp");
+    if (!stream &&
+        (write_spare("", out->path, path, data, n) || write_spare("", name, path, data, n) ||
+         write_spare(temporary, name, path, data, n)))
         return cn_fail(&c->err, CN_EIO, "%s; the result is in %s instead", why.text, path);
-    }
-    return why.code == CN_EEXISTS ? cn_fail(&c->err, CN_EIO, "%s", why.text) : why.code;
+    return cn_fail(&c->err, CN_EIO, "%s", why.text);
 }
 
 int cli_out_write(struct cli *c, const struct cli_out *out, const void *data, size_t n)

@@ -39,8 +39,8 @@ struct cli_out {
 int cli_out_check(struct cli *c, const struct cli_out *out);
 
 /* Writes the file, durably. Where that fails although the check had passed (something appeared
- * there, or the folder is gone), the bytes are kept under a free name beside it if that can be done,
- * and the error names it. */
+ * there, or the folder is gone), the bytes are kept under a free name: beside it, else in the folder
+ * one is in, else where temporary files go; the error, CN_EIO, names it. */
 int cli_out_write(struct cli *c, const struct cli_out *out, const void *data, size_t n);
 
 /* Where the sentence about the result goes: stdout, or stderr when the bytes went to stdout. */

@@ -65,7 +65,7 @@ static struct choice choose(const struct report *r, int column, int distilled, e
 /* ------------------------------------------------------------------------------------ main table */
 
 /* "100 %", "27.27 % w"; "keep 0.125" of a size that nothing is known of yet. */
-static void column_head(const struct column *c, char out[48])
+static void column_size(const struct column *c, char out[48])
 {
     double kept = 100 * stat_mean(&c->kept);
     size_t n;
@@ -75,6 +75,31 @@ static void column_head(const struct column *c, char out[48])
         n = (size_t)snprintf(out, 48, "%.*f %%", kept > 99.995 ? 0 : 2, kept);
     snprintf(out + n, 48 - n, "%s%s", strcmp(c->unit, "weight") ? "" : " w",
              c->scanned ? " s" : "");
+}
+
+/* Whether another column of the group has the same size: what was asked for tells them apart. */
+static bool has_double(const struct report *r, int column)
+{
+    char own[48], other[48];
+    int from, to;
+    group_columns(r, r->column[column].group, &from, &to);
+    column_size(&r->column[column], own);
+    for (int c = from; c < to; c++) {
+        column_size(&r->column[c], other);
+        if (c != column && !strcmp(own, other)) return true;
+    }
+    return false;
+}
+
+/* "100 %"; "36.41 % of 0.51" where that size comes of several fractions. */
+static void column_head(const struct report *r, int column, char out[80])
+{
+    char size[48];
+    column_size(&r->column[column], size);
+    if (has_double(r, column))
+        snprintf(out, 80, "%s of %g", size, r->column[column].keep);
+    else
+        snprintf(out, 80, "%s", size);
 }
 
 /* "0.9186(013) 5/L1 n=4"; "n/a": measured, but not defined; "-": not measured. */
@@ -227,10 +252,10 @@ static void print_table(const struct report *r, int group, FILE *to)
 {
     struct cli_table *t = cli_table_create(r->group[group].label, "l");
     int from, end;
-    char head[48];
+    char head[80];
     group_columns(r, group, &from, &end);
     for (int c = from; c < end; c++) {
-        column_head(&r->column[c], head);
+        column_head(r, c, head);
         cli_table_column(t, 'l', "%s", head);
     }
     add_rows(r, group, t);
@@ -370,7 +395,7 @@ static bool all_shown(const struct report *r, int group)
 }
 
 /* "27.27 % 5/L1 KD after 2" */
-static void variant_head(const struct variant *v, char out[160])
+static void variant_head(const struct report *r, const struct variant *v, char out[160])
 {
     char way[64];
     size_t n;
@@ -381,6 +406,8 @@ static void variant_head(const struct variant *v, char out[160])
     else
         n = (size_t)snprintf(out, 160, "keep %g", v->keep);
     if (!strcmp(v->unit, "weight")) n += (size_t)snprintf(out + n, 160 - n, " w");
+    if (v->kept.n && v->column >= 0 && has_double(r, v->column))
+        n += (size_t)snprintf(out + n, 160 - n, " of %g", v->keep);
     if (*way) n += (size_t)snprintf(out + n, 160 - n, " %s", way);
     if (v->distilled) n += (size_t)snprintf(out + n, 160 - n, " KD");
     if (v->round != v->rounds) snprintf(out + n, 160 - n, " after %d", v->round);
@@ -404,7 +431,7 @@ static void add_variant(const struct report *r, int i, struct cli_table *t)
     bool classes = r->group[v->group].classes;
     int at = cli_table_rows(t), column = 1;
     char head[160], cell[96];
-    variant_head(v, head);
+    variant_head(r, v, head);
     cli_table_add(t, "%s", head);
     if (v->measured == v->seeds)
         cli_table_set(t, at, column++, "%d", v->seeds);
@@ -496,6 +523,7 @@ static void print_disturbed(const struct report *r, FILE *to)
 static void print_legend(const struct report *r, FILE *to)
 {
     bool classes = false, scores = false, weights = false, scans = false, unknown = false;
+    bool doubles = false;
     for (int i = 0; i < r->n_groups; i++) {
         classes |= r->group[i].classes;
         scores |= !r->group[i].classes;
@@ -504,6 +532,7 @@ static void print_legend(const struct report *r, FILE *to)
         weights |= !strcmp(r->column[i].unit, "weight");
         scans |= r->column[i].scanned;
         unknown |= !r->column[i].kept.n;
+        doubles |= has_double(r, i);
     }
     fputc('\n', to);
     if (scores) fputs("macro-AUROC", to);
@@ -512,6 +541,7 @@ static void print_legend(const struct report *r, FILE *to)
     if (weights) fputs(" (w: single weights held at zero, the net's shape stays)", to);
     if (scans) fputs(" (s: a scan shares out what is removed, each net has its own layers)", to);
     if (unknown) fputs(" (keep: of this size, as asked for, nothing is measured)", to);
+    if (doubles) fputs(" (of: the fraction asked for, where several gave one size)", to);
     fputs(";\nF float, Q int8, KD distilled; n/Lx: the pruning variant (rounds/norm);\n"
           "KB: stored file, kMAC: multiplications of one inference without those by zero, over the "
           "nets "

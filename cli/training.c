@@ -97,6 +97,15 @@ int cli_train(struct cli *c, struct cli_training *t)
     return rc;
 }
 
+const char *cli_score_text(double score, char out[CLI_SCORE_TEXT])
+{
+    if (isfinite(score))
+        snprintf(out, CLI_SCORE_TEXT, "validation %.4f", score);
+    else
+        snprintf(out, CLI_SCORE_TEXT, "no validation score: its records are none, or of one kind");
+    return out;
+}
+
 int cli_save_model(struct cli *c, const struct cli_out *out, const struct nn_model *m)
 {
     void *data;

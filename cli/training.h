@@ -29,6 +29,10 @@ struct cli_training {
  * checkpoint stays until the caller, having saved the model, calls cli_checkpoint_done. */
 int cli_train(struct cli *c, struct cli_training *t);
 
+/* "validation 0.9012"; in words where no record, or records of one kind only, were there to judge by. */
+#define CLI_SCORE_TEXT 96
+const char *cli_score_text(double score, char out[CLI_SCORE_TEXT]);
+
 /* Writes the model through the door of results. */
 int cli_save_model(struct cli *c, const struct cli_out *out, const struct nn_model *m);
 

@@ -16,7 +16,8 @@
 #include "cpu/measure/timing.h"
 
 struct request {
-    const char *file[2];
+    const json_t *named[2]; /* the files as the request names them: strings, or lists of bytes */
+    char *file[2];          /* owned */
     int files;
     enum measure_engine engine;
     const char *allocator; /* NULL: whatever is live */
@@ -40,20 +41,34 @@ static int index_of(const char *name, const char *const *names)
     return -1;
 }
 
+/* The name's bytes, malloc'ed; NULL: it is no name, or memory is short. */
+static char *name_of(const json_t *v)
+{
+    if (json_is_string(v)) return strdup(json_string_value(v));
+    size_t n = json_array_size(v);
+    char *name = n ? calloc(n + 1, 1) : NULL;
+    for (size_t i = 0; name && i < n; i++) name[i] = (char)json_integer_value(json_array_get(v, i));
+    return name;
+}
+
 static int parse(json_t *o, struct request *r, struct cn_error *err)
 {
-    const char *engine = NULL, *a = NULL, *b = NULL;
+    const char *engine = NULL;
+    json_t *a = NULL, *b = NULL;
     json_error_t e;
-    if (json_unpack_ex(o, &e, 0, "{s:s, s?s, s:s, s?s, s?s, s:i, s:i, s:i}", "file", &a, "file2",
+    if (json_unpack_ex(o, &e, 0, "{s:o, s?o, s:s, s?s, s?s, s:i, s:i, s:i}", "file", &a, "file2",
                        &b, "engine", &engine, "allocator", &r->allocator, "isa", &r->isa, "warmup",
                        &r->warmup, "runs", &r->runs, "core", &r->core))
         return cn_fail(err, CN_EINVALID, "cinch-lat: bad request: %s", e.text);
     int i = index_of(engine, measure_engine_names);
     if (i < 0) return cn_fail(err, CN_EINVALID, "unknown engine '%s'", engine);
     r->engine = (enum measure_engine)i;
-    r->file[0] = a;
-    r->file[1] = b;
+    r->named[0] = a;
+    r->named[1] = b;
     r->files = b ? 2 : 1;
+    for (i = 0; i < r->files; i++)
+        if (!(r->file[i] = name_of(r->named[i])))
+            return cn_fail(err, CN_EINVALID, "cinch-lat: bad request: file %d has no name", i + 1);
     return 0;
 }
 
@@ -146,7 +161,7 @@ static json_t *pairs_json(const struct measure_timing *t, int job)
 static json_t *answer(const struct state *s, const struct request *r)
 {
     const struct measure_subject *a = &s->subject[0];
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s}", "file", r->file[0], "net", a->net, "kind",
+    json_t *o = json_pack("{s:O, s:s, s:s, s:s, s:s}", "file", r->named[0], "net", a->net, "kind",
                           a->kind, "engine", measure_engine_names[r->engine], "isa", a->isa);
     if (!o) return NULL;
     json_object_set_new(o, "allocator", proof_json(&s->proof));
@@ -158,7 +173,7 @@ static json_t *answer(const struct state *s, const struct request *r)
     json_object_set_new(o, "probe_ns", json_integer(s->timing.probe_ns));
     json_object_set_new(o, "figures", figures_json(&s->timing.figures[0]));
     if (r->files == 2) {
-        json_object_set_new(o, "file2", json_string(r->file[1]));
+        json_object_set(o, "file2", (json_t *)r->named[1]);
         json_object_set_new(o, "figures2", figures_json(&s->timing.figures[1]));
         json_object_set_new(
             o, "pairs", json_pack("[o,o]", pairs_json(&s->timing, 0), pairs_json(&s->timing, 1)));
@@ -203,6 +218,7 @@ char *measure_child(const char *request, const struct measure_engine_ops *const 
     if (rc == 0) out = answer(&s, &r);
     if (rc) out = json_pack("{s:{s:i, s:s}}", "error", "code", rc, "text", err.text);
     if (engine) close_subjects(&s, engine);
+    for (int i = 0; i < 2; i++) free(r.file[i]);
     char *text = out ? json_dumps(out, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(out);
     json_decref(o);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "cpu/measure/around.h"
 #include "cpu/measure/corelock.h"
 #include "cpu/measure/engine.h"
@@ -34,13 +35,23 @@ struct series {
     char around[400];
 };
 
+/* A file's name as a string, or as its bytes where those are no UTF-8, which JSON could not carry. */
+static json_t *name_json(const char *name)
+{
+    if (!name) return json_null();
+    if (cn_utf8_valid(name)) return json_string(name);
+    json_t *bytes = json_array();
+    for (; *name; name++) json_array_append_new(bytes, json_integer((unsigned char)*name));
+    return bytes;
+}
+
 static char *request_json(const struct measure_spec *spec, int runs)
 {
     const char *allocator = MEASURE_SANITISED ? NULL : measure_allocator_names[spec->allocator];
-    json_t *o = json_pack("{s:s, s:s?, s:s, s:s?, s:s?, s:i, s:i, s:i}", "file", spec->file[0],
-                          "file2", spec->file[1], "engine", measure_engine_names[spec->engine],
-                          "allocator", allocator, "isa", spec->isa, "warmup", spec->warmup, "runs",
-                          runs, "core", spec->core);
+    json_t *o = json_pack("{s:o, s:o, s:s, s:s?, s:s?, s:i, s:i, s:i}", "file",
+                          name_json(spec->file[0]), "file2", name_json(spec->file[1]), "engine",
+                          measure_engine_names[spec->engine], "allocator", allocator, "isa",
+                          spec->isa, "warmup", spec->warmup, "runs", runs, "core", spec->core);
     /* Absent rather than null: that is how the child tells them. */
     for (const char *const *k = (const char *const[]){"file2", "allocator", "isa", NULL}; *k; k++)
         if (json_is_null(json_object_get(o, *k))) json_object_del(o, *k);

@@ -52,6 +52,22 @@ class Bench(harness.Case):
             self.assertEqual(one["allocator"], "glibc")
         self.assertEqual(self.json("bench", self.model, "--runs", "1", "--allocator", "glibc")[0]["processes"], 1)
 
+    def test_a_name_of_any_bytes(self):
+        """A file's name need not be text."""
+        name = os.fsdecode(os.fsencode(self.path("m")) + b"\xff\xe9%41.safetensors")
+        os.rename(self.model, name)
+        (one,) = self.json("bench", name, "--runs", "5", "--allocator", "glibc")
+        self.assertEqual(one["n"], 5)
+        two = self.json("bench", name, name, "--runs", "5", "--allocator", "glibc")
+        self.assertEqual(len(two), 2)
+        out, _ = self.cinch("bench", name, "--runs", "5", "--allocator", "glibc")
+        self.assertIn("\\xff", out)
+
+    def test_all_of_nothing_is_a_failure(self):
+        """Without the program that measures there is no list of what is missing, but an error."""
+        env = harness.environment(CINCH_LAT=self.path("absent"))
+        self.refuses("bench", self.model, "--runs", "5", "--allocator", "all", part="absent", env=env)
+
     def test_disturbance_is_marked(self):
         env = self.loud("answer['figures']['disturbed'] = 3")
         (one,) = self.json("bench", self.model, "--runs", "50", "--allocator", "glibc", env=env)

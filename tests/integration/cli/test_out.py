@@ -1,5 +1,6 @@
 """What commands write: proven before the work, kept unless --force, never an input; links and devices stay; checkpoints
 of trainings belong to one training each."""
+import csv
 import json
 import os
 import signal
@@ -135,6 +136,28 @@ class Out(harness.Case):
                     self.assertIn(b"stdout", done.stderr)
 
 
+class Scores(harness.Case):
+    def test_none_without_validation(self):
+        """No record to judge by: said in words, null in JSON, and the last epoch's weights."""
+        os.makedirs(self.path("data"))
+        for name in os.listdir(PTBXL):
+            if name != "ptbxl_database.csv":
+                os.symlink(os.path.join(PTBXL, name), self.path("data/" + name))
+        with open(os.path.join(PTBXL, "ptbxl_database.csv"), encoding="utf-8", newline="") as f:
+            head, *rows = csv.reader(f)
+        with open(self.path("data/ptbxl_database.csv"), "w", encoding="utf-8", newline="") as f:
+            fold = head.index("strat_fold")
+            csv.writer(f).writerows([head] + [row for row in rows[:200] if row[fold] != "9"])
+        train = ["train", "--net", "cnn", "--widths", "4,8,12,4", "--data", "data", "--epochs", "2"]
+        out, err = self.cinch(*train, "-o", "m.safetensors")
+        self.assertIn("validation part (fold 9) is empty", err)
+        self.assertIn("of 2 epochs the weights after 2: no validation score", out)
+        self.assertNotIn("nan", out)
+        self.assertIsNone(self.json(*train, "-o", "n.safetensors")["best_score"])
+        out, _ = self.cinch("prune", "m.safetensors", "--data", "data", "--keep", "0.5", "--epochs", "1", "-o", "p.safetensors")
+        self.assertIn("no validation score", out)
+
+
 class Checkpoints(harness.Case):
     def start(self, *args):
         return subprocess.Popen([os.path.join(harness.BIN, "cinch"), "train", *NET, "--threads", "1", "--epochs", "200", *args],
@@ -210,6 +233,24 @@ class Checkpoints(harness.Case):
         self.assertIn("m.safetensors.1", err)
         self.assertTrue(os.path.exists(self.path("m.checkpoint.safetensors")))
         self.cinch("inspect", "m.safetensors.1")
+
+    def test_folder_that_vanishes(self):
+        """The result of the work goes where there is a place for it."""
+        for wait in (1, 2, 4, 8):
+            os.makedirs(self.path("gone"))
+            child = self.start("--epochs", "60", "-o", "gone/m.safetensors")
+            time.sleep(wait)
+            os.rmdir(self.path("gone"))
+            _, err = child.communicate(timeout=300)
+            if child.returncode != 2: # else it came too early, before the target was looked at
+                break
+        self.assertEqual(child.returncode, 1, err)
+        self.assertIn("in m.safetensors.1 instead", err)
+        self.cinch("inspect", "m.safetensors.1")
+
+    def test_nothing_to_resume(self):
+        self.write("c.safetensors", "x")
+        self.refuses("train", *NET, "--epochs", "0", "--resume", "c.safetensors", "-o", "m.safetensors", part="--epochs 0")
 
     def test_closed_terminal_is_a_stop(self):
         self.assertEqual(self.interrupt("-o", "m.safetensors", sig=signal.SIGHUP), ["m.checkpoint.safetensors"])

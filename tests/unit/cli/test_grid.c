@@ -211,6 +211,7 @@ static void complaints(void **state)
     bad("nets: [cnn]\nunlabelled: maybe\n", "2:13", "keep");
     bad("nets: [cnn]\nprune: {unit: filter}\n", "2:15", "structure");
     bad("nets: [cnn]\nprune: {unit: [weight, weight]}\n", "2:24", "twice");
+    bad("nets: [cnn]\nprune: {keep: [0.5, 0.5000001]}\n", "2:21", "twice");
     bad("nets: [cnn]\nprune: {schedule: geometrical}\n", "2:19", "did you mean 'geometric'");
     bad("nets: [cnn]\nprune: {schedule: [linear, linear]}\n", "2:28", "twice");
     bad("nets: [cnn]\nprune: {total_epochs: 0}\n", "2:23", "total_epochs");

@@ -245,6 +245,23 @@ static void missing_and_undefined(void **state)
     free(csv);
 }
 
+/* Two fractions that leave the same structures are two columns, told apart, and no seeds of one. */
+#define KEPT(seed, keep, auroc)                                                                    \
+    "{\"net\":\"cnn\",\"config\":\"a\",\"seed\":" #seed                                            \
+    ",\"rounds\":1,\"round\":1,\"norm\":\"L1\",\"keep\":" #keep                                    \
+    ",\"kept\":0.3641,\"params\":347,\"bytes_float\":1804,\"auroc_float\":" #auroc "}"
+static void equal_sizes_are_told_apart(void **state)
+{
+    const char *doc = "{\"artifacts\": [" KEPT(0, 0.5, 0.8) "," KEPT(1, 0.5, 0.8) "," KEPT(
+        0, 0.51, 0.7) "," KEPT(1, 0.51, 0.7) "]}";
+    char *text = printed(make(doc), report_print);
+    expect_lines(text, "cnn   36.41 % of 0.5    36.41 % of 0.51\n"
+                       "F     0.8000(000) 1/L1  0.7000(000) 1/L1\n"
+                       "KB F  1.804             1.804\n"
+                       "n = 2 seeds\n");
+    free(text);
+}
+
 /* Times of two machines, or under two allocators, have a line each and are told apart. */
 #define TIMED(seed, allocator, isa, us)                                                            \
     "{\"net\":\"cnn\",\"seed\":" #seed                                                             \
@@ -423,6 +440,7 @@ int main(void)
         cmocka_unit_test(many_of_everything),
         cmocka_unit_test(other_layers_are_another_net),
         cmocka_unit_test(missing_and_undefined),
+        cmocka_unit_test(equal_sizes_are_told_apart),
         cmocka_unit_test(setups_are_told_apart),
         cmocka_unit_test(csv_quotes),
     };
