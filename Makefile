@@ -3,7 +3,7 @@ BUILD ?= build
 JOBS  ?= $(shell nproc)
 CMAKE_FLAGS ?=
 
-.PHONY: all help deps configure install uninstall demo test test-long asan ubsan tsan chaos fuzz format tidy clean
+.PHONY: all help deps configure install uninstall demo test test-long asan ubsan tsan chaos fuzz cross format tidy clean
 
 all: configure  ## build everything into build/bin
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -52,6 +52,17 @@ fuzz:  ## every fuzzer under clang and AddressSanitizer for 600 s (SECONDS=, ONL
 	@cmake --build $(BUILD)-fuzz -j $(JOBS) --target fuzzers
 	@tools/fuzz.sh $(BUILD)-fuzz $(or $(SECONDS),600) $(ONLY)
 
+ARCH ?= aarch64
+CROSS = $(BUILD)-$(ARCH)
+cross: deps  ## everything for AArch64 into build-aarch64/bin, and its unit tests under qemu-user (ARCH=aarch64)
+	@[ "$(ARCH)" = aarch64 ] || { echo "make cross: ARCH=$(ARCH) is unknown; there is aarch64"; exit 2; }
+	@tools/deps.sh tools/deps-cross.txt
+	@tools/sysroot.sh arm64 $(ARCH)-linux-gnu $(CROSS)/sysroot
+	@cmake -S . -B $(CROSS) --toolchain $(CURDIR)/cmake/cross-$(ARCH).cmake -DCINCH_GPU=off \
+		-DCINCH_SYSROOT=$(abspath $(CROSS))/sysroot/root $(CMAKE_FLAGS)
+	@cmake --build $(CROSS) -j $(JOBS)
+	@tools/test.sh $(CROSS) -L unit
+
 format:  ## clang-format the tree in place
 	@git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i
 
@@ -59,4 +70,4 @@ tidy: configure  ## clang-tidy over the C files
 	@git ls-files '*.c' | grep -v '^tests/' | xargs clang-tidy -p $(BUILD) --quiet
 
 clean:  ## remove the build folders
-	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan $(BUILD)-fuzz
+	@rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-ubsan $(BUILD)-tsan $(BUILD)-fuzz $(BUILD)-aarch64

@@ -17,7 +17,8 @@ foreach(pair zmq:libzmq sodium:libsodium yaml:yaml-0.1 jansson:jansson sqlite:sq
 endforeach()
 # The pthread build, not the OpenMP one: cinch sets its threads itself.
 find_library(OPENBLAS_LIB NAMES openblas REQUIRED)
-find_path(OPENBLAS_INC NAMES cblas.h PATH_SUFFIXES openblas x86_64-linux-gnu REQUIRED)
+find_path(OPENBLAS_INC NAMES cblas.h PATH_SUFFIXES openblas openblas-pthread ${CMAKE_LIBRARY_ARCHITECTURE}
+          ${CMAKE_LIBRARY_ARCHITECTURE}/openblas-pthread REQUIRED)
 add_library(dep_openblas INTERFACE)
 target_link_libraries(dep_openblas INTERFACE ${OPENBLAS_LIB})
 target_include_directories(dep_openblas SYSTEM INTERFACE ${OPENBLAS_INC})

@@ -23,7 +23,10 @@ struct quant_f32_kernels {
     void (*axpys)(float *y, const float *x, const float *w, int rows, int n);
 };
 
-extern const struct quant_f32_kernels quant_f32_portable, quant_f32_avx2, quant_f32_avx512;
+extern const struct quant_f32_kernels quant_f32_portable;
+#ifdef __x86_64__
+extern const struct quant_f32_kernels quant_f32_avx2, quant_f32_avx512;
+#endif
 const struct quant_f32_kernels *quant_f32_best(void); /* for this CPU */
 
 #endif

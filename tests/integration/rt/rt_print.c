@@ -1,5 +1,5 @@
 /* Runs int8 nets of many widths, and the study's dynamic LSTM net, and prints every layer's checksum, the logits' and the probabilities' bits. The same text must
- * come from a 64-bit build with vector kernels and from the portable code compiled for 32 bits (m32.py). With an argument: writes one
+ * come from a 64-bit build with vector kernels and from the portable code compiled for other machines (machine.py). With an argument: writes one
  * small artifact there.
  */
 #include <stdio.h>

@@ -1,0 +1,16 @@
+# Toolchain for AArch64 Linux with Debian's cross compiler: cmake --toolchain cmake/cross-aarch64.cmake, as `make cross` does it.
+# CINCH_SYSROOT is a root with that machine's libraries (tools/sysroot.sh makes one, and the compiler); tests run under qemu-user in it.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+find_program(CINCH_CROSS_CC aarch64-linux-gnu-gcc HINTS ${CINCH_SYSROOT}/../compiler/bin REQUIRED)
+set(CMAKE_C_COMPILER ${CINCH_CROSS_CC})
+set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES CINCH_SYSROOT)
+set(CMAKE_SYSROOT ${CINCH_SYSROOT})
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${CINCH_SYSROOT})
+set(ENV{PKG_CONFIG_LIBDIR} ${CINCH_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${CINCH_SYSROOT}/usr/share/pkgconfig)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64 -L ${CINCH_SYSROOT})
