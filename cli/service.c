@@ -64,7 +64,7 @@ int cli_connect(struct cli *c, const struct cli_remote *r, struct pr_client **ou
     int rc = read_config(&cfg, &c->err);
     if (rc) return rc;
     const char *env = getenv("CINCH_COORDINATOR"), *where = local;
-    pr_default_endpoint(local, sizeof local);
+    pr_find_endpoint(local, sizeof local);
     if (*cfg.connect) where = cfg.connect;
     if (env && *env) where = env;
     if (r->connect) where = r->connect;

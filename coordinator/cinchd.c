@@ -14,6 +14,7 @@
 #include "base/place.h"
 #include "coordinator/admin.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/listen.h"
 #include "proto/client.h"
 
 static const char usage[] =
@@ -33,8 +34,10 @@ static const char usage[] =
     "  --state DIR        queue, blobs and keys; made when absent\n"
     "  --listen ENDPOINT  ipc://PATH (guarded by file permissions) or tcp://ADDR:PORT (CURVE keys; "
     "cinch keys create);\n"
-    "                     may be given up to 8 times; default: the local socket that cinch and the "
-    "workers use\n"
+    "                     may be given up to 8 times; the local socket that cinch and the workers\n"
+    "                     use is there as well, unless another ipc:// is given\n"
+    "  --no-local         with --listen tcp://: no local socket\n"
+    "  --socket-group G   accounts of group G may read and submit through ipc:// sockets\n"
     "  --http ADDR        [ADDRESS:]PORT: dashboard, /metrics, /api/v1, /events; loopback unless "
     "an address is given.\n"
     "                     Needs the token in DIR/http.token; the link that carries it goes to "
@@ -69,6 +72,7 @@ static void on_signal(int sig)
 struct args {
     struct co_options o;
     const char *command, *out;
+    bool no_local;
     bool quiet, link;
 };
 
@@ -93,6 +97,12 @@ static int set_listen(struct args *a, const char *v)
         return 2;
     }
     a->o.listen[a->o.n_listen++] = v;
+    return 0;
+}
+
+static int set_socket_group(struct args *a, const char *v)
+{
+    a->o.socket_group = v;
     return 0;
 }
 
@@ -167,11 +177,17 @@ static const struct {
     const char *name;
     int (*set)(struct args *a, const char *v);
 } option[] = {
-    {"--state", set_state},         {"--listen", set_listen},
-    {"--http", set_http},           {"--web", set_web},
-    {"--lost", set_lost},           {"--reserve", set_reserve},
-    {"--user-runs", set_user_runs}, {"-o", set_out},
-    {"--quota", set_quota},         {"--scrub", set_scrub},
+    {"--state", set_state},
+    {"--listen", set_listen},
+    {"--http", set_http},
+    {"--socket-group", set_socket_group},
+    {"--web", set_web},
+    {"--lost", set_lost},
+    {"--reserve", set_reserve},
+    {"--user-runs", set_user_runs},
+    {"-o", set_out},
+    {"--quota", set_quota},
+    {"--scrub", set_scrub},
 };
 
 /* Options without a value. */
@@ -190,6 +206,10 @@ static int parse(struct args *a, int argc, char **argv)
         if (!strcmp(argv[i], "--quiet")) {
             cn_log_level(CN_WARN);
             a->quiet = true;
+            continue;
+        }
+        if (!strcmp(argv[i], "--no-local")) {
+            a->no_local = true;
             continue;
         }
         if (!strcmp(argv[i], "--http-open")) {
@@ -232,16 +252,32 @@ static void tell_link(const struct args *a)
     fflush(stdout);
 }
 
+/* Beside TCP there is the local socket, or nobody could make the first key. Where the user named a
+ * local one it is that. One that another coordinator of this account has is left to it. */
+static void listen_locally(struct args *a, char *local, size_t cap)
+{
+    const char *given = getenv("CINCH_COORDINATOR");
+    bool only_tcp = a->o.n_listen > 0;
+    for (int i = 0; i < a->o.n_listen; i++)
+        if (strncmp(a->o.listen[i], "tcp://", 6)) return;
+    if (only_tcp && (a->no_local || a->o.n_listen == CO_MAX_LISTEN)) return;
+    if (given && *given && (!only_tcp || !strncmp(given, "ipc://", 6)))
+        snprintf(local, cap, "%s", given);
+    else
+        pr_local_endpoint(local, cap);
+    if (only_tcp && listen_taken(local))
+        cn_warn("cinchd", "%s is another coordinator's: this one listens on TCP alone", local);
+    else
+        a->o.listen[a->o.n_listen++] = local;
+}
+
 static int serve(struct args *a)
 {
     struct cn_error err;
     char local[512], web[4096];
     if (a->o.http && !a->o.web && !cn_place(web, sizeof web, CN_PLACE_WEB, "web", NULL))
         a->o.web = web;
-    if (!a->o.n_listen) {
-        pr_default_endpoint(local, sizeof local);
-        a->o.listen[a->o.n_listen++] = local;
-    }
+    listen_locally(a, local, sizeof local);
     int rc = co_create(&running, &a->o, &err);
     if (rc) return fail(&err);
     for (int i = 0; i < a->o.n_listen; i++)

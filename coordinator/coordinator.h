@@ -24,6 +24,8 @@ struct co_options {
      * takes a free one */
     const char *listen[CO_MAX_LISTEN];
     int n_listen;
+    const char
+        *socket_group; /* accounts of this group may read and submit through ipc://; NULL: none */
     const char *http; /* "ADDR:PORT" or "PORT" (loopback); NULL: no HTTP. Port 0 takes a free one */
     int http_open;    /* HTTP on loopback without the token of STATE/http.token */
     const char *web;  /* folder of the dashboard page; NULL: none */

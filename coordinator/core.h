@@ -209,6 +209,9 @@ bool net_must_wait(const struct coordinator
 void net_flush(struct coordinator *c, bool committed);
 struct peer *net_find_peer(struct coordinator *c, int socket, const void *identity, size_t n,
                            bool make);
+/* Whether that connection is a guest's (guest.h), and whose. */
+bool net_guest(const struct coordinator *c, int socket, const void *identity, size_t n,
+               char name[PR_MAX_NAME + 1]);
 /* It said hello: its account, its place. */
 void net_known(struct coordinator *c, struct peer *p);
 /* A key was revoked: its connections, watches and leases end; that of `r` once it is answered. */

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/door_private.h"
+#include "coordinator/guest.h"
 #include "coordinator/listen.h"
 #include "proto/limits.h"
 
@@ -92,7 +93,7 @@ void door_keys(struct door *d, const struct pr_key *server)
 int door_listen(struct door *d, const char *endpoint, char **bound, struct cn_error *err)
 {
     struct listener *l = &d->listener[d->n_listeners];
-    int fd = listen_open(endpoint, bound, err);
+    int fd = listen_open(endpoint, d->host.group, bound, err);
     if (fd < 0) return fd;
     l->fd = fd;
     l->tcp = !strncmp(endpoint, "tcp://", 6);
@@ -376,8 +377,21 @@ static void join_strangers(struct door *d, struct conn *k)
     k->account->connections++;
 }
 
+/* Who may not use the local socket: other accounts, when no group was given. */
+static bool unwelcome(const struct door *d, int fd, bool tcp, bool *guest, unsigned *uid)
+{
+    *guest = !tcp && guest_of(fd, uid);
+    return *guest && !d->host.group;
+}
+
 static void come(struct door *d, int fd, bool tcp, int64_t now)
 {
+    bool guest;
+    unsigned uid = 0;
+    if (unwelcome(d, fd, tcp, &guest, &uid)) {
+        close(fd);
+        return;
+    }
     int on = 1, idle = 60, interval = 20, count = 3;
     make_place(d);
     struct conn *k = d->n_unused ? calloc(1, sizeof *k) : NULL;
@@ -398,6 +412,8 @@ static void come(struct door *d, int fd, bool tcp, int64_t now)
     k->id = ++d->made << 24 | slot;
     k->fd = fd;
     k->tcp = tcp;
+    k->guest = guest;
+    k->uid = uid;
     k->armed = EPOLLIN;
     k->born = k->last_in = k->last_out = k->message_since = k->pinged = now;
     d->slot[slot] = k;

@@ -43,6 +43,8 @@ struct conn {
     uint64_t id;
     int fd; /* -1: ended, freed at the end of the round */
     bool tcp, in_turn, waits;
+    bool guest;       /* through the local socket from another account ... */
+    unsigned uid;     /* ... this one */
     bool ending;      /* once the replies are out */
     bool left;        /* the peer has gone; what it sent before is still handled */
     uint32_t armed;   /* epoll's mask */
@@ -64,6 +66,7 @@ struct conn {
 /* What the door asks of the loop. */
 struct door_host {
     void *arg;
+    const char *group; /* whose accounts may use the ipc sockets; NULL: no other account may */
     /* May this key come in? */
     bool (*admit)(void *arg, const char *key);
     /* The connection ends: forget what rests on it. */

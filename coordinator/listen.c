@@ -3,6 +3,7 @@
 #include "coordinator/listen.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
@@ -28,30 +29,80 @@ static int refuse(const char *endpoint, int fd, struct cn_error *err)
 
 /* ---- ipc */
 
-static int listen_ipc(const char *endpoint, char **bound, struct cn_error *err)
+/* The address of ipc://PATH or ipc://@NAME; its bytes, or 0: too long, or nothing. */
+static socklen_t address_of(const char *endpoint, struct sockaddr_un *at)
 {
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
     const char *path = endpoint + 6;
     size_t n = strlen(path);
-    if (!n || n >= sizeof at.sun_path)
-        return cn_fail(err, CN_EINVALID,
-                       "--listen %s: the path of a socket has 1 to %zu bytes, this one has %zu",
-                       endpoint, sizeof at.sun_path - 1, n);
-    memcpy(at.sun_path, path, n);
+    *at = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (!n || n >= sizeof at->sun_path) return 0;
+    memcpy(at->sun_path, path, n);
+    if (*path == '@') at->sun_path[0] = 0;
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+}
+
+bool listen_taken(const char *endpoint)
+{
+    struct sockaddr_un at;
+    socklen_t n = address_of(endpoint, &at);
+    int fd = n ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1;
+    if (fd < 0) return false;
+    bool taken = !connect(fd, (void *)&at, n) || errno == EAGAIN; /* EAGAIN: many wait there */
+    close(fd);
+    return taken;
+}
+
+/* Lets the group in. Nothing is changed that is so already: a service may be forbidden to. */
+static int give_to_group(const char *endpoint, const char *group, struct cn_error *err)
+{
+    const char *path = endpoint + 6;
+    struct group room, *g = NULL;
+    char text[65536];
     struct stat st;
     if (*path == '@')
-        at.sun_path[0] = 0;
-    else if (!lstat(path, &st) && !S_ISSOCK(st.st_mode))
-        return cn_fail(err, CN_EEXISTS, "--listen %s: that is a file; give another path", endpoint);
-    else
+        return cn_fail(err, CN_EINVALID, "--socket-group %s: %s is no file that a group can own",
+                       group, endpoint);
+    if (getgrnam_r(group, &room, text, sizeof text, &g) || !g)
+        return cn_fail(err, CN_EINVALID, "--socket-group %s: there is no such group", group);
+    if (stat(path, &st) || (st.st_gid != g->gr_gid && chown(path, (uid_t)-1, g->gr_gid)) ||
+        chmod(path, 0660))
+        return cn_fail_errno(err, "--socket-group %s: cannot give %s to it", group, path);
+    return 0;
+}
+
+static int listen_ipc(const char *endpoint, const char *group, char **bound, struct cn_error *err)
+{
+    struct sockaddr_un at;
+    const char *path = endpoint + 6;
+    socklen_t n = address_of(endpoint, &at);
+    if (!n)
+        return cn_fail(err, CN_EINVALID,
+                       "--listen %s: the path of a socket has 1 to %zu bytes, this one has %zu",
+                       endpoint, sizeof at.sun_path - 1, strlen(path));
+    struct stat st;
+    if (*path != '@' && !lstat(path, &st)) {
+        if (!S_ISSOCK(st.st_mode))
+            return cn_fail(err, CN_EEXISTS, "--listen %s: that is a file; give another path",
+                           endpoint);
+        if (listen_taken(endpoint))
+            return cn_fail(err, CN_EBUSY,
+                           "--listen %s: another coordinator listens there; stop it, or give "
+                           "another path",
+                           endpoint);
         unlink(path);
+    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return refuse(endpoint, fd, err);
     mode_t mask = umask(0177); /* the socket is guarded by its permissions alone */
-    int bad = bind(fd, (void *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) ||
-              listen(fd, BACKLOG);
+    int bad = bind(fd, (void *)&at, n) || listen(fd, BACKLOG);
     umask(mask);
     if (bad) return refuse(endpoint, fd, err);
+    int rc = group ? give_to_group(endpoint, group, err) : 0;
+    if (rc) {
+        close(fd);
+        if (*path != '@') unlink(path);
+        return rc;
+    }
     *bound = strdup(endpoint);
     return fd;
 }
@@ -149,9 +200,9 @@ static int listen_tcp(const char *endpoint, char **bound, struct cn_error *err)
     return fd;
 }
 
-int listen_open(const char *endpoint, char **bound, struct cn_error *err)
+int listen_open(const char *endpoint, const char *group, char **bound, struct cn_error *err)
 {
-    int fd = !strncmp(endpoint, "ipc://", 6) ? listen_ipc(endpoint, bound, err)
+    int fd = !strncmp(endpoint, "ipc://", 6) ? listen_ipc(endpoint, group, bound, err)
                                              : listen_tcp(endpoint, bound, err);
     if (fd >= 0 && !*bound) {
         close(fd);

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coordinator/core.h"
+#include "coordinator/guest.h"
 #include "proto/check.h"
 
 enum {
@@ -75,7 +76,7 @@ static int listen_on(struct coordinator *c, int i, struct cn_error *err)
         c->endpoint[i] = strdup(ep);
         return open_inproc(c, ep, err);
     }
-    const struct door_host host = {c, admit_key, gone};
+    const struct door_host host = {c, c->o.socket_group, admit_key, gone};
     unsigned keep = KEEP_FILES + (c->o.http ? KEEP_HTTP : 0);
     int rc = c->door ? 0 : door_open(&c->door, &c->accounts, &host, keep, err);
     if (!rc && tcp && !c->has_server_key) rc = server_key(c, err);
@@ -164,6 +165,15 @@ static struct conn *conn_of(const struct coordinator *c, int socket, const void 
     if (socket != CO_DOOR || n != sizeof id) return NULL;
     memcpy(&id, identity, sizeof id);
     return door_find(c->door, id);
+}
+
+bool net_guest(const struct coordinator *c, int socket, const void *identity, size_t n,
+               char name[PR_MAX_NAME + 1])
+{
+    const struct conn *k = conn_of(c, socket, identity, (int)n);
+    if (!k || !k->guest) return false;
+    guest_name(k->uid, name);
+    return true;
 }
 
 void net_known(struct coordinator *c, struct peer *p)

@@ -173,10 +173,12 @@ void service_hello(struct coordinator *c, int socket, const void *identity, size
     memcpy(stranger.identity, identity, n);
     struct cn_error err = {0};
     bool curve = *key != 0;
+    char name[PR_MAX_NAME + 1] = "";
+    bool guest = net_guest(c, socket, identity, n, name);
     int rc = check_hello(c, key, m, &err);
     const Cinch__Hello *h = (const void *)m->body;
     unsigned roles = PR_ROLE_READ | PR_ROLE_SUBMIT | PR_ROLE_WORKER | PR_ROLE_ADMIN;
-    char name[PR_MAX_NAME + 1] = "";
+    if (guest) roles = PR_ROLE_READ | PR_ROLE_SUBMIT;
     if (!rc && curve && !(roles = key_roles(c, key, name)))
         rc = cn_fail(&err, CN_EREFUSED, "this key was revoked");
     if (!rc && h->worker && !(roles & PR_ROLE_WORKER))
@@ -187,7 +189,10 @@ void service_hello(struct coordinator *c, int socket, const void *identity, size
     if (!rc && !p) rc = cn_fail(&err, CN_ELIMIT, "too many connections");
     if (!rc) {
         snprintf(p->public_key, sizeof p->public_key, "%s", key);
-        snprintf(p->user, sizeof p->user, "%s", curve ? name : *h->user ? h->user : "nobody");
+        snprintf(p->user, sizeof p->user, "%s",
+                 curve || guest ? name
+                 : *h->user     ? h->user
+                                : "nobody");
         p->roles = roles;
         p->results = h->results;
         p->last_seen = cn_mono_ms();

@@ -21,15 +21,30 @@ enum {
     SLICE_MS = 100,      /* how often `stop` is asked */
 };
 
-void pr_default_endpoint(char *out, size_t cap)
+void pr_local_endpoint(char *out, size_t cap)
 {
-    const char *given = getenv("CINCH_COORDINATOR"), *runtime = getenv("XDG_RUNTIME_DIR");
-    if (given && *given)
-        snprintf(out, cap, "%s", given);
-    else if (runtime && *runtime)
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (runtime && *runtime)
         snprintf(out, cap, "ipc://%s/cinch.sock", runtime);
     else
         snprintf(out, cap, "ipc:///tmp/cinch-%u.sock", (unsigned)geteuid());
+}
+
+void pr_default_endpoint(char *out, size_t cap)
+{
+    const char *given = getenv("CINCH_COORDINATOR");
+    if (given && *given)
+        snprintf(out, cap, "%s", given);
+    else
+        pr_local_endpoint(out, cap);
+}
+
+void pr_find_endpoint(char *out, size_t cap)
+{
+    static const char service[] = "ipc:///run/cinch/cinch.sock"; /* packaging/systemd */
+    pr_default_endpoint(out, cap);
+    if (!strncmp(out, "ipc:///", 7) && access(out + 6, F_OK) && !access(service + 6, F_OK))
+        snprintf(out, cap, "%s", service);
 }
 
 static int monitor_open(struct pr_client *c, struct cn_error *err)

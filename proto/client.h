@@ -22,6 +22,13 @@ struct pr_client;
  * else ipc:///tmp/cinch-UID.sock. */
 void pr_default_endpoint(char *out, size_t cap);
 
+/* The same without the variable: the local socket of this account. */
+void pr_local_endpoint(char *out, size_t cap);
+
+/* For people's commands: as pr_default_endpoint, and when nothing is there but the machine's service
+ * has its socket (/run/cinch/cinch.sock), that one. */
+void pr_find_endpoint(char *out, size_t cap);
+
 struct pr_connect {
     void *zmq;            /* a ZeroMQ context to share (needed for inproc://), or NULL: its own */
     const char *endpoint; /* ipc://PATH | tcp://HOST:PORT | inproc://NAME */
