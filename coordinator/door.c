@@ -283,6 +283,9 @@ void door_end(struct door *d, struct conn *k, bool after)
     door__charge_in(d, k, 0);
     door__charge_out(d, k, 0);
     k->account->connections--;
+    /* closing would do, unless a child that was forked just now still holds the socket: then its events
+     * would go on, and name a connection that is freed */
+    epoll_ctl(d->epoll, EPOLL_CTL_DEL, k->fd, NULL);
     close(k->fd);
     k->fd = -1;
     pr_zmtp_clear(&k->z);
