@@ -155,7 +155,7 @@ static void print_help(const struct cli *c, const struct cli_use *use,
            use->about);
     for (; table->name; table++) {
         char left[64];
-        bool short_only = strlen(table->name) == 1;
+        bool short_only = table->letter && strlen(table->name) == 1; /* --c has no letter */
         snprintf(left, sizeof left, "%s%s%s%s%s",
                  table->letter ? (char[]){'-', table->letter, 0} : "",
                  table->letter && !short_only ? ", " : "", short_only ? "" : "--",

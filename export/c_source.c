@@ -1,5 +1,7 @@
-/* export/c_source.c - an artifact as one C99 source: constant arrays, the kernels of export/kernels.h, and a
- * function that calls them layer by layer in the caller's scratch. */
+/* export/c_source.c - an artifact as C99: constant arrays, the kernels of export/kernels.h, and a function that
+ * calls them layer by layer. One file, with scratch from its caller; or model.c with scratch of its own,
+ * whose interface c_header.c writes. */
+#define _GNU_SOURCE /* memmem */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,12 +9,14 @@
 
 #include "cpu/rt/fixed.h"
 #include "export/artifact.h"
+#include "export/c_header.h"
 #include "export/export.h"
 #include "export/text.h"
 
 extern const char export_carried[]; /* tables.h, fixed.h, real.h, kernels.h; made by embed.cmake */
 
 #define MAX_SYMBOL 40
+#define ALIGN_ROOM 7 /* for a scratch that starts anywhere */
 
 struct source {
     const struct export_artifact *a;
@@ -21,6 +25,7 @@ struct source {
     size_t offset[CINCHRT_MAX_LAYERS +
                   2]; /* of each edge in the scratch; the last: of a layer's state */
     size_t scratch;
+    int module; /* 1: model.c; 0: the one file */
 };
 
 /* Arrays */
@@ -338,7 +343,7 @@ static void place_edges(struct source *s)
         if (export_is_lstm(&a->layer[i]) && 12 * (size_t)a->layer[i].f.cout > state)
             state = 12 * (size_t)a->layer[i].f.cout;
     s->offset[a->n + 1] = end;
-    s->scratch = end + state + 7; /* room to align */
+    s->scratch = end + state + ALIGN_ROOM;
 }
 
 /* The file */
@@ -379,25 +384,34 @@ static void write_uses(struct source *s)
     }
 }
 
-/* The carried headers without their includes of each other. */
+/* Whether the line "#ifdef NET_A" or "#if defined NET_A || defined NET_B" names a kernel that is needed. */
+static int block_used(const struct source *s, const char *line, size_t n)
+{
+    char text[128], *save = NULL;
+    snprintf(text, sizeof text, "%.*s", (int)n, line);
+    for (char *word = strtok_r(text, " |\n", &save); word; word = strtok_r(NULL, " |\n", &save)) {
+        if (strncmp(word, "NET_", 4) != 0) continue;
+        if (!strcmp(word + 4, s->a->edge[0].type == EXPORT_U8 ? "I8" : "F32")) return 1;
+        for (int i = 0; i < s->a->n; i++)
+            if (!strcmp(word + 4, kernel_name(&s->a->layer[i]))) return 1;
+    }
+    return 0;
+}
+
+/* The carried headers without their includes of each other; in a module also without the kernels
+ * that are not needed, and without the switches of the others. These do not nest. */
 static void write_carried(struct source *s)
 {
+    int inside = 0, used = 1;
     for (const char *p = export_carried; *p;) {
         const char *end = strchr(p, '\n');
         size_t n = end ? (size_t)(end - p) + 1 : strlen(p);
-        if (strncmp(p, "#include", 8) != 0) export_add(s->out, p, n);
+        int opens = s->module && !strncmp(p, "#if", 3) && memmem(p, n, " NET_", 5);
+        int closes = inside && !strncmp(p, "#endif", 6);
+        if (opens) inside = 1, used = block_used(s, p, n);
+        if (!opens && !closes && used && strncmp(p, "#include", 8) != 0) export_add(s->out, p, n);
+        if (closes) inside = 0, used = 1;
         p += n;
-    }
-}
-
-/* A blank and a name out of the file, of which nothing can end the comment. */
-static void put_in_comment(struct export_text *out, const char *name)
-{
-    export_printf(out, " ");
-    for (const char *p = name; *p; p++) {
-        unsigned char c = (unsigned char)*p;
-        int plain = c >= 0x80 || isalnum(c) || strchr("_-+.:", c);
-        export_printf(out, "%c", plain ? c : '_');
     }
 }
 
@@ -407,7 +421,7 @@ static void write_top(struct source *s)
     char net[17] = {0};
     memcpy(net, a->h.net, sizeof a->h.net);
     export_printf(s->out, "/* The net");
-    put_in_comment(s->out, net);
+    export_c_comment(s->out, net);
     export_printf(s->out, " as C99, made by `cinch export --c`. Needs no library, no malloc.\n");
     export_printf(s->out, " *     uint64_t scratch[(%s_SCRATCH_BYTES + 7) / 8];\n", s->symbol);
     export_printf(s->out, " *     %s_run(x, logits, probability, scratch);\n", s->symbol);
@@ -417,7 +431,7 @@ static void write_top(struct source *s)
     export_printf(s->out, "\n *   std ");
     for (int i = 0; i < a->h.leads; i++) export_printf(s->out, " %.9g", (double)a->std[i]);
     export_printf(s->out, "\n * logits, probability: [%d]", a->h.labels);
-    for (int i = 0; i < a->h.labels; i++) put_in_comment(s->out, a->label[i]);
+    for (int i = 0; i < a->h.labels; i++) export_c_comment(s->out, a->label[i]);
     export_printf(s->out, "; either may be NULL.\n");
     export_printf(s->out, " * Compile with -std=c99 (or -ffp-contract=off), so that no "
                           "multiply-add is fused.\n */\n");
@@ -431,37 +445,95 @@ static void write_top(struct source *s)
     export_printf(s->out, "\n");
 }
 
-static void write_run(struct source *s)
+static void write_grid(struct source *s)
+{
+    const struct export_edge *in = &s->a->edge[0];
+    if (in->type != EXPORT_U8) return;
+    export_printf(s->out, "    static const struct net_grid grid = {");
+    literal(s->out, in->scale);
+    export_printf(s->out, ", %d, %d};\n", in->zero, in->qmax);
+}
+
+static void write_input(struct source *s)
 {
     const struct export_artifact *a = s->a;
-    char x[64], z[64];
-    int mean_i8 = 0;
-    for (int i = 0; i < a->n; i++) mean_i8 |= a->layer[i].f.op == CINCHRT_MEAN_I8;
+    char x[64];
     edge_text(s, 0, x);
-    edge_text(s, a->n, z);
-    export_printf(
-        s->out, "int %s_run(const float *x, float *logits, float *probability, void *scratch)\n{\n",
-        s->symbol);
-    export_printf(s->out,
-                  "    uint8_t *at = (uint8_t *)(((uintptr_t)scratch + 7) & ~(uintptr_t)7);\n");
-    export_printf(s->out, "    const float *z = %s;\n", z);
-    if (mean_i8) export_printf(s->out, "    struct rt_mult mult;\n");
-    if (a->edge[0].type == EXPORT_U8) {
-        export_printf(s->out, "    static const struct net_grid grid = {");
-        literal(s->out, a->edge[0].scale);
-        export_printf(s->out, ", %d, %d};\n", a->edge[0].zero, a->edge[0].qmax);
-    }
-    export_printf(s->out, "    if (!x || !scratch) return -1;\n");
     if (a->edge[0].type == EXPORT_U8)
         export_printf(s->out, "    net_input_i8(x, %d, %d, grid, %s);\n", a->h.leads, a->h.samples,
                       x);
     else
         export_printf(s->out, "    net_input_f32(x, %d, %d, %s);\n", a->h.leads, a->h.samples, x);
+}
+
+static void write_z(struct source *s)
+{
+    char z[64];
+    edge_text(s, s->a->n, z);
+    export_printf(s->out, "    const float *z = %s;\n", z);
+    for (int i = 0; i < s->a->n; i++)
+        if (s->a->layer[i].f.op == CINCHRT_MEAN_I8) {
+            export_printf(s->out, "    struct rt_mult mult;\n");
+            return;
+        }
+}
+
+/* All layers and what is done with the last one's output. */
+static void write_calls(struct source *s)
+{
+    const struct export_artifact *a = s->a;
     for (int i = 0; i < a->n; i++) call_layer(s, i);
     export_printf(s->out, "    if (logits) memcpy(logits, z, %d * sizeof *z);\n", a->h.labels);
     export_printf(s->out, "    if (probability) net_head(%d, %d, z, probability);\n",
                   a->h.head == CINCHRT_SOFTMAX, a->h.labels);
-    export_printf(s->out, "    return 0;\n}\n\n");
+    export_printf(s->out, "    return 0;\n}\n");
+}
+
+static void write_run(struct source *s)
+{
+    export_printf(
+        s->out, "int %s_run(const float *x, float *logits, float *probability, void *scratch)\n{\n",
+        s->symbol);
+    export_printf(s->out,
+                  "    uint8_t *at = (uint8_t *)(((uintptr_t)scratch + 7) & ~(uintptr_t)7);\n");
+    write_z(s);
+    write_grid(s);
+    export_printf(s->out, "    if (!x || !scratch) return -1;\n");
+    write_input(s);
+    write_calls(s);
+    export_printf(s->out, "\n");
+}
+
+/* The functions that model.h declares. */
+static void write_module(struct source *s)
+{
+    const struct export_artifact *a = s->a;
+    char x[64];
+    const char *name = s->symbol;
+    edge_text(s, 0, x);
+    export_printf(s->out,
+                  "static union {\n    uint8_t at[%zu];\n    int64_t align;\n} net_scratch;\n\n",
+                  s->scratch);
+    export_printf(s->out, "int %s_put(int lead, int sample, float mv)\n{\n", name);
+    export_printf(s->out, "    uint8_t *at = net_scratch.at;\n");
+    write_grid(s);
+    export_printf(s->out,
+                  "    if (lead < 0 || lead >= %d || sample < 0 || sample >= %d) return -1;\n",
+                  a->h.leads, a->h.samples);
+    export_printf(s->out, "    mv = (mv - %s_mean[lead]) / %s_std[lead];\n", name, name);
+    export_printf(s->out, "    (%s)[sample * %d + lead] = %s;\n    return 0;\n}\n\n", x, a->h.leads,
+                  a->edge[0].type == EXPORT_U8 ? "net_sample_i8(mv, grid)" : "mv");
+    export_printf(s->out, "int %s_infer(float *logits, float *probability)\n{\n", name);
+    export_printf(s->out, "    uint8_t *at = net_scratch.at;\n");
+    write_z(s);
+    write_calls(s);
+    export_printf(s->out, "\nint %s_run(const float *x, float *logits, float *probability)\n{\n",
+                  name);
+    export_printf(s->out, "    uint8_t *at = net_scratch.at;\n");
+    write_grid(s);
+    export_printf(s->out, "    if (!x) return -1;\n");
+    write_input(s);
+    export_printf(s->out, "    return %s_infer(logits, probability);\n}\n", name);
 }
 
 static void write_main(struct source *s)
@@ -510,6 +582,17 @@ static int check_layers(const struct export_artifact *a, struct cn_error *err)
     return 0;
 }
 
+/* Opens the file and checks that it has a C form. */
+static int open_source(struct source *s, struct export_artifact *a, const void *file, size_t n,
+                       struct cn_error *err)
+{
+    int rc = check_symbol(s->symbol, err);
+    if (!rc) rc = export_open(a, file, n, err);
+    if (!rc) rc = check_layers(a, err);
+    if (!rc) place_edges(s);
+    return rc;
+}
+
 int export_c(const void *file, size_t n, const char *symbol, char **out, size_t *out_n,
              struct cn_error *err)
 {
@@ -518,11 +601,8 @@ int export_c(const void *file, size_t n, const char *symbol, char **out, size_t 
     struct source s = {.a = a, .symbol = symbol, .out = &text};
     *out = NULL;
     *out_n = 0;
-    int rc = a ? check_symbol(symbol, err) : cn_fail(err, CN_ENOMEM, "no memory to export");
-    if (!rc) rc = export_open(a, file, n, err);
-    if (!rc) rc = check_layers(a, err);
+    int rc = a ? open_source(&s, a, file, n, err) : cn_fail(err, CN_ENOMEM, "no memory to export");
     if (!rc) {
-        place_edges(&s);
         write_top(&s);
         for (int i = 0; i < a->n; i++) define_layer(&s, i);
         write_run(&s);
@@ -538,4 +618,44 @@ int export_c(const void *file, size_t n, const char *symbol, char **out, size_t 
     *out = text.data;
     *out_n = text.n;
     return 0;
+}
+
+static void write_module_file(struct source *s)
+{
+    export_printf(s->out, "/* model.c - see model.h. Compile with -std=c99 (or -ffp-contract=off), "
+                          "so that no multiply-add is fused. */\n");
+    export_printf(s->out, "#include \"model.h\"\n\n#include <stdint.h>\n#include <string.h>\n\n");
+    write_carried(s);
+    export_printf(s->out, "\n");
+    export_c_facts(s->a, s->symbol, s->out);
+    for (int i = 0; i < s->a->n; i++) define_layer(s, i);
+    write_module(s);
+}
+
+int export_c_module(const void *file, size_t n, const char *symbol, struct export_module *out,
+                    struct cn_error *err)
+{
+    struct export_text c = {0}, h = {0};
+    struct export_artifact *a = calloc(1, sizeof *a);
+    struct source s = {.a = a, .symbol = symbol, .out = &c, .module = 1};
+    memset(out, 0, sizeof *out);
+    int rc = a ? open_source(&s, a, file, n, err) : cn_fail(err, CN_ENOMEM, "no memory to export");
+    if (!rc) {
+        s.scratch -= ALIGN_ROOM; /* its own scratch is aligned */
+        write_module_file(&s);
+        export_c_header(a, symbol, s.scratch, &h);
+        if (c.failed || h.failed) rc = cn_fail(err, CN_ENOMEM, "no memory to export");
+    }
+    if (a) export_close(a);
+    free(a);
+    out->c = c.data, out->c_n = c.n, out->h = h.data, out->h_n = h.n, out->scratch = s.scratch;
+    if (rc) export_module_release(out);
+    return rc;
+}
+
+void export_module_release(struct export_module *m)
+{
+    free(m->c);
+    free(m->h);
+    memset(m, 0, sizeof *m);
 }

@@ -28,4 +28,15 @@ int export_onnx(const void *file, size_t n, void **out, size_t *out_n, struct cn
 int export_c(const void *file, size_t n, const char *symbol, char **out, size_t *out_n,
              struct cn_error *err);
 
+/* model.c and model.h: the same kernels, only those needed, with a static scratch of `scratch` bytes
+ * that all layers share, and the functions SYMBOL_put, SYMBOL_infer and SYMBOL_run; model.h says
+ * how. Texts are malloc'ed and 0-terminated. Same errors. */
+struct export_module {
+    char *c, *h;
+    size_t c_n, h_n, scratch;
+};
+int export_c_module(const void *file, size_t n, const char *symbol, struct export_module *out,
+                    struct cn_error *err);
+void export_module_release(struct export_module *m);
+
 #endif

@@ -5,18 +5,22 @@
  * Activations are time-major without gaps: element (c, t) at [t * channels + c].
  */
 
+#if defined NET_CONV_I8 || defined NET_LOGITS_I8 || defined NET_CONV_F32
 struct net_conv { /* CONV and LINEAR; a linear layer is a convolution with k = tin */
     int cin, cin1, cout, k, pad, tin, tout, pool, relu;
 };
+#endif
 
+#if defined NET_CONV_I8 || defined NET_LOGITS_I8
 struct net_conv_i8 {
     struct net_conv s;
     int zx, z1, zy, qmax;
-    const int32_t *bias;                 /* [cout] */
-    const struct rt_mult *mult, *mult1;  /* [cout] */
-    const float *logit;                  /* [cout], last layer only */
-    const int8_t *w, *w1;                /* [cout][cin][k], [cout][cin1] */
+    const int32_t *bias;                /* [cout] */
+    const struct rt_mult *mult, *mult1; /* [cout] */
+    const float *logit;                 /* [cout], last layer only */
+    const int8_t *w, *w1;               /* [cout][cin][k], [cout][cin1] */
 };
+#endif
 
 #ifdef NET_I8
 struct net_grid {
@@ -24,17 +28,20 @@ struct net_grid {
     int zero, qmax;
 };
 
-static void net_input_i8(const float *x, int leads, int samples, struct net_grid g, uint8_t *y)
+static uint8_t net_sample_i8(float x, struct net_grid g)
 {
     float inverse = 1.0f / g.scale, lo = (float)-g.zero, hi = (float)(g.qmax - g.zero);
+    float v = x * inverse;
+    if (!(v > lo)) v = lo; /* NaN too */
+    if (!(v < hi)) v = hi;
+    return (uint8_t)((int)rt_rint(v) + g.zero);
+}
+
+static void net_input_i8(const float *x, int leads, int samples, struct net_grid g, uint8_t *y)
+{
     int c, t;
     for (c = 0; c < leads; c++)
-        for (t = 0; t < samples; t++) {
-            float v = x[c * samples + t] * inverse;
-            if (!(v > lo)) v = lo; /* NaN too */
-            if (!(v < hi)) v = hi;
-            y[t * leads + c] = (uint8_t)((int)rt_rint(v) + g.zero);
-        }
+        for (t = 0; t < samples; t++) y[t * leads + c] = net_sample_i8(x[c * samples + t], g);
 }
 #endif
 
@@ -103,16 +110,16 @@ static void net_mean_i8(int c, int t, int zx, struct rt_mult k, int zy, int qmax
 }
 #endif
 
+#ifdef NET_LSTM_I8
 struct net_lstm_i8 {
     int cin, h, t, zx, zh, qmax;
-    int32_t param;          /* h in Q15 times this is the fed back copy */
-    const int16_t *bias;    /* [4h] */
+    int32_t param;           /* h in Q15 times this is the fed back copy */
+    const int16_t *bias;     /* [4h] */
     const uint16_t *mx, *mh; /* [4h] */
-    const uint8_t *bits;    /* [h] fraction bits of each cell */
-    const int8_t *w, *w1;   /* [4h][cin], [4h][h] */
+    const uint8_t *bits;     /* [h] fraction bits of each cell */
+    const int8_t *w, *w1;    /* [4h][cin], [4h][h] */
 };
 
-#ifdef NET_LSTM_I8
 static int32_t net_gate_i8(const struct net_lstm_i8 *l, const uint8_t *x, const uint8_t *hq, int r)
 {
     int32_t ax = 0, ah = 0;
@@ -147,6 +154,7 @@ static void net_lstm_i8(const struct net_lstm_i8 *l, const uint8_t *x, int16_t *
 }
 #endif
 
+#ifdef NET_NORM_I8
 struct net_norm_i8 {
     int c, tout, pool, zy, qmax;
     struct rt_mult mult;
@@ -154,7 +162,6 @@ struct net_norm_i8 {
     const int16_t *gamma;
 };
 
-#ifdef NET_NORM_I8
 static void net_norm_i8(const struct net_norm_i8 *l, const int16_t *h, uint8_t *y)
 {
     int t, j, i, c = l->c;
@@ -172,7 +179,8 @@ static void net_norm_i8(const struct net_norm_i8 *l, const int16_t *h, uint8_t *
                     &s);
             for (i = 0; i < c; i++) {
                 int32_t n = rt_sat16(((h[i] - mu) * r + (1 << (s - 1))) >> s);
-                int32_t q = rt_clamp(l->zy + rt_rq(l->gamma[i] * n + l->bias[i], l->mult), 0, l->qmax);
+                int32_t q =
+                    rt_clamp(l->zy + rt_rq(l->gamma[i] * n + l->bias[i], l->mult), 0, l->qmax);
                 if (q > y[i]) y[i] = (uint8_t)q;
             }
         }
@@ -189,13 +197,14 @@ static void net_input_f32(const float *x, int leads, int samples, float *y)
 }
 #endif
 
+#ifdef NET_CONV_F32
 struct net_conv_f32 {
     struct net_conv s;
     const float *bias, *w, *w1;
 };
 
-#ifdef NET_CONV_F32
-static float net_sum_f32(const struct net_conv_f32 *l, const float *x, const float *x1, int o, int t)
+static float net_sum_f32(const struct net_conv_f32 *l, const float *x, const float *x1, int o,
+                         int t)
 {
     const struct net_conv *s = &l->s;
     const float *w = l->w + (long)o * s->cin * s->k;
@@ -238,12 +247,12 @@ static void net_mean_f32(int c, int t, const float *x, float *y)
 }
 #endif
 
+#ifdef NET_LSTM_F32
 struct net_lstm_f32 {
     int cin, h, t;
     const float *bias, *w, *w1;
 };
 
-#ifdef NET_LSTM_F32
 static float net_dot_f32(const float *a, const float *b, int n)
 {
     float sum = 0;
@@ -274,12 +283,12 @@ static void net_lstm_f32(const struct net_lstm_f32 *l, const float *x, float *y,
 }
 #endif
 
+#ifdef NET_NORM_F32
 struct net_norm_f32 {
     int c, tout, pool;
     const float *gamma, *beta;
 };
 
-#ifdef NET_NORM_F32
 static void net_norm_f32(const struct net_norm_f32 *l, const float *x, float *y)
 {
     int t, j, i, n = l->c;

@@ -51,7 +51,23 @@ class Way(harness.Case):
         model = self.json("export", artifact, "--onnx", "-o", "net.onnx", "--force")
         self.assertEqual(model["bytes"], os.path.getsize(self.path("net.onnx")))
         self.refuses("export", artifact, "-o", "net.x", part="--onnx or --c")
+        self.exported_folder(artifact)
         self.assertFalse(os.path.exists(self.path("net.x")))
+
+    def exported_folder(self, artifact):
+        """DIR/model.c and model.h compile as strict C99; what the user changed there is kept."""
+        made = self.json("export", artifact, "--c", "-o", "firmware", "--force")
+        built = subprocess.run(["cc", "-std=c99", "-pedantic", "-Wall", "-Werror", "-c", "model.c", "-o", "model.o"],
+                               cwd=self.path("firmware"), capture_output=True, text=True)
+        self.assertEqual(built.returncode, 0, built.stderr)
+        with open(self.path("firmware/model.h"), encoding="utf-8") as f:
+            self.assertIn(f"#define MODEL_SCRATCH_BYTES {made['scratch_bytes']} ", f.read())
+        self.json("export", artifact, "--c", "-o", "firmware")  # its own files are written again
+        with open(self.path("firmware/model.h"), "a", encoding="utf-8") as f:
+            f.write("/* mine */")
+        self.refuses("export", artifact, "--c", "-o", "firmware", part="model.h exists already")
+        self.refuses("export", artifact, "--c", "-o", "firmware.py", part=".py")
+        self.assertFalse(os.path.exists(self.path("firmware.py")))
 
     def artifact(self, model, whole):
         made = self.json("quantize", model, "--data", PTBXL, "-o", "a.cinch")

@@ -1,5 +1,5 @@
-/* Exported C source: compiled as strict C99 with every warning an error, it gives the same bits as the portable
- * runtime; int8 nets also when compiled for 32 bits, where the compiler can. Uses the artifacts of
+/* Exported C source, the one file and model.c with model.h: compiled as strict C99 with every warning an error, it
+ * gives the same bits as the portable runtime; int8 nets also when compiled for 32 bits, where the compiler can. Uses the artifacts of
  * tests/golden/export. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,6 +75,55 @@ static void build_and_run(const struct cinchrt_model *m, const char *name, const
     compare(m, name, x);
 }
 
+/* Runs records through model.c, every second by put and infer, in millivolts that normalise to x. */
+static const char module_main[] =
+    "#include <stdio.h>\n"
+    "#include \"model.h\"\n"
+    "int main(void)\n{\n"
+    "    static float x[NET_LEADS * NET_SAMPLES];\n"
+    "    float z[NET_LABELS], p[NET_LABELS];\n"
+    "    int i, n = 0, record = 0;\n"
+    "    if (net_put(-1, 0, 0) != -1 || net_put(0, NET_SAMPLES, 0) != -1) return 1;\n"
+    "    if (net_run(0, z, p) != -1) return 1;\n"
+    "    while (scanf(\"%f\", &x[n]) == 1) {\n"
+    "        if (++n < NET_LEADS * NET_SAMPLES) continue;\n"
+    "        if (record++ & 1) {\n"
+    "            for (i = 0; i < n; i++) net_put(i / NET_SAMPLES, i % NET_SAMPLES, x[i]);\n"
+    "            net_infer(z, p);\n"
+    "        } else {\n"
+    "            for (i = 0; i < n; i++) {\n"
+    "                float d = x[i] - net_mean[i / NET_SAMPLES];\n"
+    "                x[i] = d / net_std[i / NET_SAMPLES];\n"
+    "            }\n"
+    "            net_run(x, z, p);\n"
+    "        }\n"
+    "        n = 0;\n"
+    "        for (i = 0; i < NET_LABELS; i++) printf(\"%.9g %.9g\\n\", z[i], p[i]);\n"
+    "    }\n"
+    "    return net_label[0][0] == 0 || NET_SCRATCH_BYTES <= 0;\n}\n";
+
+static void check_module(const struct cinchrt_model *m, const char *name, const void *file,
+                         size_t n, float *x)
+{
+    const struct cinchrt_info *info = cinchrt_info(m);
+    struct export_module c;
+    struct cn_error err;
+    int size = info->leads * info->samples;
+    if (export_c_module(file, n, "net", &c, &err)) fail_msg("%s", err.text);
+    assert_int_equal(strlen(c.c), c.c_n);
+    assert_int_equal(strlen(c.h), c.h_n);
+    assert_null(strstr(c.c, "malloc"));
+    assert_null(strstr(c.c, "NET_")); /* no kernel that is switched off, no switch */
+    assert_int_equal(cn_file_write(WORK "/model.c", c.c, c.c_n, &err), 0);
+    assert_int_equal(cn_file_write(WORK "/model.h", c.h, c.h_n, &err), 0);
+    assert_int_equal(cn_file_write(WORK "/main.c", module_main, strlen(module_main), &err), 0);
+    shell(CINCH_CC " " STRICT " -o " WORK "/module " WORK "/model.c " WORK "/main.c && " WORK
+                   "/module < " WORK "/x.txt > " WORK "/y.txt");
+    for (int r = 0; r < RECORDS; r++) cinchrt_normalise(m, x + r * size, x + r * size);
+    compare(m, name, x);
+    export_module_release(&c);
+}
+
 static int has_m32(void)
 {
     return system("echo 'int main(void){return 0;}' | " CINCH_CC " -m32 -x c - -o " WORK
@@ -99,6 +148,7 @@ static void check(const char *name)
     float *x = make_records(info->leads * info->samples);
     build_and_run(m, name, "", x);
     if (info->kind == 1 && has_m32()) build_and_run(m, name, "-m32", x);
+    check_module(m, name, file, n, x);
     free(x);
     free(memory);
     free(file);
