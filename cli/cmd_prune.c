@@ -4,11 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file.h"
+#include "base/hash.h"
 #include "cli/commands.h"
 #include "cli/data.h"
 #include "cli/grid.h"
+#include "cli/rounds.h"
 #include "cli/training.h"
 #include "workers/steps.h"
+
+#define MAX_CHECKPOINT (512u << 20)
 
 static const char *const norm_names[] = {"L1", "L2", "taylor", NULL};
 static const char *const unit_names[] = {"structure", "weight", NULL};
@@ -16,7 +21,7 @@ static const char *const schedule_names[] = {"geometric", "linear", "sensitivity
 enum { STRUCTURE, WEIGHT };
 
 struct args {
-    const char *model, *data, *recipe, *teacher, *device;
+    const char *model, *data, *recipe, *teacher, *device, *resume;
     struct cli_out out;
     double keep;
     int rounds, norm, unit, schedule, epochs, threads;
@@ -29,6 +34,10 @@ struct work {
     struct cli_device device;
     struct nn_recipe recipe; /* of the fine-tuning */
     struct nn_model *model, *teacher;
+    struct nn_model *before; /* the round: what its checkpoint holds */
+    struct cli_rounds rounds;
+    struct cli_checkpoint checkpoint;
+    char *resume;       /* the checkpoint's file, or NULL */
     float *mask;        /* of the round, unit weight; else NULL */
     size_t params_full; /* of the unpruned net */
     double best_score;
@@ -52,6 +61,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),
         OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores; the result is the same"),
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
+        OPT_TEXT("resume", 0, &a->resume, "FILE", "go on from a checkpoint of this pruning"),
         OPT_TEXT("out", 'o', &a->out.path, "FILE", "the pruned model, safetensors"),
         OPT_FORCE(&a->out),
         OPT_END};
@@ -59,7 +69,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         "MODEL --data DIR --keep F -o MODEL [options]",
         "Removes the weakest channels or units, in rounds, with fine-tuning "
         "after each. Structures are\nreally removed: the file gets smaller. With --unit weight "
-        "single weights are set to zero instead.",
+        "single weights are set to zero instead.\nCtrl-C leaves a checkpoint that --resume takes.",
         options,
         1,
         1,
@@ -84,6 +94,7 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
     a->out.input[1] = a->teacher;
     a->out.input[2] = a->data;
     a->out.input[3] = a->recipe;
+    a->out.input[4] = a->resume;
     return rc ? rc : cli_out_check(c, &a->out);
 }
 
@@ -129,12 +140,86 @@ static int shrink(struct cli *c, const struct args *a, struct work *w, int k)
     spec.round = (uint32_t)k;
     spec.rounds = (uint32_t)a->rounds;
     free(w->mask);
+    w->mask = NULL;
     int rc = step_prune(&smaller, &w->mask, w->model, &spec, w->device.backend, w->data, &c->err);
     if (rc) return rc;
     for (size_t i = 0; w->mask && i < smaller->net->n_params; i++) smaller->params[i] *= w->mask[i];
-    nn_model_destroy(w->model);
+    nn_model_destroy(w->before);
+    w->before = w->model;
     w->model = smaller;
     return 0;
+}
+
+static int hash_model(const struct nn_model *m, json_t *into, const char *key, struct cn_error *err)
+{
+    void *data;
+    size_t n;
+    struct cn_hash hash;
+    char hex[CN_HASH_HEX];
+    int rc = nn_model_bytes(m, &data, &n, err);
+    if (rc) return rc;
+    cn_hash_bytes(data, n, &hash);
+    cn_hash_hex(&hash, hex);
+    free(data);
+    return json_object_set_new(into, key, json_string(hex))
+               ? cn_fail(err, CN_ENOMEM, "out of memory")
+               : 0;
+}
+
+/* All that changes the result: what a checkpoint of this pruning must agree with. */
+static int start_rounds(struct cli *c, const struct args *a, struct work *w)
+{
+    char data[CN_HASH_HEX], *recipe = nn_recipe_json(&w->recipe);
+    cn_hash_hex(&w->data->fingerprint, data);
+    w->rounds.round = 1;
+    w->rounds.asked =
+        json_pack("{s:i, s:s, s:s, s:I, s:f, s:i, s:s, s:s, s:s}", "version", 1, "recipe",
+                  recipe ? recipe : "", "data", data, "seed", (json_int_t)a->seed, "keep", a->keep,
+                  "rounds", a->rounds, "unit", unit_names[a->unit], "norm", norm_names[a->norm],
+                  "schedule", schedule_names[a->schedule]);
+    int rc = recipe && w->rounds.asked ? 0 : cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    free(recipe);
+    if (!rc) rc = hash_model(w->model, w->rounds.asked, "model", &c->err);
+    if (!rc && w->teacher) rc = hash_model(w->teacher, w->rounds.asked, "teacher", &c->err);
+    cli_checkpoint_start(&w->checkpoint, a->out.path, w->model->net->name, a->resume);
+    return rc;
+}
+
+/* The net before the round in which the checkpoint was written takes the model's place. */
+static int resume(struct cli *c, const struct args *a, struct work *w)
+{
+    struct nn_model *before = NULL;
+    size_t n;
+    if (!w->recipe.epochs)
+        return cn_fail(&c->err, CN_EINVALID,
+                       "--resume goes on with fine-tuning, and there is none: 0 epochs");
+    int rc = cn_file_read(a->resume, MAX_CHECKPOINT, &w->resume, &n, &c->err);
+    if (rc) return rc;
+    rc = cli_rounds_unpack(&w->rounds, a->resume, w->resume, n, &before, &c->err);
+    if (rc) return cn_fail_prefix(&c->err, "--resume");
+    nn_model_destroy(w->model);
+    w->model = before;
+    return 0;
+}
+
+static int wrap(void *arg, const void *data, size_t n, void **out, size_t *out_n,
+                struct cn_error *err)
+{
+    return cli_rounds_pack(arg, data, n, out, out_n, err);
+}
+
+/* A finished round is kept before the next one begins. */
+static void keep_round(struct cli *c, struct work *w)
+{
+    void *data = NULL;
+    size_t n;
+    struct cli_checkpoint *ck = &w->checkpoint;
+    w->rounds.round++;
+    w->rounds.before = w->model;
+    if (cli_rounds_pack(&w->rounds, NULL, 0, &data, &n, &ck->err) ||
+        cli_checkpoint_write(ck, data, n))
+        cli_say(c, "checkpoint not written: %s", ck->err.text);
+    free(data);
 }
 
 static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
@@ -149,9 +234,20 @@ static int fine_tune(struct cli *c, const struct args *a, struct work *w, int k)
                              .seed = a->seed,
                              .model = w->model,
                              .teacher = w->teacher,
-                             .mask = w->mask};
+                             .mask = w->mask,
+                             .checkpoint = &w->checkpoint,
+                             .resume = w->rounds.training,
+                             .resume_n = w->rounds.training_n,
+                             .wrap = wrap,
+                             .wrap_arg = &w->rounds};
+    w->rounds.before = w->before;
     int rc = cli_train(c, &t);
+    if (w->rounds.training && (rc == CN_EINVALID || rc == CN_ECORRUPT))
+        cn_fail_prefix(&c->err, "--resume %s", a->resume);
+    w->rounds.training = NULL;
+    w->rounds.training_n = 0;
     w->best_score = t.best_score;
+    if (!rc && k < a->rounds) keep_round(c, w);
     return rc;
 }
 
@@ -182,6 +278,18 @@ static int answer(struct cli *c, const struct args *a, const struct work *w)
     return 0;
 }
 
+static void release(struct work *w)
+{
+    nn_model_destroy(w->model);
+    nn_model_destroy(w->before);
+    nn_model_destroy(w->teacher);
+    json_decref(w->rounds.asked);
+    free(w->resume);
+    free(w->mask);
+    cli_device_close(&w->device);
+    ecg_dataset_close(w->data);
+}
+
 int cmd_prune(struct cli *c, int argc, char **argv)
 {
     struct args a = {
@@ -190,16 +298,15 @@ int cmd_prune(struct cli *c, int argc, char **argv)
     int rc = parse(c, &a, argc, argv);
     if (rc) return rc;
     rc = load_inputs(c, &a, &w);
-    for (int k = 1; !rc && k <= a.rounds; k++) {
+    if (!rc) rc = start_rounds(c, &a, &w);
+    if (!rc && a.resume) rc = resume(c, &a, &w);
+    for (int k = w.rounds.round; !rc && k <= a.rounds; k++) {
         rc = shrink(c, &a, &w, k);
         if (!rc) rc = fine_tune(c, &a, &w, k);
     }
     if (!rc) rc = cli_save_model(c, &a.out, w.model);
+    if (!rc) cli_checkpoint_done(&w.checkpoint);
     if (!rc) rc = answer(c, &a, &w);
-    nn_model_destroy(w.model);
-    nn_model_destroy(w.teacher);
-    free(w.mask);
-    cli_device_close(&w.device);
-    ecg_dataset_close(w.data);
+    release(&w);
     return rc;
 }

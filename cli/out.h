@@ -23,7 +23,7 @@ enum cli_form { /* bits: what endings a name may have */
                 CLI_FORM_KEY = 128,
 };
 
-#define CLI_OUT_INPUTS 4
+#define CLI_OUT_INPUTS 5
 
 struct cli_out {
     const char *path; /* as given; NULL: the command writes no file, and all below is silent */

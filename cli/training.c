@@ -42,8 +42,16 @@ static int on_checkpoint(void *arg, int member, const void *data, size_t n)
 {
     struct watch *w = arg;
     struct cli_checkpoint *ck = w->t->checkpoint;
-    if (ck && cli_checkpoint_write(ck, data, n))
+    void *wrapped = NULL;
+    int rc = 0;
+    if (!ck) return 0;
+    if (w->t->wrap) {
+        rc = w->t->wrap(w->t->wrap_arg, data, n, &wrapped, &n, &ck->err);
+        data = wrapped;
+    }
+    if (rc || cli_checkpoint_write(ck, data, n))
         cli_say(w->c, "checkpoint not written: %s", ck->err.text);
+    free(wrapped);
     return 0; /* training goes on: the next one may succeed */
 }
 

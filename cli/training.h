@@ -20,6 +20,10 @@ struct cli_training {
     struct cli_checkpoint *checkpoint; /* written every minute and at Ctrl-C; NULL: none */
     const void *resume;                /* a checkpoint's bytes, or NULL */
     size_t resume_n;
+    /* NULL, or makes what is written of a checkpoint's n bytes: malloc'ed *out. */
+    int (*wrap)(void *arg, const void *data, size_t n, void **out, size_t *out_n,
+                struct cn_error *err);
+    void *wrap_arg;
     /* out */
     double best_score, seconds, records_per_s;
     int best_epoch, epochs;

@@ -141,6 +141,8 @@ uint64_t nn_model_macs_nonzero(const struct nn_model *m, uint64_t *layer_macs)
 
 /* Writing */
 
+#define EXTRA "cinch.extra"
+
 static json_t *json_ints(const int *v, int n)
 {
     json_t *a = json_array();
@@ -180,9 +182,15 @@ static char *about_text(const struct nn_model *m)
 
 int nn_model_bytes(const struct nn_model *m, void **data, size_t *n, struct cn_error *err)
 {
+    return nn_model_bytes_with(m, NULL, 0, data, n, err);
+}
+
+int nn_model_bytes_with(const struct nn_model *m, const void *extra, size_t n_extra, void **data,
+                        size_t *n, struct cn_error *err)
+{
     const struct nn_net *net = m->net;
     *data = NULL;
-    struct nn_st_tensor list[NN_MAX_TENSORS];
+    struct nn_st_tensor list[NN_MAX_TENSORS + 1];
     int rc = nn_params_check(net, m->params, net->n_floats, "a model to be written", err);
     if (rc) return rc;
     memset(list, 0, sizeof list);
@@ -194,12 +202,32 @@ int nn_model_bytes(const struct nn_model *m, void **data, size_t *n, struct cn_e
         list[i].count = t->count;
         list[i].data = m->params + t->offset;
     }
+    list[net->n_tensors] = (struct nn_st_tensor){.name = EXTRA,
+                                                 .dtype = NN_ST_INTEGER,
+                                                 .ndim = 1,
+                                                 .dim = {(int64_t)n_extra},
+                                                 .count = n_extra,
+                                                 .data = extra};
     char *about = about_text(m);
     if (!about) return cn_fail(err, CN_ENOMEM, "out of memory for a model's header");
     struct nn_st_meta meta[2] = {{"cinch", about}, {"cinch.meta", m->meta}};
-    rc = nn_st_write(list, net->n_tensors, meta, m->meta ? 2 : 1, data, n, err);
+    rc = nn_st_write(list, net->n_tensors + (n_extra > 0), meta, m->meta ? 2 : 1, data, n, err);
     free(about);
     return rc;
+}
+
+int nn_model_extra(const char *name, const void *data, size_t n, const void **extra,
+                   size_t *n_extra, struct cn_error *err)
+{
+    struct nn_st *st;
+    int rc = nn_st_parse(&st, name, data, n, err);
+    if (rc) return rc;
+    const struct nn_st_tensor *t = nn_st_find(st, EXTRA);
+    bool there = t && t->dtype == NN_ST_INTEGER && t->count == t->bytes;
+    *extra = there ? t->data : NULL;
+    *n_extra = there ? t->bytes : 0;
+    nn_st_destroy(st);
+    return 0;
 }
 
 int nn_model_save(const struct nn_model *m, const char *path, struct cn_error *err)

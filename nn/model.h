@@ -53,4 +53,12 @@ int nn_model_save(const struct nn_model *m, const char *path, struct cn_error *e
 /* CN_ECORRUPT: a parameter is not finite. malloc'ed *data of *n bytes; the caller frees. Same model, same bytes. */
 int nn_model_bytes(const struct nn_model *m, void **data, size_t *n, struct cn_error *err);
 
+/* The same with bytes of the caller's behind the weights, as a tensor "cinch.extra" of U8, which all
+ * readers of models pass over; n_extra 0: none. */
+int nn_model_bytes_with(const struct nn_model *m, const void *extra, size_t n_extra, void **data,
+                        size_t *n, struct cn_error *err);
+/* Those bytes, borrowed from `data`; *n_extra 0: the file has none. As nn_model_parse. */
+int nn_model_extra(const char *name, const void *data, size_t n, const void **extra,
+                   size_t *n_extra, struct cn_error *err);
+
 #endif

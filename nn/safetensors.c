@@ -385,6 +385,11 @@ int nn_st_read(const struct nn_st_tensor *t, const char *name, float *out, struc
 
 /* Writing */
 
+static size_t written_bytes(const struct nn_st_tensor *t)
+{
+    return t->count * (t->dtype == NN_ST_INTEGER ? 1 : sizeof(float));
+}
+
 /* The header's JSON; NULL when out of memory or a string is not UTF-8. *bytes: of all tensors. */
 static char *header_text(const struct nn_st_tensor *tensor, int n_tensors,
                          const struct nn_st_meta *meta, int n_meta, uint64_t *bytes)
@@ -399,8 +404,9 @@ static char *header_text(const struct nn_st_tensor *tensor, int n_tensors,
         json_t *shape = json_array();
         for (int d = 0; d < tensor[i].ndim; d++)
             bad |= json_array_append_new(shape, json_integer(tensor[i].dim[d]));
-        uint64_t end = *bytes + tensor[i].count * sizeof(float);
-        json_t *t = json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape,
+        uint64_t end = *bytes + written_bytes(&tensor[i]);
+        json_t *t = json_pack("{s:s, s:o, s:[I, I]}", "dtype",
+                              tensor[i].dtype == NN_ST_INTEGER ? "U8" : "F32", "shape", shape,
                               "data_offsets", (json_int_t)*bytes, (json_int_t)end);
         bad |= json_object_set_new(root, tensor[i].name, t);
         *bytes = end;
@@ -429,8 +435,8 @@ int nn_st_write(const struct nn_st_tensor *tensor, int n_tensors, const struct n
     memset(b + 8 + length, ' ', header - length);
     uint8_t *at = b + 8 + header;
     for (int i = 0; i < n_tensors; i++) {
-        memcpy(at, tensor[i].data, tensor[i].count * sizeof(float));
-        at += tensor[i].count * sizeof(float);
+        memcpy(at, tensor[i].data, written_bytes(&tensor[i]));
+        at += written_bytes(&tensor[i]);
     }
     free(text);
     *out = b;

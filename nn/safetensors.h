@@ -55,7 +55,7 @@ const char *nn_st_meta_value(const struct nn_st *st, const char *key); /* NULL: 
  * is the caller's question. `name` stands in messages. */
 int nn_st_read(const struct nn_st_tensor *t, const char *name, float *out, struct cn_error *err);
 
-/* malloc'ed *out of *n bytes. Tensors (F32: dtype is not looked at) and metadata stand in the order
+/* malloc'ed *out of *n bytes. Tensors (NN_ST_INTEGER: bytes, U8; all others F32) and metadata stand in the order
  * given: same input, same bytes. */
 int nn_st_write(const struct nn_st_tensor *tensor, int n_tensors, const struct nn_st_meta *meta,
                 int n_meta, void **out, size_t *n, struct cn_error *err);

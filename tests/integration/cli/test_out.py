@@ -256,6 +256,60 @@ class Checkpoints(harness.Case):
         self.assertEqual(self.interrupt("-o", "m.safetensors", sig=signal.SIGHUP), ["m.checkpoint.safetensors"])
 
 
+class Rounds(harness.Case):
+    PRUNE = ["prune", "m.safetensors", "--data", PTBXL, "--keep", "0.5", "--rounds", "3", "--epochs", "25", "--threads", "1"]
+    KEPT = "p.checkpoint.safetensors"
+
+    def setUp(self):
+        super().setUp()
+        self.cinch("train", *NET, "--epochs", "0", "-o", "m.safetensors")
+        self.cinch(*self.PRUNE, "-o", "whole.safetensors")
+
+    def start(self):
+        return subprocess.Popen([os.path.join(harness.BIN, "cinch"), *self.PRUNE, "-o", "p.safetensors"], cwd=self.dir,
+                                env=harness.environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def goes_on(self):
+        self.cinch(*self.PRUNE, "--resume", self.KEPT, "-o", "p.safetensors")
+        self.assertEqual(harness.read(self.path("p.safetensors")), harness.read(self.path("whole.safetensors")))
+        self.assertEqual(sorted(os.listdir(self.dir)), ["m.safetensors", "p.safetensors", "whole.safetensors"])
+
+    def test_stopped(self):
+        """Ctrl-C within a round: the same bits in the end; another pruning does not go on from there."""
+        for wait in (0.7, 1.4, 3, 6):
+            child = self.start()
+            time.sleep(wait)
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=300)
+            if os.path.exists(self.path(self.KEPT)):
+                break
+            if child.returncode == 0:
+                os.unlink(self.path("p.safetensors"))
+        self.assertEqual(child.returncode, 1, err)
+        self.assertIn(f"--resume {self.KEPT}", err)
+        self.cinch("inspect", self.KEPT)
+        self.cinch("eval", self.KEPT, "--data", PTBXL)
+        for other in (["--seed", "1"], ["--norm", "L2"], ["--keep", "0.6"], ["--rounds", "4"], ["--epochs", "26"], ["--recipe", "cinch"],
+                      ["--teacher", "whole.safetensors"], ["--schedule", "linear"]):
+            with self.subTest(other=other):
+                self.refuses(*self.PRUNE, *other, "--resume", self.KEPT, "-o", "q.safetensors", part="another pruning")
+        self.refuses(*self.PRUNE, "--resume", "whole.safetensors", "-o", "q.safetensors", part="not the checkpoint")
+        self.goes_on()
+
+    def test_killed(self):
+        """A finished round is on the disk when the next one begins."""
+        child = self.start()
+        while child.poll() is None and not os.path.exists(self.path(self.KEPT)):
+            time.sleep(0.01)
+        child.kill()
+        child.communicate()
+        self.assertEqual(child.returncode, -signal.SIGKILL)
+        for name in os.listdir(self.dir): # a checkpoint that was being written
+            if ".tmp-" in name:
+                os.unlink(self.path(name))
+        self.goes_on()
+
+
 class Folders(harness.Case):
     def run_grid(self, seeds, *more, **kw):
         return self.cinch("run", self.write("grid.yaml", TINY % seeds), "--data", PTBXL, "-o", "out", *more, **kw)
