@@ -24,6 +24,18 @@ static void say(const struct order *o, const char *id, const json_t *doc)
                   *text ? "; " : "", text);
 }
 
+/* An order to several that fails at one: what became of the others. */
+static void tell_rest(struct cli *c, char *const *id, int failed, int n)
+{
+    struct cn_error why = c->err;
+    char done[80] = "nothing before it", left[80] = "";
+    if (failed) snprintf(done, sizeof done, "%d before it: done", failed);
+    if (failed + 1 < n)
+        snprintf(left, sizeof left, "; %d after it, from %.20s on: not asked for", n - failed - 1,
+                 id[failed + 1]);
+    cn_fail(&c->err, why.code, "%s (%s%s)", why.text, done, left);
+}
+
 static int give(struct cli *c, const struct order *o, int argc, char **argv)
 {
     struct cli_remote remote = {0};
@@ -37,6 +49,7 @@ static int give(struct cli *c, const struct order *o, int argc, char **argv)
     for (int i = 0; !rc && i < use.n_words; i++) {
         json_t *doc = NULL;
         rc = cli_control(c, client, o->what, use.word[i], 0, &doc);
+        if (rc && use.n_words > 1) tell_rest(c, use.word, i, use.n_words);
         if (rc) break;
         if (!c->json) say(o, use.word[i], doc);
         json_array_append_new(all, doc);

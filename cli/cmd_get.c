@@ -25,7 +25,16 @@ static void print_got(const struct cli *c, const json_t *doc, const char *out, b
               count_paths(doc, "path_float"));
     if (models) cli_print(stdout, ", %zu checkpoints", count_paths(doc, "path_model"));
     putchar('\n');
-    if (!artifacts && !models)
+    size_t missing = json_array_size(json_object_get(doc, "missing"));
+    size_t failed = json_array_size(json_object_get(doc, "failed"));
+    if (artifacts && (missing || failed))
+        cli_say(c,
+                "that is not all: %zu of the run's nets are not measured%s, %zu jobs failed; "
+                "`cinch report` says more",
+                missing, failed ? "" : " yet", failed);
+    if (!artifacts && failed)
+        cli_say(c, "nothing is measured, and %zu jobs failed; `cinch report` names them", failed);
+    else if (!artifacts && !models)
         cli_say(c, "nothing is measured (yet); where a grid says `measure: none`, --models brings "
                    "its trained nets");
 }

@@ -190,6 +190,9 @@ int fetch_run(struct cli *c, struct pr_client *client, const char *run, struct c
     if (!rc && what) rc = fetch_files(c, client, json_object_get(*doc, "artifacts"), dir, what);
     if (!rc && what)
         rc = fetch_files(c, client, json_object_get(*doc, "models"), dir, FETCH_CHECKPOINTS);
+    if (what && cli_outdir_replaced(dir))
+        cli_say(c, "%s: %zu files of earlier results, which other ones of that name replace",
+                cli_outdir_path(dir), cli_outdir_replaced(dir));
     if (rc) {
         json_decref(*doc);
         *doc = NULL;

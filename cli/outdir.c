@@ -22,6 +22,7 @@ struct cli_outdir {
     bool force;
     char *list; /* its text; "" when there is none */
     size_t n;
+    size_t replaced; /* files with other bytes that made way */
 };
 
 static char *path_of(const struct cli_outdir *d, const char *name)
@@ -93,6 +94,9 @@ static void nearest_folder(char *path)
 
 static int check_folder(struct cli *c, const char *dir)
 {
+    if (!strcmp(dir, "-"))
+        return cn_fail(&c->err, CN_EINVALID,
+                       "- is standard output, and this command fills a folder; ./- names one");
     char *path = strdup(dir);
     if (!path || !*path) {
         free(path);
@@ -144,9 +148,20 @@ void cli_outdir_close(struct cli_outdir *d)
 int cli_outdir_may(struct cli *c, struct cli_outdir *d, const char *name,
                    const struct cn_hash *hash, bool *there)
 {
-    bool ignored;
-    int rc = cn_mkdirs(d->dir, &c->err);
-    return rc ? rc : may(c, d, name, hash, there ? there : &ignored);
+    bool same, other = false;
+    char *path = path_of(d, name);
+    int rc = path ? cn_mkdirs(d->dir, &c->err) : cn_fail(&c->err, CN_ENOMEM, "out of memory");
+    if (!rc) rc = may(c, d, name, hash, &same);
+    if (!rc) other = !same && cn_file_exists(path);
+    if (!rc && there) *there = same;
+    d->replaced += other;
+    free(path);
+    return rc;
+}
+
+size_t cli_outdir_replaced(const struct cli_outdir *d)
+{
+    return d->replaced;
 }
 
 /* A line in memory; save() writes all of them. */
@@ -189,7 +204,9 @@ static int check_one(struct cli *c, struct cli_outdir *d, const char *from, cons
 {
     struct cn_hash hash;
     int rc = cn_hash_file(from, &hash, &c->err);
-    if (!rc) rc = cli_outdir_may(c, d, name, &hash, NULL);
+    bool ignored;
+    if (!rc) rc = cn_mkdirs(d->dir, &c->err);
+    if (!rc) rc = may(c, d, name, &hash, &ignored);
     return rc ? rc : add_line(c, d, name, &hash);
 }
 

@@ -25,6 +25,8 @@ const char *cli_outdir_path(const struct cli_outdir *d);
  * there already. Makes the folder. */
 int cli_outdir_may(struct cli *c, struct cli_outdir *d, const char *name,
                    const struct cn_hash *hash, bool *there);
+/* How many files with other bytes lay where cli_outdir_may said yes: they are replaced. */
+size_t cli_outdir_replaced(const struct cli_outdir *d);
 /* Lists a file that is there now or will be. */
 int cli_outdir_note(struct cli *c, struct cli_outdir *d, const char *name,
                     const struct cn_hash *hash);

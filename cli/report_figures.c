@@ -175,7 +175,7 @@ bool report_draw(const char *dir, const char *script)
             quoted[n++] = *p;
     }
     quoted[n] = 0;
-    snprintf(line, sizeof line, "cd '%s' && gnuplot '%s' >/dev/null 2>&1", quoted, script);
+    snprintf(line, sizeof line, "cd -- '%s' && gnuplot '%s' >/dev/null 2>&1", quoted, script);
     return system(line) == 0;
 }
 

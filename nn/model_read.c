@@ -136,6 +136,11 @@ static int guessed_net(const struct model_source *s, struct nn_net **out)
         rc = nn_net_build(out, name, width, n, shape, s->err);
         return rc ? cn_fail_prefix(s->err, "%s", s->name) : 0;
     }
+    if (nn_st_meta_value(s->st, "cinch.checkpoint"))
+        return cn_fail(s->err, CN_EINVALID,
+                       "%s: the checkpoint of a training that has not ended, no net yet; `cinch "
+                       "train --resume` goes on from it",
+                       s->name);
     return cn_fail(
         s->err, CN_ECORRUPT,
         "%s: a safetensors file without 'cinch' metadata, whose tensors' names and shapes are "

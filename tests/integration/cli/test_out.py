@@ -195,6 +195,7 @@ class Checkpoints(harness.Case):
         self.assertEqual(harness.read(self.path("m.checkpoint.safetensors")), first)
         self.goes_on("m.checkpoint.safetensors", "--seed", "1")
         self.goes_on("m.checkpoint-2.safetensors", "--seed", "3")
+        self.refuses("inspect", "m.checkpoint.safetensors", part="--resume")
 
     def test_a_model_of_that_name_stays(self):
         self.cinch("train", *NET, "--epochs", "0", "-o", "m.checkpoint.safetensors")
@@ -334,6 +335,20 @@ class Folders(harness.Case):
         self.write("out/report.csv", "my notes")
         self.refuses("run", "grid.yaml", "--data", PTBXL, "-o", "out", part="report.csv")
         self.assertEqual(harness.read(self.path("out/report.csv")), b"my notes")
+
+    def test_replaced_results_are_told(self):
+        """The same names from another grid: what was there made way, and that is said; the same bytes are left alone."""
+        self.run_grid(1, "--models")
+        _, err = self.run_grid(1, "--models")
+        self.assertNotIn("earlier results", err)
+        before = harness.read(self.path("out/cnn-s0-model.safetensors"))
+        self.write("other.yaml", TINY.replace("epochs: 1", "epochs: 2") % 1)
+        _, err = self.cinch("run", "other.yaml", "--data", PTBXL, "-o", "out", "--models")
+        self.assertIn("out: 1 files of earlier results", err)
+        self.assertNotEqual(harness.read(self.path("out/cnn-s0-model.safetensors")), before)
+
+    def test_dash_is_no_folder(self):
+        self.refuses("run", self.write("grid.yaml", TINY % 1), "--data", PTBXL, "-o", "-", part="./-")
 
     def test_grid_from_stdin(self):
         done = subprocess.run([os.path.join(harness.BIN, "cinch"), "submit", "-", "--dry-run"], input=TINY % 3, text=True, check=True,

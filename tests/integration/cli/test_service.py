@@ -118,6 +118,13 @@ class Service(harness.Case):
         self.ask("resume", run)
         self.assertEqual(self.ask("watch", run, timeout=1200)["state"], "done")
 
+    def test_one_of_several_is_unknown(self):
+        """What was done before it, and what was not asked for, is said with the failure."""
+        run = self.submit(GRID + "seeds: [79]\n", "--paused")["run"]
+        doc, _ = self.say("cancel", run, "r999", run, "--json", code=2)
+        self.assertIn("1 before it: done; 1 after it", json.loads(doc)["error"]["text"])
+        self.assertEqual(self.ask("show", run)["state"], "cancelled")
+
     def test_leaving_watch_is_no_failure(self):
         run = self.submit(GRID + "seeds: [78]\n", "--paused")["run"]
         for form in ([], ["--json"], ["--quiet"]):
