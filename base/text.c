@@ -48,7 +48,8 @@ static uint32_t code_point(const char *text, int n)
 static bool unsafe(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 ||
-           (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+           (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e ||
+           c == 0x200f || c == 0xfeff || (c & 0xfffe) == 0xfffe; /* no characters, nor XML's */
 }
 
 bool cn_text_clean(const char *s, size_t limit)

@@ -350,8 +350,8 @@ static int data_show(struct cli *c, int argc, char **argv)
         OPT_CHOICE("stage", &a.stage, "STAGE", stages, "raw (default), filtered, normalised"),
         OPT_TEXT("csv", 0, &a.csv, "OUT", "write CSV there; - is the terminal, the default"),
         OPT_TEXT("svg", 0, &a.svg, "OUT", "draw it on ECG paper"),
-        OPT_REAL("start", &a.start, "S", "raw: from this second"),
-        OPT_REAL("seconds", &a.seconds, "S", "raw: so long; 10"),
+        OPT_REAL("start", &a.start, "S", "from this second"),
+        OPT_REAL("seconds", &a.seconds, "S", "so long; 10"),
         OPT_FORCE(&a.out),
         OPT_END};
     struct cli_use use = {"RECORD [--stage raw|filtered|normalised] [--csv|--svg OUT]",

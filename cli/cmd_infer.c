@@ -106,7 +106,8 @@ static int infer(struct cli *c, const struct infer_args *a, const struct cli_mod
         if (a->annotations && a->n > 1)
             return cn_fail(&c->err, CN_EINVALID,
                            "--annotations belongs to one record, but %d are given", a->n);
-        return infer_beats(c, a, m);
+        int rc = cli_model_rate(c, m, ECG_MITDB_HZ);
+        return rc ? rc : infer_beats(c, a, m);
     }
     if (m->leads != ECG_PTBXL_LEADS || m->samples != ECG_PTBXL_SAMPLES)
         return cn_fail(
@@ -120,7 +121,8 @@ static int infer(struct cli *c, const struct infer_args *a, const struct cli_mod
                        "--annotations is for nets that classify beats; %s is net %s, which takes "
                        "whole records",
                        m->path, m->name);
-    return infer_twelve_leads(c, a, m);
+    int rc = cli_model_rate(c, m, ECG_PTBXL_HZ);
+    return rc ? rc : infer_twelve_leads(c, a, m);
 }
 
 int cmd_infer(struct cli *c, int argc, char **argv)

@@ -121,8 +121,9 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
     if (!rc && a->teacher) rc = nn_model_load(&w->teacher, a->teacher, &c->err);
     if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
     if (!rc) rc = cli_dataset_open_as(c, a->data, &a->parting, &w->data);
-    if (!rc) rc = cli_dataset_fits(c, w->data, w->model->net);
-    if (!rc && w->model->unsaid) nn_model_adopt(w->model, w->data);
+    if (!rc) rc = cli_dataset_suits(c, w->data, w->model, a->model);
+    if (!rc) rc = ecg_dataset_renormalise(w->data, w->model->mean, w->model->std, &c->err);
+    if (!rc && w->teacher) rc = cli_teacher_suits(c, w->data, w->teacher, a->teacher);
     return rc;
 }
 

@@ -135,8 +135,8 @@ int cmd_quantize(struct cli *c, int argc, char **argv)
     if (rc) return rc;
     rc = nn_model_load(&m, a.model, &c->err);
     if (!rc && a.data) rc = cli_dataset_open_as(c, a.data, &a.parting, &d);
-    if (!rc && d) rc = cli_dataset_fits(c, d, m->net);
-    if (!rc && m->unsaid && d) nn_model_adopt(m, d);
+    if (!rc && d) rc = cli_dataset_suits(c, d, m, a.model);
+    if (!rc && d) rc = ecg_dataset_renormalise(d, m->mean, m->std, &c->err);
     if (!rc && m->unsaid)
         rc = cn_fail(
             &c->err, CN_EINVALID,

@@ -95,6 +95,7 @@ static int load_inputs(struct cli *c, const struct args *a, struct work *w)
         rc = cn_file_read(a->resume, MAX_CHECKPOINT, &w->resume, &w->resume_n, &c->err);
     if (!rc) rc = cli_device_open(c, a->device, a->threads, &w->device);
     if (!rc) rc = cli_dataset_open_as(c, a->data, &a->parting, &w->data);
+    if (!rc && w->teacher) rc = cli_teacher_suits(c, w->data, w->teacher, a->teacher);
     return rc;
 }
 

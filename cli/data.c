@@ -2,14 +2,17 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "cli/data.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "cli/grid.h"
 #include "cli/progress.h"
 #include "ecg/registry.h"
+#include "nn/model.h"
 #include "nn/net.h"
 
 int cli_cores(void)
@@ -111,4 +114,44 @@ int cli_dataset_fits(struct cli *c, const struct ecg_dataset *d, const struct nn
                        net->loss == NN_CROSS_ENTROPY ? "one label a record" : "several labels",
                        d->name, d->task == ECG_ONE_LABEL ? "one label a record" : "several labels");
     return 0;
+}
+
+/* Labels by name, in order; one that the file does not name becomes the dataset's. */
+static int adopt_labels(struct cli *c, struct nn_model *m, const char *path,
+                        const struct ecg_dataset *d)
+{
+    for (int i = 0; i < m->net->n_labels; i++) {
+        if (*m->label[i] && strcmp(m->label[i], d->label[i]) != 0)
+            return cn_fail(&c->err, CN_EINVALID, "label %d of %s is %s, of dataset %s %s", i + 1,
+                           path, m->label[i], d->name, d->label[i]);
+        memcpy(m->label[i], d->label[i], sizeof m->label[i]);
+    }
+    return 0;
+}
+
+int cli_dataset_suits(struct cli *c, const struct ecg_dataset *d, struct nn_model *m,
+                      const char *path)
+{
+    int rc = cli_dataset_fits(c, d, m->net);
+    if (!rc) rc = adopt_labels(c, m, path, d);
+    if (rc) return rc;
+    if (m->unsaid) nn_model_adopt(m, d);
+    if (m->hz > 0 && fabsf(m->hz - d->hz) > 1e-3f)
+        return cn_fail(&c->err, CN_EINVALID,
+                       "%s was made for signals of %g Hz, but those of dataset %s have %g Hz", path,
+                       (double)m->hz, d->name, (double)d->hz);
+    return 0;
+}
+
+int cli_teacher_suits(struct cli *c, const struct ecg_dataset *d, struct nn_model *m,
+                      const char *path)
+{
+    int rc = cli_dataset_suits(c, d, m, path);
+    size_t n = (size_t)d->n_leads * sizeof(float);
+    if (!rc && (memcmp(m->mean, d->mean, n) != 0 || memcmp(m->std, d->std, n) != 0))
+        cn_warn("cli",
+                "teacher %s was made with another normalisation than dataset %s has: what it "
+                "teaches is less than it could",
+                path, d->name);
+    return rc;
 }

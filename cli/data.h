@@ -32,6 +32,16 @@ int cli_dataset_name(struct cli *c, const char *name, const struct cli_parting *
 struct nn_net;
 int cli_dataset_fits(struct cli *c, const struct ecg_dataset *d, const struct nn_net *net);
 
+/* What the model of file `path` must fit: that, and CN_EINVALID where labels differ by name or place, or
+ * the rate differs. What the file does not name (labels, normalisation) is taken from the dataset. */
+struct nn_model;
+int cli_dataset_suits(struct cli *c, const struct ecg_dataset *d, struct nn_model *m,
+                      const char *path);
+
+/* The same of a teacher, with a warning where it would see the signals by another normalisation. */
+int cli_teacher_suits(struct cli *c, const struct ecg_dataset *d, struct nn_model *m,
+                      const char *path);
+
 /* The i-th way in which a grid parts its dataset. */
 struct grid;
 struct cli_parting cli_grid_parting(const struct grid *g, int i);

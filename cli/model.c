@@ -1,6 +1,7 @@
 /* cli/model.c - see model.h. */
 #include "cli/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,13 @@ void cli_model_close(struct cli_model *m)
     m->memory = NULL;
 }
 
+int cli_model_rate(struct cli *c, const struct cli_model *m, double hz)
+{
+    if (!(m->hz > 0) || fabs((double)m->hz - hz) < 1e-3) return 0;
+    return cn_fail(&c->err, CN_EINVALID, "%s was made for signals of %g Hz, but these have %g Hz",
+                   m->path, (double)m->hz, hz);
+}
+
 int cli_model_fits(struct cli *c, const struct cli_model *m, const struct ecg_dataset *d)
 {
     if (m->leads != d->n_leads || m->samples != d->n_samples || m->labels != d->n_labels)
@@ -193,7 +201,7 @@ int cli_model_fits(struct cli *c, const struct cli_model *m, const struct ecg_da
         if (strcmp(m->label[i], d->label[i]))
             return cn_fail(&c->err, CN_EINVALID, "label %d of %s is %s, of dataset %s %s", i + 1,
                            m->path, m->label[i], d->name, d->label[i]);
-    return 0;
+    return cli_model_rate(c, m, (double)d->hz);
 }
 
 /* -------------------------------------------------------------------------------------- predict */

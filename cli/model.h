@@ -35,7 +35,10 @@ void cli_model_adopt(struct cli *c, struct cli_model *m, const struct ecg_datase
 /* CN_EINVALID for a checkpoint that names no normalisation: raw records need one. */
 int cli_model_normalises(struct cli *c, const struct cli_model *m);
 
-/* Shapes and labels must be the dataset's. */
+/* CN_EINVALID for a model that says to be made for another sampling rate. */
+int cli_model_rate(struct cli *c, const struct cli_model *m, double hz);
+
+/* Shapes, labels and rate must be the dataset's. */
 int cli_model_fits(struct cli *c, const struct cli_model *m, const struct ecg_dataset *d);
 
 /* Probabilities out[n, labels] of rows idx[n] of `d`; where the model was trained with another

@@ -180,6 +180,13 @@ static int set_resolution(struct ecg_annotations *a, const char *file, const cha
     return 0;
 }
 
+static bool is_beat_symbol(const char *symbol)
+{
+    for (int c = 0; c < ECG_CODES; c++)
+        if (codes[c].beat && !strcmp(codes[c].symbol, symbol)) return true;
+    return false;
+}
+
 /* "CODE SYMBOL DESCRIPTION" */
 static int define_code(struct ecg_annotations *a, const char *file, const char *text,
                        struct cn_error *err)
@@ -195,7 +202,8 @@ static int define_code(struct ecg_annotations *a, const char *file, const char *
                        file, text, ECG_CODES - 1, ECG_SYMBOL - 1);
     snprintf(a->defined[code], ECG_SYMBOL, "%.*s", (int)n, from);
     const char *known = codes[code].symbol;
-    if (codes[code].beat && strcmp(known, a->defined[code]) != 0)
+    if (known && strcmp(known, a->defined[code]) != 0 &&
+        (codes[code].beat || is_beat_symbol(a->defined[code])))
         return cn_fail(err, CN_EUNSUPPORTED,
                        "%s: gives code %ld, which is %s in WFDB, another meaning, '%s'; change the "
                        "file to a code from 42 to 49",

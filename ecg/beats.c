@@ -11,7 +11,7 @@ int ecg_beats_accept(const struct ecg_header *h, const char *path, struct cn_err
 {
     if (h->hz == ECG_MITDB_HZ && h->n_samples >= ECG_BEAT_SAMPLES) return 0;
     return cn_fail(err, CN_EINVALID,
-                   "%s: %lld samples at %g Hz; nets that classify beats take records of at least "
+                   "%s: %lld samples at %.9g Hz; nets that classify beats take records of at least "
                    "%d samples at %d Hz (as MIT-BIH's) with annotations of the R peaks",
                    path, (long long)h->n_samples, h->hz, ECG_BEAT_SAMPLES, ECG_MITDB_HZ);
 }

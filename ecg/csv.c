@@ -99,9 +99,16 @@ int ecg_csv_row(struct ecg_csv *c, struct cn_error *err)
 
 int ecg_csv_column(const struct ecg_csv *c, const char *name, struct cn_error *err)
 {
-    for (int i = 0; i < c->n_columns; i++)
-        if (!strcmp(c->column[i], name)) return i;
-    return cn_fail(err, CN_EINVALID, "%s:1: no column '%s'", c->file, name);
+    int found = -1;
+    for (int i = 0; i < c->n_columns; i++) {
+        if (strcmp(c->column[i], name) != 0) continue;
+        if (found >= 0)
+            return cn_fail(err, CN_EINVALID,
+                           "%s:1: columns %d and %d are both called '%s'; keep one", c->file,
+                           found + 1, i + 1, name);
+        found = i;
+    }
+    return found >= 0 ? found : cn_fail(err, CN_EINVALID, "%s:1: no column '%s'", c->file, name);
 }
 
 void ecg_csv_put(FILE *f, const char *field)

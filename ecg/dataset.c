@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,6 +40,7 @@
 struct mapping {
     struct cn_map map;
     char path[PATH_MAX];
+    float *own; /* samples of another normalisation than the file's, or NULL */
 };
 
 /* --- open files ------------------------------------------------------------------------------ */
@@ -48,8 +50,49 @@ void ecg_dataset_close(struct ecg_dataset *d)
     if (!d) return;
     struct mapping *m = d->mapping;
     if (m) cn_map_close(&m->map);
+    if (m) free(m->own);
     free(m);
     free(d);
+}
+
+static int check_row(const struct ecg_dataset *d, int row, const float *x, struct cn_error *err)
+{
+    int n = d->n_leads * d->n_samples;
+    for (int i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return cn_fail(err, CN_EINVALID,
+                           "dataset %s: record %s, lead %d: sample %d is not finite by another "
+                           "normalisation",
+                           d->name, d->id[row], i / d->n_samples + 1, i % d->n_samples);
+    return 0;
+}
+
+int ecg_dataset_renormalise(struct ecg_dataset *d, const float *mean, const float *std,
+                            struct cn_error *err)
+{
+    struct mapping *m = d->mapping;
+    size_t leads = (size_t)d->n_leads, row = leads * (size_t)d->n_samples;
+    if (!memcmp(mean, d->mean, leads * sizeof *mean) && !memcmp(std, d->std, leads * sizeof *std))
+        return 0;
+    float *x = malloc((size_t)d->n * row * sizeof *x);
+    int rc = x ? 0 : cn_fail(err, CN_ENOMEM, "dataset %s: out of memory", d->name);
+    for (int r = 0; !rc && r < d->n; r++) {
+        const float *from = d->x + (size_t)r * row;
+        float *to = x + (size_t)r * row;
+        for (int l = 0; l < d->n_leads; l++)
+            for (int t = 0; t < d->n_samples; t++, from++, to++)
+                *to = (*from * d->std[l] + d->mean[l] - mean[l]) / std[l];
+        rc = check_row(d, r, x + (size_t)r * row, err);
+    }
+    if (rc) {
+        free(x);
+        return rc;
+    }
+    free(m->own);
+    d->x = m->own = x;
+    memcpy(d->mean, mean, leads * sizeof *mean);
+    memcpy(d->std, std, leads * sizeof *std);
+    return 0;
 }
 
 int ecg_dataset_map(struct ecg_dataset **out, const char *path, struct cn_error *err)

@@ -49,6 +49,12 @@ struct ecg_dataset {
 
 void ecg_dataset_close(struct ecg_dataset *d); /* accepts NULL; frees d */
 
+/* Gives the samples another normalisation than the cache has: mean [n_leads], mV, and std [n_leads],
+ * above 0, of the model that is to read them. Takes memory for all samples, unless they are the same.
+ * CN_ENOMEM, or CN_EINVALID with the record and lead that would not stay finite; d is as it was. */
+int ecg_dataset_renormalise(struct ecg_dataset *d, const float *mean, const float *std,
+                            struct cn_error *err);
+
 /* Indexes of the records of `part`, ascending: malloc'ed *idx (caller frees), *n of them. */
 int ecg_dataset_part(const struct ecg_dataset *d, enum ecg_part part, uint32_t **idx, int *n,
                      struct cn_error *err);

@@ -48,7 +48,7 @@ int64_t ecg_preprocess(const struct ecg_record *r, const struct ecg_prep *how, f
     int64_t bridged = 0;
     if (h->hz != ECG_PTBXL_HZ || h->n_samples != ECG_PTBXL_SAMPLES)
         return cn_fail(err, CN_EINVALID,
-                       "%s: %lld samples at %g Hz; the 12-lead nets take %d samples at %d Hz "
+                       "%s: %lld samples at %.9g Hz; the 12-lead nets take %d samples at %d Hz "
                        "(PTB-XL's records100)",
                        r->path, (long long)h->n_samples, h->hz, ECG_PTBXL_SAMPLES, ECG_PTBXL_HZ);
     for (int lead = 0; lead < ECG_PTBXL_LEADS; lead++) {

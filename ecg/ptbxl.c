@@ -9,9 +9,11 @@
 
 #include <ctype.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -57,6 +59,11 @@ static int add_statement(struct statements *s, const struct ecg_csv *c, int diag
                        "%s:%d: diagnostic_class: '%.40s' is none of NORM, MI, CD, HYP, STTC",
                        c->file, c->row_line, c->field[class]);
     struct statement *st = &s->of[s->n];
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->of[i].code, c->field[0]) && s->of[i].label != label)
+            return cn_fail(err, CN_EINVALID, "%s:%d: '%.40s' stands here as %s, before as %s",
+                           c->file, c->row_line, c->field[0], ecg_ptbxl_label[label],
+                           ecg_ptbxl_label[s->of[i].label]);
     if (s->n == MAX_STATEMENTS)
         return cn_fail(err, CN_ELIMIT, "%s:%d: more than %d diagnostic statements", c->file,
                        c->row_line, MAX_STATEMENTS);
@@ -125,8 +132,7 @@ static int dict_pair(struct dict *d, char *key, size_t cap)
     if (expect(d, ':')) return -1;
     spaces(d);
     char *end;
-    strtod(d->at, &end);
-    if (end == d->at) return -1;
+    if (!isfinite(strtod(d->at, &end)) || end == d->at) return -1;
     d->at = end;
     return 0;
 }
@@ -163,10 +169,14 @@ static int find_columns(const struct ecg_csv *c, struct columns *at, struct cn_e
     if (at->codes < 0) return at->codes;
     at->fold = ecg_csv_column(c, "strat_fold", err);
     if (at->fold < 0) return at->fold;
-    struct cn_error none;
-    at->patient = ecg_csv_column(c, "patient_id", &none);
     at->file = ecg_csv_column(c, "filename_lr", err);
-    return at->file < 0 ? at->file : 0;
+    if (at->file < 0) return at->file;
+    at->patient = -1;
+    for (int i = 0; i < c->n_columns && at->patient < 0; i++)
+        if (!strcmp(c->column[i], "patient_id")) at->patient = i;
+    if (at->patient < 0) return 0;
+    at->patient = ecg_csv_column(c, "patient_id", err); /* refuses a second one */
+    return at->patient < 0 ? at->patient : 0;
 }
 
 static int whole(const struct ecg_csv *c, int column, int lo, int hi, int *out,
@@ -191,12 +201,30 @@ static bool record_path(const char *path, size_t cap)
            strlen(path) < cap && cn_text_clean(path, cap) && !strpbrk(path, "\t\r\n");
 }
 
-/* As pandas writes it: "15709.0". */
-static void copy_patient(struct ecg_ptbxl_row *row, const char *from)
+/* One form for what is one person: without blanks around it and the ".0" of pandas; what pandas and
+ * databases write for nobody is nobody. It is shown to people, so it becomes clean UTF-8. */
+static int copy_patient(const struct ecg_csv *c, int column, struct ecg_ptbxl_row *row,
+                        struct cn_error *err)
 {
-    size_t n = strlen(from);
-    if (n > 2 && !strcmp(from + n - 2, ".0")) n -= 2;
-    if (n < sizeof row->patient && cn_text_clean(from, n + 2)) memcpy(row->patient, from, n);
+    static const char *const nobody[] = {"nan", "none", "null", "na", "<na>", NULL};
+    const char *from = c->field[column] + strspn(c->field[column], " \t");
+    size_t n = strlen(from), shown;
+    while (n && strchr(" \t", from[n - 1])) n--;
+    if (n > 2 && !strncmp(from + n - 2, ".0", 2)) n -= 2;
+    for (int i = 0; nobody[i]; i++)
+        if (n == strlen(nobody[i]) && !strncasecmp(from, nobody[i], n)) return 0;
+    char *text = cn_text_utf8(from, n, NULL);
+    if (!text) return cn_fail(err, CN_ENOMEM, "%s: out of memory", c->file);
+    char form[sizeof row->patient + 8];
+    shown = cn_text_show(form, sizeof form, text);
+    free(text);
+    if (n >= sizeof row->patient || shown >= sizeof row->patient)
+        return cn_fail(err, CN_ELIMIT,
+                       "%s:%d: patient_id: longer than %zu bytes; shorten it, so that patients in "
+                       "several folds are found",
+                       c->file, c->row_line, sizeof row->patient - 1);
+    memcpy(row->patient, form, shown + 1);
+    return 0;
 }
 
 static int read_row(const struct ecg_csv *c, const struct columns *at, const struct statements *s,
@@ -215,7 +243,8 @@ static int read_row(const struct ecg_csv *c, const struct columns *at, const str
             "name of up to 23 bytes)",
             c->file, c->row_line, file);
     snprintf(row->file, sizeof row->file, "%s", file);
-    if (at->patient >= 0) copy_patient(row, c->field[at->patient]);
+    if (at->patient >= 0) rc = copy_patient(c, at->patient, row, err);
+    if (rc) return rc;
     struct dict d = {codes, codes};
     if (dict_labels(&d, s, row->label))
         return cn_fail(err, CN_EINVALID,

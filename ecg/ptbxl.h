@@ -18,8 +18,8 @@ struct ecg_ptbxl_row {
     int fold;                        /* strat_fold, 1-10 */
     int line;                        /* in ptbxl_database.csv, for messages */
     uint8_t label[ECG_PTBXL_LABELS]; /* 0 or 1 */
-    char patient[24];                /* patient_id where the table has that column, else "" */
-    char file[64];                   /* filename_lr: "records100/00000/00001_lr"; plain UTF-8 */
+    char patient[80]; /* patient_id where the table has that column, in one form; "": not known */
+    char file[64];    /* filename_lr: "records100/00000/00001_lr"; plain UTF-8 */
 };
 
 struct ecg_ptbxl {

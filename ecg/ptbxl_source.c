@@ -16,6 +16,7 @@
 
 #define LEADS ECG_PTBXL_LEADS
 #define SAMPLES ECG_PTBXL_SAMPLES
+#define LEAST_STD 1e-9f /* mV; below it only the filter's rounding moves */
 
 /* Mean and sum of squared deviations of a lead over `n` samples. */
 struct moments {
@@ -94,7 +95,7 @@ static void fit(struct impl *impl)
                 merge(&all, &impl->moments[i][l]);
         impl->mean[l] = (float)all.mean;
         impl->std[l] = (float)sqrt(all.m2 / all.n);
-        if (!(impl->std[l] > 0)) impl->std[l] = 1;
+        if (!(impl->std[l] > LEAST_STD)) impl->std[l] = 1;
     }
 }
 

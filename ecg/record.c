@@ -156,6 +156,8 @@ int ecg_signal_find(const struct ecg_header *h, const char *name)
 
 int64_t ecg_sample_at(double time, double per_unit)
 {
-    double at = floor(time * per_unit + 0.5);
+    double exact = time * per_unit;
+    /* a half in decimals, as 0.285 s at 100 Hz, may lie an ulp below one in binary */
+    double at = floor(exact + 0.5 + fabs(exact) * 4e-16);
     return at >= 0 && at <= 9007199254740992.0 ? (int64_t)at : -1;
 }

@@ -185,6 +185,19 @@ static int tell_empty_parts(struct ecg_remarks *r, const int rows[4], struct cn_
     return rc;
 }
 
+static int tell_bridged(struct ecg_remarks *r, const struct ecg_source *s, struct cn_error *err)
+{
+    int records = 0;
+    long long samples = 0;
+    for (int i = 0; i < s->items; i++) {
+        records += s->item_of[i].bridged > 0;
+        samples += s->item_of[i].bridged;
+    }
+    if (!records) return 0;
+    return add(r, err, "%lld missing samples of %d record%s bridged", samples, records,
+               records == 1 ? "" : "s");
+}
+
 int ecg_remarks_make(struct ecg_remarks *r, const struct ecg_source *s, const int rows[4],
                      struct cn_error *err)
 {
@@ -195,6 +208,7 @@ int ecg_remarks_make(struct ecg_remarks *r, const struct ecg_source *s, const in
     };
     memset(r, 0, sizeof *r);
     int rc = tell_empty_parts(r, rows, err);
+    if (!rc) rc = tell_bridged(r, s, err);
     for (size_t i = 0; !rc && i < sizeof kinds / sizeof *kinds; i++)
         rc = tell_groups(r, s, &kinds[i], err);
     if (rc) ecg_remarks_clear(r);

@@ -83,16 +83,30 @@ static int load_raw(struct ecg_strip **out, const struct ecg_show *show, const s
     return rc;
 }
 
+/* Leaves samples [first, first + count) of each lead. */
+static void cut(struct ecg_strip *s, int64_t first, int64_t count)
+{
+    for (int l = 0; l < s->leads; l++)
+        memmove(s->x + l * count, s->x + (int64_t)l * s->samples + first,
+                (size_t)count * sizeof *s->x);
+    s->samples = (int)count;
+    s->start = (double)first / s->hz;
+}
+
 static int load_stage(struct ecg_strip **out, const struct ecg_show *show,
                       const struct ecg_record *r, struct cn_error *err)
 {
     const struct ecg_prep how = {show->stage, show->norm, show->gaps};
-    int rc = alloc_strip(out, &r->header, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, err);
+    int64_t first = 0, count = 0;
+    int rc = choose(show, r, &first, &count, err);
+    if (!rc) rc = alloc_strip(out, &r->header, ECG_PTBXL_LEADS, ECG_PTBXL_SAMPLES, err);
     if (rc) return rc;
     for (int l = 0; l < ECG_PTBXL_LEADS; l++)
         snprintf((*out)->lead[l], sizeof(*out)->lead[l], "%s", ecg_lead_name[l]);
     (*out)->bridged = ecg_preprocess(r, &how, (*out)->x, err);
-    return (*out)->bridged < 0 ? (int)(*out)->bridged : 0;
+    if ((*out)->bridged < 0) return (int)(*out)->bridged;
+    cut(*out, first, count);
+    return 0;
 }
 
 int ecg_strip_load(struct ecg_strip **out, const struct ecg_show *show, struct cn_error *err)

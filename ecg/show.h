@@ -24,7 +24,7 @@ struct ecg_show {
     enum ecg_stage stage;        /* beyond ECG_RAW: 12-lead records of 10 s at 100 Hz only */
     const struct ecg_norm *norm; /* for ECG_NORMALISED: a dataset's mean and std */
     struct ecg_gaps gaps;        /* beyond ECG_RAW: what becomes of missing samples */
-    double start, seconds;       /* ECG_RAW: from where, how long; seconds ≤ 0: 10 */
+    double start, seconds;       /* from where, how long; seconds ≤ 0: 10 */
 };
 
 /* *out is owned by the caller. */

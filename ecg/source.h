@@ -15,7 +15,7 @@
 /* One record of a folder. Name, patient and fold are known from the start, the rest once it was read. */
 struct ecg_item {
     char name[64];
-    char patient[32]; /* who it is of; "": not known */
+    char patient[80]; /* who it is of; "": not known */
     int fold;         /* 1-10; 0: it has none of its own */
     bool read;
     int64_t bytes;                /* of its signal files */

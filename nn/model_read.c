@@ -19,6 +19,9 @@
 #include "nn/safetensors.h"
 
 #define MAX_MODEL_BYTES ((size_t)4 << 30)
+/* mV: what a normalisation can be made of (ecg/ptbxl_source.c, ecg/signal.c) */
+#define LEAST_STD 1e-9f
+#define MOST_MV 1e6f
 #define MAX_JSON ((size_t)4 << 20) /* of a metadata string: a history of some ten thousand epochs */
 
 struct model_source {
@@ -173,23 +176,26 @@ static int check_shapes(const struct model_source *s, const struct nn_net *net,
     return 0;
 }
 
-static int read_floats(const struct model_source *s, const char *key, float *v)
+/* One number a lead; where the key is absent, v stays. */
+static int read_floats(const struct model_source *s, const char *key, float *v, int leads)
 {
     const json_t *a = json_object_get(s->about, key);
-    for (size_t i = 0; i < json_array_size(a); i++) {
+    bool sound = !a || (json_is_array(a) && json_array_size(a) == (size_t)leads);
+    for (size_t i = 0; sound && i < json_array_size(a); i++) {
         const json_t *x = json_array_get(a, i);
-        if (i >= NN_MAX_LEADS || !json_is_number(x) || !isfinite((float)json_number_value(x)))
-            return cn_fail(s->err, CN_ECORRUPT, "%s: '%s' is not a list of up to %d numbers",
-                           s->name, key, NN_MAX_LEADS);
+        sound = json_is_number(x) && isfinite((float)json_number_value(x));
         v[i] = (float)json_number_value(x);
     }
-    return 0;
+    return sound ? 0
+                 : cn_fail(s->err, CN_ECORRUPT, "%s: '%s' is not a list of %d numbers, one a lead",
+                           s->name, key, leads);
 }
 
-/* Label i; each is clean text that no other label has. */
+/* Label i; each is clean text on one line that no other label has. */
 static int take_label(const struct model_source *s, struct nn_model *m, size_t i, const char *text)
 {
-    if (i >= (size_t)m->net->n_labels || !text || !*text || !cn_text_clean(text, 7))
+    if (i >= (size_t)m->net->n_labels || !text || !*text || !cn_text_clean(text, 7) ||
+        strpbrk(text, "\t\r\n"))
         return cn_fail(s->err, CN_ECORRUPT,
                        "%s: 'labels' is not a list of up to %d names of 1 to 7 bytes", s->name,
                        m->net->n_labels);
@@ -202,12 +208,16 @@ static int take_label(const struct model_source *s, struct nn_model *m, size_t i
 
 static int read_about(const struct model_source *s, struct nn_model *m)
 {
-    const json_t *labels = json_object_get(s->about, "labels");
-    int rc = read_floats(s, "mean", m->mean);
-    if (!rc) rc = read_floats(s, "std", m->std);
+    const json_t *labels = json_object_get(s->about, "labels"), *hz;
+    int rc = read_floats(s, "mean", m->mean, m->net->n_leads);
+    if (!rc) rc = read_floats(s, "std", m->std, m->net->n_leads);
     for (size_t i = 0; !rc && i < json_array_size(labels); i++)
         rc = take_label(s, m, i, json_string_value(json_array_get(labels, i)));
-    m->hz = (float)json_number_value(json_object_get(s->about, "hz"));
+    if (!rc && labels && !json_is_array(labels)) rc = take_label(s, m, 0, NULL);
+    hz = json_object_get(s->about, "hz");
+    if (!rc && hz && !json_is_number(hz))
+        rc = cn_fail(s->err, CN_ECORRUPT, "%s: 'hz' is not a number", s->name);
+    m->hz = (float)json_number_value(hz);
     m->unsaid = !json_object_get(s->about, "mean") || !json_object_get(s->about, "std");
     return rc;
 }
@@ -248,9 +258,11 @@ static int read_plain_about(const struct model_source *s, struct nn_model *m)
 static int check_about(const struct model_source *s, const struct nn_model *m)
 {
     for (int i = 0; i < NN_MAX_LEADS; i++)
-        if (m->std[i] <= 0)
-            return cn_fail(s->err, CN_ECORRUPT, "%s: lead %d's std is %g; it must lie above 0",
-                           s->name, i + 1, (double)m->std[i]);
+        if (!(m->std[i] >= LEAST_STD && m->std[i] <= MOST_MV && fabsf(m->mean[i]) <= MOST_MV))
+            return cn_fail(s->err, CN_ECORRUPT,
+                           "%s: lead %d's std is %g and its mean %g mV, which no recording has: a "
+                           "std lies above 0, both within %g mV",
+                           s->name, i + 1, (double)m->std[i], (double)m->mean[i], (double)MOST_MV);
     if (!(m->hz >= 0 && m->hz <= 1e6f))
         return cn_fail(s->err, CN_ECORRUPT, "%s: 'hz' is %g", s->name, (double)m->hz);
     return 0;

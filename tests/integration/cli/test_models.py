@@ -171,6 +171,54 @@ class Models(harness.Case):
         self.json("prune", "bare.safetensors", "--data", PTBXL, "--keep", "0.5", "--epochs", "0", "-o", "half.safetensors")
         self.assertEqual(self.json("inspect", "half.safetensors")["labels"], about["labels"])
 
+    def test_facts_about_the_input(self):
+        """What a file says of its input and labels is right, is the data's, or is refused."""
+        self.net()
+        meta, tensors = read(self.path("m.safetensors"))
+        about = json.loads(meta["cinch"])
+
+        def with_facts(**facts):
+            write(self.path("f.safetensors"), {"cinch": json.dumps({**about, **facts})}, tensors)
+
+        for facts, part in (({"std": about["std"][:11]}, "'std'"), ({"mean": "none"}, "'mean'"), ({"mean": [1e30] * 12}, "mean"),
+                            ({"std": [1e-30] * 12}, "std"), ({"hz": "100"}, "'hz'"), ({"labels": "NORM"}, "'labels'"),
+                            ({"labels": ["a\nb", "b", "c", "d", "e"]}, "'labels'")):
+            with_facts(**facts)
+            for command in (["infer", "f.safetensors", RECORDS[0]], ["inspect", "f.safetensors"],
+                            ["quantize", "f.safetensors", "--mode", "float", "-o", "x"]):
+                self.refuses(*command, part=["f.safetensors", part])
+        uses = (["eval", "f.safetensors", "--data", PTBXL], ["quantize", "f.safetensors", "--data", PTBXL, "-o", "x"],
+                ["prune", "f.safetensors", "--data", PTBXL, "--keep", "0.5", "--epochs", "0", "-o", "x"],
+                ["train", "--net", "cnn", "--data", PTBXL, "--epochs", "1", "--teacher", "f.safetensors", "-o", "x"])
+        with_facts(hz=250)
+        for command in (*uses, ["infer", "f.safetensors", RECORDS[0]]):
+            self.refuses(*command, part=["f.safetensors", "250 Hz"])
+        with_facts(labels=["MI", "NORM", "CD", "HYP", "STTC"])
+        for command in uses:
+            self.refuses(*command, part=["f.safetensors", "label 1"])
+
+    def test_other_normalisation(self):
+        """A net reads what its own normalisation gives, whatever the dataset's is."""
+        self.net()
+        meta, tensors = read(self.path("m.safetensors"))
+        about = json.loads(meta["cinch"])
+        other = {**about, "mean": [0.0] * 12, "std": [4 * v for v in about["std"]]}
+        dtype, shape, raw = tensors["conv1.weight"]
+        larger = struct.pack(f"<{len(raw) // 4}f", *(4 * v for v in struct.unpack(f"<{len(raw) // 4}f", raw)))
+        write(self.path("n.safetensors"), {"cinch": json.dumps(other)}, {**tensors, "conv1.weight": (dtype, shape, larger)})
+        scores = {}
+        for file in ("m", "n"):
+            self.json("quantize", file + ".safetensors", "--data", PTBXL, "-o", file + ".cinch")
+            self.json("prune", file + ".safetensors", "--data", PTBXL, "--keep", "0.75", "--norm", "taylor", "--rounds", "1",
+                      "--epochs", "1", "-o", file + "p.safetensors")
+            scores[file] = [self.json("eval", f, "--data", PTBXL)["auroc"]["macro"]
+                            for f in (file + ".safetensors", file + ".cinch", file + "p.safetensors")]
+        for a, b in zip(scores["m"], scores["n"]):
+            self.assertAlmostEqual(a, b, delta=0.05)
+        _, err = self.cinch("train", "--net", "cnn", "--widths", "4,8,12,4", "--data", PTBXL, "--epochs", "1",
+                            "--teacher", "n.safetensors", "-o", "t.safetensors")
+        self.assertIn("another normalisation", err)
+
     def test_company(self):
         """A record's answer is the same alone, in any company and at any place."""
         for net, widths in (("cnn", "4,8,12,4"), ("rnn", "5")):

@@ -58,6 +58,16 @@ class Gaps(harness.Case):
         out, _ = self.cinch("data", "show", "rec", "--svg", "-")
         self.assertEqual(out.count("<polyline"), 13)
 
+    def test_a_piece_of_every_stage(self):
+        twelve(self.dir, "whole")
+        for stage in ("raw", "filtered"):
+            all_of_it = self.json("data", "show", "whole", "--stage", stage)
+            piece = self.json("data", "show", "whole", "--stage", stage, "--start", "3.285", "--seconds", "0.07")
+            self.assertEqual((piece["start"], piece["samples"]), (3.29, 7))
+            for lead, values in piece["leads"].items():
+                self.assertEqual(values, all_of_it["leads"][lead][329:336])
+            self.refuses("data", "show", "whole", "--stage", stage, "--start", "10", part="cannot start at 10 s")
+
     def test_nets_see_no_gap(self):
         self.cinch("train", "--net", "cnn", "--data", harness.PTBXL, "--epochs", 0, "-o", "m.safetensors")
         self.refuses("infer", "m.safetensors", "rec", part=["rec.hea", "II", "15 samples", "--gaps interpolate"])

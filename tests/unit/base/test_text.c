@@ -83,6 +83,8 @@ static void what_is_shown(void **state)
     is_shown("\xe2\x80\xae"
              "abc",
              "\\u202eabc");
+    is_shown("\xef\xbf\xbe|\xef\xbb\xbfII",
+             "\\ufffe|\\ufeffII"); /* no character; a byte order mark */
     char out[8];
     assert_int_equal(cn_text_show(out, 8, "abcde\xe2\x82\xac"), 5); /* not cut inside a character */
     assert_string_equal(out, "abcde");

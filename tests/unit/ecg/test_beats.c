@@ -201,6 +201,9 @@ static void types_that_a_file_defines(void **state)
                                 NULL};
     must_fail(parse_notes(&a, beat, &err), CN_EUNSUPPORTED, &err,
               "gives code 1, which is N in WFDB, another meaning, 'V'");
+    const char *const lost[] = {defined[0], "14 V", defined[3], NULL};
+    must_fail(parse_notes(&a, lost, &err), CN_EUNSUPPORTED, &err,
+              "gives code 14, which is ~ in WFDB, another meaning, 'V'");
     static const char *const bad[] = {"60 X", "TP", "42", "42 a-very-long-symbol", "-1 X"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         const char *const one[] = {defined[0], bad[i], defined[3], NULL};

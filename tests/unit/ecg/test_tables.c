@@ -116,6 +116,8 @@ static void malformed_database_rows(void **state)
         {"2,{NORM: 1},1,records100/00000/00001_lr", "scp_codes: malformed"},
         {"2,\"{'NORM': 1,}\",1,records100/00000/00001_lr", "scp_codes: malformed"},
         {"2,{'NORM': 1} x,1,records100/00000/00001_lr", "scp_codes: malformed"},
+        {"2,{'NORM': nan},1,records100/00000/00001_lr", "scp_codes: malformed at character 10"},
+        {"2,{'NORM': 1e999},1,records100/00000/00001_lr", "scp_codes: malformed at character 10"},
         {"2,{},1,../secret", "filename_lr: '../secret' is not"},
         {"2,{},1,/etc/passwd", "filename_lr"},
         {"2,{},1,", "filename_lr"},
@@ -147,6 +149,10 @@ static void malformed_statements(void **state)
         {",diagnostic,diagnostic_class\nNORM,1.0,FINE\n", "diagnostic_class: 'FINE' is none of"},
         {",diagnostic,diagnostic_class\nNORM,,NORM\n", "no statement is diagnostic"},
         {",diagnostic,diagnostic_class\n,1.0,NORM\n", "is not an SCP code"},
+        {",diagnostic,diagnostic_class\nIMI,1.0,MI\nIMI,1.0,CD\n",
+         "scp_statements.csv:3: 'IMI' stands here as CD, before as MI"},
+        {",diagnostic,diagnostic_class,diagnostic\nIMI,1.0,MI,0\n",
+         "scp_statements.csv:1: columns 2 and 4 are both called 'diagnostic'"},
     };
     char dir[256];
     fake_folder(dir, "statements");

@@ -284,6 +284,13 @@ static void gaps_change_the_fingerprint_only_when_bridged(void **state)
     assert_non_null(strstr(said, "lead AVL: 20 samples are missing in 1 gap;"));
     assert_int_equal(agree(dir, &bridge, ""), 0);
     assert_non_null(strstr(told, "00003_lr.hea: lead AVL: 20 missing samples in 1 gap bridged"));
+    assert_non_null(strstr(said, "20 missing samples of 1 record bridged"));
+    must(ecg_dataset_open(&d, &b, &err), &err);
+    ecg_dataset_close(d);
+    told[0] = 0; /* the cache is there now, and says it again */
+    must(ecg_dataset_open(&d, &b, &err), &err);
+    ecg_dataset_close(d);
+    assert_non_null(strstr(told, "20 missing samples of 1 record bridged"));
     struct ecg_verify v = {.dir = dir, .cache_dir = cache, .gaps = bridge};
     must(ecg_verify(&v, &out, &err), &err);
     assert_int_equal(out.bridged, 20);
@@ -340,6 +347,49 @@ static void copies_and_patients_are_told(void **state)
         if (!strstr(told, lines[i])) fail_msg("the build does not say '%s' but %s", lines[i], told);
     }
     assert_null(strstr(said, "empty"));
+}
+
+/* Whatever a table calls a person, and nobody. */
+static void patients_of_any_form(void **state)
+{
+    static const struct {
+        const char *one, *other, *told; /* NULL: no remark */
+    } forms[] = {
+        {"7", " 7.0 ", "patient 7 is in folds 1 and 10"},
+        {"M\xfcller", "M\xfcller", "patient M\xc3\xbcller is in folds 1 and 10"},
+        {"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+         "cdef is in folds 1 and 10"},
+        {"\x1b[2J", "\x1b[2J", "patient \\x1b[2J is in folds"},
+        {"", "", NULL},
+        {"nan", "NaN", NULL},
+        {"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0",
+         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef1", NULL},
+    };
+    char dir[256], text[512];
+    fake_folder(dir, "forms");
+    fake_ptbxl(dir, 2);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        snprintf(text, sizeof text,
+                 "ecg_id,patient_id,scp_codes,strat_fold,filename_lr\n"
+                 "1,%s,{},1,records100/00000/00001_lr\n2,%s,{},10,records100/00000/00002_lr\n",
+                 forms[i].one, forms[i].other);
+        fake_text(dir, "ptbxl_database.csv", text);
+        assert_int_equal(agree(dir, &refuse, ""), 0);
+        if (!forms[i].told ? strstr(said, "patient ") != NULL : !strstr(said, forms[i].told))
+            fail_msg("%s: verify says '%s'", forms[i].one, said);
+    }
+    memset(text, 0, sizeof text);
+    snprintf(text, sizeof text,
+             "ecg_id,patient_id,scp_codes,strat_fold,filename_lr\n1,%0100d,{},1,"
+             "records100/00000/00001_lr\n",
+             1);
+    fake_text(dir, "ptbxl_database.csv", text);
+    struct ecg_verify v = {.dir = dir};
+    struct ecg_verified out;
+    struct cn_error err;
+    must_fail(ecg_verify(&v, &out, &err), CN_ELIMIT, &err,
+              "ptbxl_database.csv:2: patient_id: longer");
 }
 
 static void a_cache_that_is_there_tells_it_again(void **state)
@@ -400,6 +450,7 @@ int main(void)
         cmocka_unit_test(signals_in_two_files),
         cmocka_unit_test(gaps_change_the_fingerprint_only_when_bridged),
         cmocka_unit_test(copies_and_patients_are_told),
+        cmocka_unit_test(patients_of_any_form),
         cmocka_unit_test(a_cache_that_is_there_tells_it_again),
         cmocka_unit_test(parts_of_beats),
     };

@@ -388,6 +388,9 @@ static void seconds_become_the_nearest_sample(void **state)
         assert_int_equal(ecg_sample_at(t / 360.0, 360), t);
         assert_int_equal(ecg_sample_at(t * 0.004, 250), t);
     }
+    assert_int_equal(ecg_sample_at(0.285, 100), 29); /* 28.499999999999996 in binary */
+    assert_int_equal(ecg_sample_at(0.145, 100), 15);
+    assert_int_equal(ecg_sample_at(0.2849999, 100), 28);
     assert_int_equal(ecg_sample_at(0.5, 1), 1);
     assert_int_equal(ecg_sample_at(1.4999, 1), 1);
     assert_int_equal(ecg_sample_at(-0.6, 1), -1);
