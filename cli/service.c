@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/yaml.h"
+#include "proto/check.h"
 #include "proto/wire.h"
 
 struct config {
@@ -95,12 +96,21 @@ static int parse_answer(struct cli *c, char *text, json_t **doc)
     return 0;
 }
 
+/* What a user typed, before it is sent; the coordinator would refuse it in the words of the protocol. */
+static int check_id(struct cli *c, const char *id)
+{
+    if (!id || pr_name_valid(id)) return 0;
+    return cn_fail(&c->err, CN_EINVALID,
+                   "'%s' is no id: runs are called r12, jobs j345; cinch ls lists the runs", id);
+}
+
 int cli_query(struct cli *c, struct pr_client *client, Cinch__Query__What what, const char *id,
               json_t **doc)
 {
     char *text = NULL;
     *doc = NULL;
-    int rc = pr_query(client, what, id, &text, &c->err);
+    int rc = check_id(c, id);
+    if (!rc) rc = pr_query(client, what, id, &text, &c->err);
     return rc ? rc : parse_answer(c, text, doc);
 }
 
@@ -108,7 +118,8 @@ int cli_control(struct cli *c, struct pr_client *client, Cinch__Control__What wh
                 int value, json_t **doc)
 {
     char *text = NULL;
-    int rc = pr_control(client, what, id, value, &text, &c->err);
+    int rc = check_id(c, id);
+    if (!rc) rc = pr_control(client, what, id, value, &text, &c->err);
     return rc ? rc : parse_answer(c, text, doc);
 }
 

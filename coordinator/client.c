@@ -381,6 +381,10 @@ static int control_run(struct coordinator *c, struct request *r, const Cinch__Co
         say_why_not(c, q->what, run, o);
         return 0;
     }
+    if (!o->changed && q->what == CINCH__CONTROL__WHAT__CANCEL)
+        say(o, "r%u is cancelled; its jobs go on for the other runs that want them", run);
+    if (!o->changed && q->what == CINCH__CONTROL__WHAT__RETRY)
+        say(o, "r%u is live again; its jobs went on for other runs", run);
     if (sc_run_paused(c->s, run) && q->what == CINCH__CONTROL__WHAT__RETRY)
         say(o, "r%u is paused: they wait for cinch resume r%u", run, run);
     note(c, (struct st_op){.kind = ST_RUN, .run = run});

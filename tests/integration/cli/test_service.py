@@ -118,6 +118,24 @@ class Service(harness.Case):
         self.ask("resume", run)
         self.assertEqual(self.ask("watch", run, timeout=1200)["state"], "done")
 
+    def test_what_is_no_id(self):
+        for command in ("show", "log", "explain", "watch", "cancel", "retry", "pause", "resume"):
+            for name in ("", "a run", "r1!"):
+                doc, _ = self.say(command, name, "--json", code=2)
+                self.assertIn("is no id", json.loads(doc)["error"]["text"])
+
+    def test_jobs_of_two_runs(self):
+        """Cancelling one run leaves the other its jobs, and the answer does not sound as if nothing had been done."""
+        one, two = (self.submit(GRID + "seeds: [80]\n", "--paused")["run"] for _ in range(2))
+        out, _ = self.say("cancel", one)
+        self.assertIn(f"{one} is cancelled; its jobs go on", out)
+        self.assertEqual(self.ask("show", one)["state"], "cancelled")
+        self.assertEqual(self.ask("show", two)["state"], "waiting")
+        out, _ = self.say("retry", one)
+        self.assertIn(f"{one} is live again", out)
+        self.assertNotEqual(self.ask("show", one)["state"], "cancelled")
+        self.ask("cancel", one, two)
+
     def test_one_of_several_is_unknown(self):
         """What was done before it, and what was not asked for, is said with the failure."""
         run = self.submit(GRID + "seeds: [79]\n", "--paused")["run"]
