@@ -3,7 +3,8 @@
  * The bytes are safetensors: flat vectors "params", "moment1", "moment2", "average", "best" (the
  * last only after an epoch), and one metadata string "cinch.checkpoint", a JSON object:
  *   version 1; net, widths, recipe (canonical text), seed (text), data (fingerprint), records, and
- *   where there are some teacher and mask (hashes): what the checkpoint belongs to; epoch, batch (the next), step, loss_sum; plateau {lr, best, bad};
+ *   where there are some teacher and mask (hashes): what the checkpoint belongs to; vectors (the
+ *   hash of their bytes, one behind the other); epoch, batch (the next), step, loss_sum; plateau {lr, best, bad};
  *   best_epoch, best_score, best_loss; history [{epoch, train_loss, val_loss, val_score, lr}].
  * Numbers that are not finite stand as null. 17 digits bring every double back exactly.
  */
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "nn/check.h"
 #include "nn/safetensors.h"
 
@@ -84,6 +86,21 @@ static int add_hash(json_t *o, const char *key, const struct cn_hash *hash)
     return json_object_set_new(o, key, json_string(hex));
 }
 
+/* Of all vectors as they are written. */
+static int hash_vectors(const struct nn_state *s, const struct nn_net *net, struct cn_hash *out)
+{
+    struct cn_hasher *h = cn_hasher_create();
+    if (!h) return CN_ENOMEM;
+    cn_hasher_add(h, s->params, net->n_floats * sizeof(float));
+    cn_hasher_add(h, s->average, net->n_floats * sizeof(float));
+    cn_hasher_add(h, s->m1, net->n_params * sizeof(float));
+    cn_hasher_add(h, s->m2, net->n_params * sizeof(float));
+    if (s->best_epoch) cn_hasher_add(h, s->best, net->n_floats * sizeof(float));
+    cn_hasher_finish(h, out);
+    cn_hasher_destroy(h);
+    return 0;
+}
+
 /* What a checkpoint belongs to, as an object whose every member must agree. */
 static json_t *identity_object(const struct nn_identity *id)
 {
@@ -111,7 +128,9 @@ static char *state_text(const struct nn_state *s, const struct nn_identity *id)
                   s->plateau.bad, "best_epoch", s->best_epoch, "best_score", number(s->best_score),
                   "best_loss", number(s->best_loss), "history", history_array(s));
     char *text = NULL;
-    if (o && more && !json_object_update(o, more))
+    struct cn_hash vectors;
+    if (o && more && !hash_vectors(s, id->net, &vectors) && !add_hash(o, "vectors", &vectors) &&
+        !json_object_update(o, more))
         text = json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(o);
     json_decref(more);
@@ -275,6 +294,23 @@ static int read_vectors(struct nn_state *s, const struct nn_net *net, const stru
     return rc;
 }
 
+/* A bit that turned over on a disk is a number like any other: the hash tells. Earlier versions wrote
+ * none. */
+static int check_vectors(const struct nn_state *s, const struct nn_net *net, const json_t *o,
+                         struct cn_error *err)
+{
+    const char *want = json_string_value(json_object_get(o, "vectors"));
+    char hex[CN_HASH_HEX];
+    struct cn_hash hash;
+    if (!want) return 0;
+    if (hash_vectors(s, net, &hash)) return cn_fail(err, CN_ENOMEM, "out of memory");
+    cn_hash_hex(&hash, hex);
+    return strcmp(hex, want) ? cn_fail(err, CN_ECORRUPT,
+                                       "checkpoint: damaged: its numbers are not those that were "
+                                       "written")
+                             : 0;
+}
+
 int nn_checkpoint_read(struct nn_state *s, const struct nn_identity *id, int epochs,
                        const void *data, size_t n, struct cn_error *err)
 {
@@ -290,6 +326,7 @@ int nn_checkpoint_read(struct nn_state *s, const struct nn_identity *id, int epo
     if (!rc) rc = read_history(s, json_object_get(o, "history"), epochs, err);
     if (!rc && s->n_history != s->epoch) rc = damaged(err, "history");
     if (!rc) rc = read_vectors(s, id->net, st, err);
+    if (!rc) rc = check_vectors(s, id->net, o, err);
     json_decref(o);
     nn_st_destroy(st);
     return rc;

@@ -350,6 +350,13 @@ static void checkpoints_are_checked(void **state)
         m.resume_n = cut;
         assert_int_equal(run(be, &r, &m, 1, NULL), CN_ECORRUPT);
     }
+    m.resume_n = s.n;
+    for (size_t back = 4; back < s.n / 2; back += s.n / 16 / 4 * 4) { /* a number's lowest bit */
+        ((char *)s.data)[s.n - back] ^= 1;
+        assert_int_equal(run(be, &r, &m, 1, NULL), CN_ECORRUPT);
+        assert_non_null(strstr(m.error.text, "damaged"));
+        ((char *)s.data)[s.n - back] ^= 1;
+    }
     free(s.data);
     nn_model_destroy(m.model);
     be->ops->destroy(be);
