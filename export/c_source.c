@@ -307,7 +307,7 @@ static void call_layer(struct source *s, int i)
     }
 }
 
-/* Memory: first fit by lifetime. */
+/* Memory: first fit by lifetime; a convolution may write over what it has read. */
 
 static int last_reader(const struct export_artifact *a, int edge)
 {
@@ -323,22 +323,65 @@ static size_t edge_size(const struct export_edge *e)
     return ((size_t)e->c * (size_t)e->t * width + 7) / 8 * 8;
 }
 
-static void place_edges(struct source *s)
+/* An int8 convolution may write over its own input, when nothing else reads that: output row t starts
+ * where input rows before t * pool - pad, which nobody reads any more, lay. The bytes that the output
+ * must start below the input for that; 0: it may not. */
+static size_t lead_of(const struct export_artifact *a, int e)
+{
+    const struct export_layer *l = &a->layer[e - 1];
+    long lead = 0;
+    if (l->f.op != CINCHRT_CONV_I8 || l->in1 >= 0 || last_reader(a, l->in) > e ||
+        a->edge[l->in].type != EXPORT_U8 || a->edge[e].type != EXPORT_U8)
+        return 0;
+    for (long t = 0; t < l->tout; t++) {
+        long row = t * l->f.pool - l->f.pad;
+        long need = (t + 1) * l->f.cout - (row > 0 ? row * l->f.cin : 0);
+        if (need > lead) lead = need;
+    }
+    return ((size_t)lead + 7) / 8 * 8;
+}
+
+/* Where edge e may start so that edge o, placed before, stays whole while it is read: `at`, or a later place. */
+static size_t beside(const struct source *s, int e, size_t at, int o)
 {
     const struct export_artifact *a = s->a;
-    size_t end = 0, state = 0;
-    for (int e = 0; e <= a->n; e++) {
-        size_t at = 0, size = edge_size(&a->edge[e]);
+    size_t other = edge_size(&a->edge[o]), lead;
+    if (last_reader(a, o) < e || at >= s->offset[o] + other ||
+        s->offset[o] >= at + edge_size(&a->edge[e]))
+        return at;
+    lead = a->layer[e - 1].in == o ? lead_of(a, e) : 0;
+    return lead && at + lead <= s->offset[o] ? at : s->offset[o] + other;
+}
+
+/* Places all edges, the input at `first`: the end of the last one. */
+static size_t place(struct source *s, size_t first)
+{
+    const struct export_artifact *a = s->a;
+    size_t end = first + edge_size(&a->edge[0]);
+    s->offset[0] = first;
+    for (int e = 1; e <= a->n; e++) {
+        size_t at = 0;
         for (int o = 0; o < e; o++) {
-            size_t other = edge_size(&a->edge[o]);
-            if (last_reader(a, o) < e || at >= s->offset[o] + other || s->offset[o] >= at + size)
-                continue;
-            at = s->offset[o] + other;
+            size_t next = beside(s, e, at, o);
+            if (next == at) continue;
+            at = next;
             o = -1; /* start again: the new place may meet an earlier edge */
         }
         s->offset[e] = at;
-        if (at + size > end) end = at + size;
+        if (at + edge_size(&a->edge[e]) > end) end = at + edge_size(&a->edge[e]);
     }
+    return end;
+}
+
+/* The input at the front, or so far back that the first layer may write over it: what takes less. */
+static void place_edges(struct source *s)
+{
+    const struct export_artifact *a = s->a;
+    size_t state = 0, lead = lead_of(a, 1), end = place(s, 0), behind = place(s, lead);
+    if (behind < end)
+        end = behind;
+    else
+        place(s, 0);
     for (int i = 0; i < a->n; i++)
         if (export_is_lstm(&a->layer[i]) && 12 * (size_t)a->layer[i].f.cout > state)
             state = 12 * (size_t)a->layer[i].f.cout;

@@ -178,9 +178,26 @@ static void test_float(void **state)
     check("masked-beat_float");
 }
 
+/* A pooled convolution writes over its input: the record itself is nearly all that the net takes. */
+static void test_scratch(void **state)
+{
+    struct export_module m;
+    struct cn_error err;
+    char *file;
+    size_t n;
+    (void)state;
+    if (cn_file_read(ARTIFACTS "cnn_full.cinch", 1 << 20, &file, &n, &err))
+        fail_msg("%s", err.text);
+    if (export_c_module(file, n, "net", &m, &err)) fail_msg("%s", err.text);
+    assert_in_range(m.scratch, 12 * 1000, 12 * 1000 + 64);
+    export_module_release(&m);
+    free(file);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_int8), cmocka_unit_test(test_float)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_int8), cmocka_unit_test(test_float),
+                                       cmocka_unit_test(test_scratch)};
     struct cn_error err;
     if (cn_mkdirs(WORK, &err)) return 1;
     return cmocka_run_group_tests_name("export_c", tests, NULL, NULL);
