@@ -1,6 +1,7 @@
 /* ecg/beats.c - see beats.h. */
 #include "ecg/beats.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,33 @@ int ecg_beats_cut(struct ecg_beats *b, const struct ecg_record *r, const struct 
     free(mv);
     if (rc) ecg_beats_clear(b);
     return rc;
+}
+
+/* z-scores of the converter's units: doubles that differ in their last bits become one float. */
+static void score(const int32_t *adc, int64_t n, double sign, float *z)
+{
+    double sum = 0, squares = 0;
+    int64_t there = 0;
+    for (int64_t t = 0; t < n; t++)
+        if (adc[t] != ECG_MISSING) sum += adc[t], there++;
+    double mean = there ? sum / (double)there : 0;
+    for (int64_t t = 0; t < n; t++)
+        if (adc[t] != ECG_MISSING) squares += (adc[t] - mean) * (adc[t] - mean);
+    double std = squares > 0 ? sqrt(squares / (double)there) : 1;
+    for (int64_t t = 0; t < n; t++)
+        z[t] = adc[t] == ECG_MISSING ? INFINITY : (float)(sign * (adc[t] - mean) / std);
+}
+
+int ecg_beats_lead_hash(const struct ecg_record *r, struct cn_hash *out, struct cn_error *err)
+{
+    const struct ecg_header *h = &r->header;
+    int missing, lead = ecg_beat_lead(h, &missing);
+    float *z = malloc(((size_t)h->n_samples + 1) * sizeof *z);
+    if (!z) return cn_fail(err, CN_ENOMEM, "%s: out of memory", r->path);
+    score(r->adc + lead * h->n_samples, h->n_samples, h->signal[lead].gain < 0 ? -1 : 1, z);
+    cn_hash_bytes(z, (size_t)h->n_samples * sizeof *z, out);
+    free(z);
+    return 0;
 }
 
 static int read_annotations(struct ecg_annotations *a, const struct ecg_record *r,

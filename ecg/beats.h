@@ -4,6 +4,7 @@
 #define CINCH_ECG_BEATS_H
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "ecg/mitdb.h"
 #include "ecg/signal.h"
 
@@ -27,6 +28,10 @@ int ecg_beats_accept(const struct ecg_header *h, const char *path, struct cn_err
  * in warnings what was taken in place of something else, and what was left out. */
 int ecg_beats_cut(struct ecg_beats *b, const struct ecg_record *r, const struct ecg_annotations *a,
                   const struct ecg_gaps *g, struct cn_error *err);
+
+/* The shape of the lead that beats are cut from, whatever is annotated and at whatever gain: equal for
+ * copies of a recording. CN_ENOMEM. */
+int ecg_beats_lead_hash(const struct ecg_record *r, struct cn_hash *out, struct cn_error *err);
 
 /* Reads a record's beats. `record`: its path, with or without ".hea"; `annotations`: the file that
  * says where the R peaks are, or NULL for the record's own .atr. *b is the caller's, for

@@ -275,6 +275,7 @@ static int read_beats(struct ecg_source *s, int k, struct ecg_beats *beats, stru
     if (!rc && beats->n != r->n)
         rc = cn_fail(err, CN_ESTALE, "%s: changed while the dataset was being built; try again",
                      rec->path);
+    if (!rc) rc = ecg_beats_lead_hash(rec, &item->samples, err);
     if (!rc) {
         describe(item, r, rec, &a);
         item->bridged = beats->bridged;
@@ -294,9 +295,6 @@ static int check(struct ecg_source *s, int k, struct cn_error *err)
     struct ecg_beats beats = {0};
     int rc = plan(s, &impl->record[k], err);
     if (!rc) rc = read_beats(s, k, &beats, err);
-    if (!rc)
-        cn_hash_bytes(beats.x, (size_t)beats.n * ECG_BEAT_SAMPLES * sizeof *beats.x,
-                      &s->item_of[k].samples);
     ecg_beats_clear(&beats);
     return rc;
 }
@@ -396,9 +394,6 @@ static int item(struct ecg_source *s, int pass, int k, struct ecg_cache_writer *
     struct ecg_beats beats = {0};
     int rc = read_beats(s, k, &beats, err);
     if (!rc && r->n) rc = ecg_cache_put(w, r->first, r->n, beats.x, err);
-    if (!rc && r->n) /* of the rows' hashes, which are there already */
-        cn_hash_bytes(ecg_cache_row_hash(w, r->first), (size_t)r->n * sizeof(struct cn_hash),
-                      &s->item_of[k].samples);
     ecg_beats_clear(&beats);
     return rc;
 }

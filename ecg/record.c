@@ -78,6 +78,10 @@ static int read_header(struct ecg_record *r, const char *name, const struct ecg_
     if (!rc && r->header.latin1)
         cn_warn("ecg", "%s:%d: the text is not UTF-8; taken for Latin-1", b->path,
                 r->header.latin1);
+    if (!rc && r->header.extra)
+        cn_warn("ecg",
+                "%s:%d: the header tells of %d signals; this line and what follows are passed over",
+                b->path, r->header.extra, r->header.n_signals);
     free(b->data);
     free(b);
     return rc;

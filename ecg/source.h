@@ -23,7 +23,7 @@ struct ecg_item {
     int unknown;                  /* annotations with a code that WFDB does not define */
     int rows;                     /* of the dataset */
     int count[ECG_SOURCE_LABELS]; /* rows with each label */
-    struct cn_hash samples;       /* of what the rows are made from: equal for equal records */
+    struct cn_hash samples;       /* of what the rows are made from: equal for copies */
 };
 
 struct ecg_source {

@@ -380,6 +380,7 @@ static int parse_lines(struct ecg_header *h, const char *file, char *text, struc
         rc = signal_line(&h->signal[s], &c, err);
     }
     h->latin1 = c.latin1;
+    h->extra = !rc && next_line(&text, &c.line) ? c.line : 0;
     if (!rc) rc = check_groups(h, file, err);
     if (!rc) make_names_distinct(h);
     return rc;

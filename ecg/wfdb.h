@@ -47,6 +47,7 @@ struct ecg_header {
     double hz;         /* 250 where the header is silent, as WFDB */
     int64_t n_samples; /* per signal; 0: not stated */
     int latin1; /* line of the first text that was no UTF-8 and was taken for Latin-1, or 0 */
+    int extra;  /* the first line behind the signals' that is none of theirs and no comment, or 0 */
     struct ecg_signal signal[ECG_MAX_SIGNALS];
 };
 

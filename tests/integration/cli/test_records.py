@@ -132,6 +132,13 @@ class Lengths(harness.Case):
         self.assertIn('"samples": 1000', doc)
         self.assertIn("holds 1005 samples per signal; the 1000 that the header", err)
 
+    def test_lines_behind_the_signals_are_told(self):
+        twelve(self.dir, "rec")
+        with open(self.path("rec.hea"), "a", encoding="utf-8") as f:
+            f.write("# a comment\nrec.dat 16 200 16 0 0 0 0 V7\n")
+        _, err = self.cinch("data", "show", "rec")
+        self.assertIn("rec.hea:15: the header tells of 12 signals", err)
+
     def test_the_challenge_layout(self):
         with open(self.path("A1.mat"), "wb") as f:
             f.write(bytes(24) + struct.pack("<4h", 1, -1, 2, -2))

@@ -437,6 +437,9 @@ static void parts_of_beats(void **state)
     fake_beats(dir, "202", 3000, "MLII", "V1", "\1");
     assert_int_equal(agree(dir, &refuse, ""), 0);
     assert_non_null(strstr(said, "records 201 and 202 hold the same samples\n"));
+    fake_beats(dir, "202", 3000, "MLII", "V1", "\1\5"); /* whatever is annotated */
+    assert_int_equal(agree(dir, &refuse, ""), 0);
+    assert_non_null(strstr(said, "records 201 and 202 hold the same samples\n"));
 }
 
 int main(void)
