@@ -3,7 +3,7 @@ BUILD ?= build
 JOBS  ?= $(shell nproc)
 CMAKE_FLAGS ?=
 
-.PHONY: all help deps configure install uninstall demo test test-long asan ubsan tsan chaos fuzz cross format tidy clean
+.PHONY: all help deps configure install uninstall deb demo test test-long asan ubsan tsan chaos fuzz cross format tidy clean
 
 all: configure  ## build everything into build/bin
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -25,6 +25,9 @@ install:  ## put programs, pages, manuals and samples under prefix= (/usr/local)
 
 uninstall:  ## remove what install put there; give it the same prefix= and DESTDIR=
 	@DESTDIR="$(DESTDIR)" packaging/uninstall.sh $(BUILD) $(if $(prefix),"$(prefix)")
+
+deb: all  ## Debian packages of the build in dist/
+	@packaging/deb.sh $(BUILD) dist
 
 demo: all  ## the real sample through separate processes to int8 artifacts, then the report
 	@tools/demo.sh $(BUILD)
