@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every libFuzzer program of a build folder (cmake -DCINCH_FUZZ=ON, clang) for so many seconds each, as many at once as
-# there are cores. New inputs are kept in BUILD/fuzz/corpus, what breaks in BUILD/fuzz/found. The last line counts.
+# there are cores (JOBS=). New inputs are kept in BUILD/fuzz/corpus, what breaks in BUILD/fuzz/found. The last line counts.
 # usage: tools/fuzz.sh BUILD SECONDS [NAME ..]
 set -u
 build=$(cd "$1" && pwd) seconds=$2 self=$(cd "$(dirname "$0")" && pwd)/fuzz.sh
@@ -21,5 +21,5 @@ if [ "${FUZZ_ONE:-}" ]; then # one of the calls below
         echo "BROKEN $FUZZ_ONE: see $build/fuzz/log/$FUZZ_ONE"
     exit 0
 fi
-printf '%s\n' $names | xargs -P "$(nproc)" -I{} env FUZZ_ONE={} "$self" "$build" "$seconds" 2>&1 | tee summary
+printf '%s\n' $names | xargs -P "${JOBS:-$(nproc)}" -I{} env FUZZ_ONE={} "$self" "$build" "$seconds" 2>&1 | tee summary
 awk '/^clean/ { c++ } /^BROKEN/ { b++ } END { printf "%d passed, %d failed\n", c, b; exit (b > 0 || c == 0) }' summary
