@@ -3,7 +3,7 @@
 # there are cores (JOBS=). New inputs are kept in BUILD/fuzz/corpus, what breaks in BUILD/fuzz/found. The last line counts.
 # usage: tools/fuzz.sh BUILD SECONDS [NAME ..]
 set -u
-build=$(cd "$1" && pwd) seconds=$2 self=$(cd "$(dirname "$0")" && pwd)/fuzz.sh
+build=$(cd "$1" && pwd) seconds=$2 self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
 shift 2
 cd "$build/fuzz" || exit 2
 mkdir -p found log
