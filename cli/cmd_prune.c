@@ -50,7 +50,8 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_GAPS(c),
         OPT_SPLIT(&a->parting.split),
         OPT_REAL("keep", &a->keep, "F", "fraction of structures or weights left, in (0, 1]"),
-        OPT_CHOICE("unit", &a->unit, "UNIT", unit_names, "structure (default), weight"),
+        OPT_CHOICE("unit", &a->unit, "UNIT", unit_names,
+                   "structure (default: they are really gone), weight (set to zero)"),
         OPT_INT("rounds", &a->rounds, "N", 1, 100, "in so many steps; 1"),
         OPT_CHOICE("schedule", &a->schedule, "S", schedule_names,
                    "what a round removes: geometric (default), linear, sensitivity"),
@@ -61,15 +62,13 @@ static int parse(struct cli *c, struct args *a, int argc, char **argv)
         OPT_U64("seed", &a->seed, "N", "keys everything random; 0"),
         OPT_INT("threads", &a->threads, "N", 1, 1024, "all cores; the result is the same"),
         OPT_TEXT("device", 0, &a->device, "D", "cpu (default), gpu, gpu:N"),
-        OPT_TEXT("resume", 0, &a->resume, "FILE", "go on from a checkpoint of this pruning"),
+        OPT_TEXT("resume", 0, &a->resume, "FILE", "go on from the checkpoint that Ctrl-C leaves"),
         OPT_TEXT("out", 'o', &a->out.path, "FILE", "the pruned model, safetensors"),
         OPT_FORCE(&a->out),
         OPT_END};
     struct cli_use use = {
         "MODEL --data DIR --keep F -o MODEL [options]",
-        "Removes the weakest channels or units, in rounds, with fine-tuning "
-        "after each. Structures are\nreally removed: the file gets smaller. With --unit weight "
-        "single weights are set to zero instead.\nCtrl-C leaves a checkpoint that --resume takes.",
+        "Removes the weakest channels, units or weights in rounds, and fine-tunes after each.",
         options,
         1,
         1,
